@@ -1,0 +1,95 @@
+"""The rules that keep the house in order: public names, direction of imports, lazy dependencies, size of files."""
+
+import ast
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import gatewise
+
+SOURCE = Path(gatewise.__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+
+# Each part may import itself and what is listed here; the root package is imported by nobody inside.
+BELOW: dict[str, set[str]] = {"compiler": set()}
+BELOW["cells"] = {"compiler"}
+BELOW["backends"] = {"compiler"}
+BELOW["ops"] = {"backends", "compiler"}
+BELOW["nn"] = {"ops", "cells", "backends", "compiler"}
+BELOW["formats"] = BELOW["nn"] | {"nn"}
+BELOW["tasks"] = BELOW["nn"] | {"nn", "formats"}
+BELOW["study"] = BELOW["tasks"] | {"tasks"}
+BELOW["cli"] = BELOW["study"] | {"study"}
+
+OPTIONAL = ["lightning_fabric", "typer", "rich", "narwhals", "matplotlib", "pandas", "polars", "onnx", "onnxruntime"]
+
+
+def part_of(file: Path) -> str:
+    """The part of the house a file belongs to: its first folder or module below the root package."""
+    return file.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported_parts(file: Path) -> set[str]:
+    """The parts of Gatewise a file imports; 'gatewise' stands for the root package itself."""
+    package = ("gatewise", *file.relative_to(SOURCE).parts[:-1])
+    targets: list[tuple[str, ...]] = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            targets += [tuple(alias.name.split(".")) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = base + tuple((node.module or "").split(".") if node.module else ())
+            targets += [(*module, alias.name) for alias in node.names]
+    parts = [target[1] if len(target) > 1 else "gatewise" for target in targets if target[0] == "gatewise"]
+    return {part if part in BELOW else "gatewise" for part in parts}
+
+
+def test_public_names_are_the_listed_ones() -> None:
+    listed = gatewise.__all__
+    assert len(listed) == len(set(listed))
+    present = {
+        name
+        for name, value in vars(gatewise).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    modules = {name for name in listed if isinstance(getattr(gatewise, name), types.ModuleType)}
+    assert present | modules == set(listed) - {"__version__"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
+def test_imports_run_one_way(file: Path) -> None:
+    part = part_of(file)
+    if part == "__init__":
+        return
+    assert part in BELOW, f"{part} is not a part of the house; add it to the list with what it may import"
+    assert imported_parts(file) <= BELOW[part] | {part}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
+def test_a_file_does_one_thing_in_about_400_lines(file: Path) -> None:
+    assert len(file.read_text().splitlines()) <= 430
+
+
+def test_import_pulls_in_no_optional_dependency() -> None:
+    code = f"import sys, gatewise; print([m for m in {OPTIONAL} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_wheel_holds_code_types_and_data(tmp_path: Path) -> None:
+    import zipfile
+
+    root = SOURCE.parent.parent
+    if not (root / "pyproject.toml").is_file():
+        pytest.skip("runs from the source tree")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(root)]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("py3-none-any.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    tracked = {f"gatewise/{f.relative_to(SOURCE)}" for f in FILES}
+    assert tracked | {"gatewise/py.typed", "gatewise/tasks/forecast/co2.csv.gz"} <= packed
