@@ -1,0 +1,120 @@
+"""Instruction tiers: what the kernels may assume of a processor, and which of them this host can run.
+
+Four tiers, not one per processor: an object in the cache then serves every machine of its tier, and the same bits come
+out of all of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import llvmlite.binding as llvm
+
+VARIABLE = "GATEWISE_TIER"
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One level of instructions.
+
+    ``vector_bytes`` is the width of a register, ``registers`` how many there are; ``triple``, ``cpu`` and ``features``
+    are LLVM's names.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    vector_bytes: int
+    registers: int
+
+
+# What each level adds to the one below it (x86-64 psABI). All of it is asked for: LLVM uses all of it once a level is
+# named, and hypervisors do mask single features.
+_LEVEL_2 = ("cx16", "sahf", "popcnt", "sse3", "ssse3", "sse4.1", "sse4.2")
+_LEVEL_3 = ("avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave")
+_LEVEL_4 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+_NEEDS = {"avx512": _LEVEL_2 + _LEVEL_3 + _LEVEL_4, "avx2": _LEVEL_2 + _LEVEL_3, "sse2": (), "neon": ()}
+_ARCHITECTURE = {"avx512": "x86_64", "avx2": "x86_64", "sse2": "x86_64", "neon": "aarch64"}
+_ALIASES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+
+
+def _architecture(name: str) -> str:
+    return _ALIASES.get(name.lower(), name.lower())
+
+
+def _triple(architecture: str) -> str:
+    """The triple of this process where the architecture is its own, else Linux's, for reading assembly only."""
+    own = str(llvm.get_process_triple())
+    return own if _architecture(own.split("-")[0]) == architecture else f"{architecture}-unknown-linux-gnu"
+
+
+@functools.cache
+def _all() -> dict[str, Tier]:
+    x86, arm = _triple("x86_64"), _triple("aarch64")
+    tiers = (
+        # x86-64-v4 is tuned for Skylake, where LLVM prefers 256-bit vectors in code of its own making.
+        Tier("avx512", x86, "x86-64-v4", "-prefer-256-bit", 64, 32),
+        Tier("avx2", x86, "x86-64-v3", "", 32, 16),
+        Tier("sse2", x86, "x86-64", "", 16, 16),
+        Tier("neon", arm, "generic", "+neon", 16, 32),
+    )
+    return {tier.name: tier for tier in tiers}
+
+
+def _runnable(architecture: str, features: Mapping[str, bool]) -> list[str]:
+    """The tiers, best first, that a processor of this architecture with these LLVM features can run."""
+    return [
+        name
+        for name, needs in _NEEDS.items()
+        # AArch64 without NEON is legal but runs no general-purpose system, so a missing report counts as present.
+        if _ARCHITECTURE[name] == _architecture(architecture)
+        and all(features.get(feature, False) for feature in needs)
+        and (name != "neon" or features.get("neon", True))
+    ]
+
+
+def _host_features() -> dict[str, bool]:
+    try:
+        return dict(llvm.get_host_cpu_features())
+    except RuntimeError:  # some systems do not say; the tier without needs remains
+        return {}
+
+
+@functools.cache
+def _host_tiers() -> tuple[str, ...]:
+    return tuple(_runnable(platform.machine(), _host_features()))
+
+
+def available() -> list[str]:
+    """The names of the tiers that this host can run, best first; empty on a foreign architecture."""
+    return list(_host_tiers())
+
+
+def get(name: str) -> Tier:
+    """The tier of this name, whether or not this host can run it."""
+    if name not in _all():
+        raise ValueError(f"tier {name!r} is unknown; expected one of {', '.join(_all())}")
+    return _all()[name]
+
+
+def detect() -> Tier:
+    """The best tier that this host can run."""
+    names = available()
+    if not names:
+        raise ValueError(f"no tier runs on processor {platform.machine()!r}; expected x86_64 or aarch64")
+    return get(names[0])
+
+
+def default() -> Tier:
+    """The tier that the environment variable GATEWISE_TIER names, or the best one of this host."""
+    name = os.environ.get(VARIABLE, "")
+    if not name:
+        return detect()
+    if name not in available():
+        raise ValueError(f"{VARIABLE} is {name!r}, which this host cannot run; available: {', '.join(available())}")
+    return get(name)
