@@ -1,0 +1,295 @@
+"""exp, sigmoid, tanh, log and softplus as straight-line LLVM IR for vectors of float or double."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+__all__ = ["FUNCTIONS", "exp", "log", "sigmoid", "softplus", "tanh"]
+
+_LOG2E = 1.4426950408889634
+_LN2 = 0.6931471805599453
+_SQRT_HALF = 0.7071067811865476
+
+
+@dataclass(frozen=True)
+class _Format:
+    """What differs between float and double.
+
+    Polynomials are relative minimax fits (Remez exchange, mpmath, 50 digits), lowest power first. `exp_wide` and
+    `exp_narrow` fit (e^r - 1 - r) / r^2, weighted so that the relative error of e^r is minimal, on |r| <= ln 2 and
+    |r| <= ln 2 / 2; `expm1` minimises the relative error of e^r - 1; `atanh` fits (2 atanh(s) / s - 2) / s^2.
+    """
+
+    integer: ir.IntType
+    fraction: int  # explicit significand bits
+    bias: int
+    ln2: tuple[float, float]  # Cody-Waite: the first times any exponent is exact
+    exp_range: tuple[float, float]  # beyond it e^x is 0 or inf
+    guard: int  # sigmoid's denominator carries 2^-guard, so that e^-x never overflows
+    sigmoid_range: tuple[float, float]  # beyond it sigmoid is 0 or 1
+    tanh_limit: float  # above it tanh is 1
+    exp_wide: tuple[float, ...]
+    exp_narrow: tuple[float, ...]
+    expm1: tuple[float, ...]
+    atanh_ninth: tuple[float, ...]  # s^2 <= 1/9, softplus
+    atanh_small: tuple[float, ...]  # s^2 <= 0.0295, log
+
+    @property
+    def magic(self) -> float:
+        """Adding it rounds to an integer, which is then in the low bits."""
+        return 1.5 * 2.0**self.fraction
+
+
+_FLOAT = _Format(
+    integer=ir.IntType(32),
+    fraction=23,
+    bias=127,
+    ln2=(0.693359375, -2.12194440e-4),
+    exp_range=(-104.0, 89.0),
+    guard=24,
+    sigmoid_range=(-104.0, 60.0),
+    tanh_limit=9.1,
+    exp_wide=(
+        0.5000003576278687, 0.1666661649942398, 0.04166116937994957, 0.008335908874869347, 0.0014106172602623701,
+        0.00019644066924229264,
+    ),
+    exp_narrow=(
+        0.4999999403953552, 0.16666516661643982, 0.04166810214519501, 0.008369192481040955, 0.0013838903978466988,
+    ),
+    expm1=(
+        0.5, 0.1666666567325592, 0.04166646674275398, 0.008333643898367882, 0.0013935302849859, 0.00019655174401123077,
+    ),
+    atanh_ninth=(
+        0.6666667461395264, 0.3999894857406616, 0.286152184009552, 0.21443718671798706, 0.24246343970298767,
+    ),
+    atanh_small=(0.6666677594184875, 0.39977580308914185, 0.29870960116386414),
+)
+
+_DOUBLE = _Format(
+    integer=ir.IntType(64),
+    fraction=52,
+    bias=1023,
+    ln2=(6.93147180369123816490e-01, 1.90821492927058770002e-10),
+    exp_range=(-746.0, 710.0),
+    guard=64,
+    sigmoid_range=(-746.0, 60.0),
+    tanh_limit=20.0,
+    exp_wide=(
+        0.4999999999999993, 0.16666666666666938, 0.04166666666670205, 0.008333333333269993, 0.0013888888883580321,
+        0.00019841269892726052, 2.4801590828444222e-05, 2.7557300666275927e-06, 2.755615835550157e-07,
+        2.5055031572525085e-08, 2.1062307224074008e-09, 1.5935649382547087e-10,
+    ),
+    exp_narrow=(
+        0.5000000000000011, 0.16666666666666413, 0.041666666666530155, 0.008333333333494475, 0.001388888894363191,
+        0.00019841269506562634, 2.48014930968949e-05, 2.7557586379613516e-06, 2.7630249126165683e-07,
+        2.500006157777302e-08,
+    ),
+    expm1=(
+        0.5000000000000001, 0.1666666666666667, 0.04166666666665229, 0.008333333333326153, 0.0013888888895597208,
+        0.0001984126987476546, 2.480157453798907e-05, 2.755725546138989e-06, 2.7567927236168915e-07,
+        2.5105194387932558e-08, 1.7687721639210206e-09,
+    ),
+    atanh_ninth=(
+        0.6666666666666631, 0.4000000000015591, 0.28571428548010996, 0.22222223960666207, 0.18181744219868176,
+        0.15386554148014647, 0.1330104296505977, 0.12105586340192168, 0.08342081542076711, 0.17015266783570857,
+    ),
+    atanh_small=(
+        0.666666666666671, 0.3999999999954204, 0.2857142871870065, 0.2222220069493626, 0.18183465446189045,
+        0.15316360932940384, 0.14774558219502143,
+    ),
+)
+
+
+class _Lanes:
+    """A builder together with one floating type; each method emits one operation."""
+
+    def __init__(self, builder: ir.IRBuilder, like: ir.Value) -> None:
+        self.builder = builder
+        self.type = like.type
+        vector = isinstance(self.type, ir.VectorType)
+        element = self.type.element if vector else self.type
+        if not isinstance(element, (ir.FloatType, ir.DoubleType)):
+            raise TypeError(f"vecmath works on float, double and vectors of them, not on {self.type}")
+        self.format = _FLOAT if isinstance(element, ir.FloatType) else _DOUBLE
+        self.count = self.type.count if vector else 0
+        self.integer = ir.VectorType(self.format.integer, self.count) if vector else self.format.integer
+        suffix = f"f{self.format.integer.width}"
+        name = f"llvm.fmuladd.v{self.count}{suffix}" if vector else f"llvm.fmuladd.{suffix}"
+        signature = ir.FunctionType(self.type, [self.type] * 3)
+        self._fma = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
+
+    def real(self, value: float | ir.Value) -> ir.Value:
+        if isinstance(value, ir.Value):
+            return value
+        return ir.Constant(self.type, [value] * self.count if self.count else value)
+
+    def whole(self, value: int) -> ir.Value:
+        return ir.Constant(self.integer, [value] * self.count if self.count else value)
+
+    def bits_of(self, value: float) -> int:
+        """The bits of a constant as an integer."""
+        code = "f" if self.format is _FLOAT else "d"
+        return int.from_bytes(struct.pack("<" + code, value), "little")
+
+    def fma(self, a: float | ir.Value, b: float | ir.Value, c: float | ir.Value) -> ir.Value:
+        return self.builder.call(self._fma, [self.real(a), self.real(b), self.real(c)])
+
+    def add(self, a: float | ir.Value, b: float | ir.Value) -> ir.Value:
+        return self.builder.fadd(self.real(a), self.real(b))
+
+    def sub(self, a: float | ir.Value, b: float | ir.Value) -> ir.Value:
+        return self.builder.fsub(self.real(a), self.real(b))
+
+    def mul(self, a: float | ir.Value, b: float | ir.Value) -> ir.Value:
+        return self.builder.fmul(self.real(a), self.real(b))
+
+    def div(self, a: float | ir.Value, b: float | ir.Value) -> ir.Value:
+        return self.builder.fdiv(self.real(a), self.real(b))
+
+    def pick(self, a: ir.Value, test: str, b: float, yes: float | ir.Value, no: float | ir.Value) -> ir.Value:
+        """`yes` where the ordered comparison of a with b holds; NaN compares false."""
+        return self.builder.select(
+            self.builder.fcmp_ordered(test, a, self.real(b)), self.real(yes), self.real(no)
+        )
+
+    def at_most(self, x: ir.Value, high: float) -> ir.Value:
+        """min(high, x) that keeps NaN: minps/maxps return the second operand when unordered."""
+        high_ = self.real(high)
+        return self.builder.select(self.builder.fcmp_ordered("<", high_, x), high_, x)
+
+    def at_least(self, x: ir.Value, low: float) -> ir.Value:
+        low_ = self.real(low)
+        return self.builder.select(self.builder.fcmp_ordered(">", low_, x), low_, x)
+
+    def to_bits(self, x: ir.Value) -> ir.Value:
+        return self.builder.bitcast(x, self.integer)
+
+    def from_bits(self, x: ir.Value) -> ir.Value:
+        return self.builder.bitcast(x, self.type)
+
+    def sign_bit(self) -> ir.Value:
+        return self.whole(1 << (self.format.integer.width - 1))
+
+    def magnitude(self, x: ir.Value) -> ir.Value:
+        mask = self.whole((1 << (self.format.integer.width - 1)) - 1)
+        return self.from_bits(self.builder.and_(self.to_bits(x), mask))
+
+    def polynomial(self, x: ir.Value, coefficients: Sequence[float]) -> ir.Value:
+        """Horner's rule."""
+        total = self.real(coefficients[-1])
+        for c in reversed(coefficients[:-1]):
+            total = self.fma(total, x, c)
+        return total
+
+    def power_of_two(self, x: ir.Value, factor: float, offset: int) -> tuple[ir.Value, ir.Value]:
+        """n = round(x * factor) as a float, and 2^(n + offset).
+
+        The rounding constant carries the exponent's bias in its low bits: one shift makes the power.
+        """
+        magic = self.format.magic + self.format.bias + offset
+        rounded = self.fma(x, factor, magic)
+        power = self.builder.shl(self.to_bits(rounded), self.whole(self.format.fraction))
+        return self.sub(rounded, magic), self.from_bits(power)
+
+
+def _scaled(coefficients: Sequence[float], argument: float, value: float = 1.0) -> list[float]:
+    """Coefficients of value * P(argument * x); exact for powers of two."""
+    return [value * c * argument**k for k, c in enumerate(coefficients)]
+
+
+def _exp_clamped(v: _Lanes, x: ir.Value) -> ir.Value:
+    """e^x = 2^m 2^m e^r with |r| <= ln 2: twice the usual range of r (two more degrees) saves the splitting of an
+    odd exponent, and two factors 2^m reach every subnormal with one rounding."""
+    f = v.format
+    m, power = v.power_of_two(x, _LOG2E / 2, 0)
+    r = v.fma(m, -2 * f.ln2[0], x)
+    r = v.fma(m, -2 * f.ln2[1], r)
+    q = v.fma(v.mul(r, r), v.polynomial(r, f.exp_wide), r)
+    return v.mul(v.fma(q, power, power), power)
+
+
+def exp(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """e^x."""
+    v = _Lanes(builder, x)
+    low, high = v.format.exp_range
+    return _exp_clamped(v, v.at_least(v.at_most(x, high), low))
+
+
+def sigmoid(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """1 / (1 + e^-x), as 2^-g / (2^-g + 2^(n-g) e^r): the guard g keeps the denominator finite for every x whose
+    result is not zero, and the division rounds to subnormals once."""
+    v = _Lanes(builder, x)
+    f = v.format
+    low, high = f.sigmoid_range
+    x = v.at_least(v.at_most(x, high), low)
+    n, power = v.power_of_two(x, -_LOG2E, -f.guard)
+    r = v.fma(n, f.ln2[0], x)
+    r = v.fma(n, f.ln2[1], r)  # -r is the reduced argument
+    e = v.polynomial(r, _scaled((1.0, 1.0, *f.exp_narrow), -1.0))
+    one = 2.0**-f.guard
+    return v.div(one, v.fma(e, power, one))
+
+
+def tanh(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """tanh y = -e / (2 + e) with e = expm1(-2 y), y = |x|; e = 2^n (q + 1) - 1, q = expm1(r).
+
+    Near 0, n = 0 and e = q is relatively accurate. One ln 2 is enough: its error matters where e is close to -1.
+    """
+    v = _Lanes(builder, x)
+    f = v.format
+    y = v.at_most(v.magnitude(x), f.tanh_limit)
+    n, power = v.power_of_two(y, -2 * _LOG2E, 1)  # 2^(n+1)
+    r = v.fma(n, _LN2 / 2, y)  # -2 r is the reduced argument
+    q = v.fma(v.mul(r, r), v.polynomial(r, _scaled(f.expm1, -2.0, -2.0)), r)  # -expm1(-2 r) / 2
+    e = v.fma(power, q, v.fma(power, -0.5, 1.0))  # -expm1(-2 y)
+    t = v.div(e, v.sub(2.0, e))
+    sign = builder.and_(v.to_bits(x), v.sign_bit())
+    return v.from_bits(builder.or_(v.to_bits(t), sign))
+
+
+def _log1p(v: _Lanes, f: ir.Value, coefficients: Sequence[float]) -> ir.Value:
+    """log(1 + f) = f - s (f - R), s = f / (2 + f), R = 2 atanh(s) / s - 2 (FreeBSD's e_log.c, Sun 1993)."""
+    s = v.div(f, v.add(f, 2.0))
+    w = v.mul(s, s)
+    return v.fma(s, v.builder.fneg(v.sub(f, v.mul(w, v.polynomial(w, coefficients)))), f)
+
+
+def log(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """log x = n ln 2 + log m with m between sqrt(1/2) and sqrt(2)."""
+    v = _Lanes(builder, x)
+    f = v.format
+    tiny, shift = 2.0 ** (1 - f.bias), f.fraction + 1
+    one, root = v.bits_of(1.0), v.bits_of(_SQRT_HALF)
+    magic = 2.0**f.fraction
+    normal = v.pick(x, "<", tiny, v.mul(x, 2.0**shift), x)
+    origin = v.pick(x, "<", tiny, magic + f.bias + shift, magic + f.bias)
+    bits = builder.add(v.to_bits(normal), v.whole(one - root))
+    n = v.from_bits(builder.or_(builder.lshr(bits, v.whole(f.fraction)), v.whole(v.bits_of(magic))))
+    n = v.sub(n, origin)
+    m = builder.add(builder.and_(bits, v.whole((1 << f.fraction) - 1)), v.whole(root))
+    result = _log1p(v, v.sub(v.from_bits(m), 1.0), f.atanh_small)
+    result = v.fma(n, f.ln2[0], v.fma(n, f.ln2[1], result))
+    result = v.pick(x, "==", float("inf"), x, result)
+    return v.pick(x, ">", 0.0, result, v.pick(x, "==", 0.0, float("-inf"), float("nan")))
+
+
+def softplus(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """max(x, 0) + log(1 + e^-|x|); x above 20, as torch has it."""
+    v = _Lanes(builder, x)
+    e = v.from_bits(builder.or_(v.to_bits(x), v.sign_bit()))
+    e = _exp_clamped(v, v.at_least(e, v.format.exp_range[0]))
+    result = v.add(_log1p(v, e, v.format.atanh_ninth), v.at_least(x, 0.0))
+    return v.pick(x, ">", 20.0, x, result)
+
+
+FUNCTIONS: dict[str, Callable[[ir.IRBuilder, ir.Value], ir.Value]] = {
+    "exp": exp,
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+    "log": log,
+    "softplus": softplus,
+}
