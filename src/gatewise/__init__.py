@@ -1,0 +1,49 @@
+"""Gatewise: write the equations of a gated recurrent network, get the kernel.
+
+>>> import torch, gatewise as gw
+>>> layer = gw.GRU(40, 256, num_layers=2, batch_first=True)
+>>> y, h = layer(torch.randn(8, 100, 40))
+"""
+
+from gatewise import cells
+from gatewise.backends import backend
+from gatewise.compiler import Cell, CellError, cell
+from gatewise.compiler.functions import (
+    diagonal,
+    exp,
+    hard_sigmoid,
+    log,
+    maximum,
+    minimum,
+    relu,
+    sigmoid,
+    softplus,
+    tanh,
+    where,
+)
+from gatewise.nn import GRU, LSTM, RNN, Recurrent
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Cell",
+    "CellError",
+    "Recurrent",
+    "backend",
+    "cell",
+    "cells",
+    "diagonal",
+    "exp",
+    "hard_sigmoid",
+    "log",
+    "maximum",
+    "minimum",
+    "relu",
+    "sigmoid",
+    "softplus",
+    "tanh",
+    "where",
+]

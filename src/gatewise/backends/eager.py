@@ -1,0 +1,178 @@
+"""The reference: interprets a cell in torch operations, one step after another, on any device and in any dtype.
+
+Slow and plain. It is the oracle that every kernel is tested against, what second derivatives go through, and what
+``gatewise.backend("eager")`` runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gatewise.compiler import functions
+from gatewise.compiler.cell import Cell
+from gatewise.compiler.expression import Node, postorder
+
+
+def hard_sigmoid(x: Tensor, slope: float = 1 / 6, offset: float = 0.5) -> Tensor:
+    line = slope * x + offset
+    return torch.where(line <= 0, 0.0, torch.where(line >= 1, 1.0, line))
+
+
+def _tensor_pair(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Any, Any], Tensor]:
+    def apply(a: Any, b: Any) -> Tensor:
+        like = a if isinstance(a, Tensor) else b
+        return function(*(v if isinstance(v, Tensor) else torch.as_tensor(v, dtype=like.dtype) for v in (a, b)))
+
+    return apply
+
+
+TENSOR_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "softplus": F.softplus,
+    "exp": torch.exp,
+    "log": torch.log,
+    "hard_sigmoid": hard_sigmoid,
+    "minimum": _tensor_pair(torch.minimum),
+    "maximum": _tensor_pair(torch.maximum),
+    "where": torch.where,
+}
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "neg": lambda a: -a,
+    "lt": lambda a, b: a < b,
+    "le": lambda a, b: a <= b,
+    "gt": lambda a, b: a > b,
+    "ge": lambda a, b: a >= b,
+}
+functions.register(Tensor, TENSOR_FUNCTIONS)
+
+
+def evaluate(roots: Sequence[Node], values: dict[Node, Any], affine: Callable[[Node], Any] | None = None) -> list[Any]:
+    """The values of expressions. ``values`` holds what is known and is filled with what is computed."""
+    for node in postorder(roots):
+        if node in values:
+            continue
+        if node.op == "const":
+            values[node] = node.attr
+        elif node.op == "affine" and affine is not None:
+            values[node] = affine(node)
+        elif node.op != "diagonal":
+            function = _OPERATORS.get(node.op) or TENSOR_FUNCTIONS[node.op]
+            extra = node.attr if isinstance(node.attr, tuple) else ()
+            values[node] = function(*(values[a] for a in node.args), *extra)
+    return [values[r] for r in roots]
+
+
+class Affine:
+    """The affine maps of a cell on given parameters (named as ``Cell.parameter_shapes``; biases may be absent).
+
+    ``bias_hh`` has either the rows of ``Cell.rows("bias_hh")`` or, as in torch, one block for every row block of
+    ``weight_hh``; a fused use then adds both biases.
+    """
+
+    def __init__(self, cell: Cell, parameters: Mapping[str, Tensor], hidden_size: int) -> None:
+        self.cell, self.parameters, self.hidden_size = cell, parameters, hidden_size
+        self.uses = {use.node: use for use in cell.uses}
+        self.hoisted: dict[Node, Sequence[Tensor]] = {}
+        bias = parameters.get("bias_hh")
+        full = bias is not None and bias.shape[0] != len(cell.rows("bias_hh")) * hidden_size
+        self.bias_hh_rows = cell.rows("weight_hh") if full else cell.rows("bias_hh")
+        self.diagonal_rows = {(i, d): k for k, (i, d) in enumerate(cell.diagonals)}
+
+    def block(self, parameter: str, gate: str) -> Tensor | None:
+        rows = self.bias_hh_rows if parameter == "bias_hh" else self.cell.rows(parameter)
+        tensor = self.parameters.get(parameter)
+        if tensor is None or gate not in rows:
+            return None
+        k = rows.index(gate)
+        return tensor[k * self.hidden_size : (k + 1) * self.hidden_size]
+
+    def input_half(self, node: Node, values: dict[Node, Any]) -> Any:
+        """Bias and input products of a use, for one step or for all at once."""
+        use = self.uses[node]
+        total: Any = None
+        for name, operand in use.inputs:
+            weight = self.block("weight_ih" if name == "x" else f"weight_{name}", use.gate)
+            assert weight is not None
+            product = F.linear(evaluate([operand], values)[0], weight)
+            total = product if total is None else total + product
+        halves = use.state is not None or not use.has_input_half
+        for parameter, owned in (("bias_ih", use.has_input_half), ("bias_hh", halves)):
+            bias = self.block(parameter, use.gate) if owned else None
+            if bias is not None:
+                total = bias if total is None else total + bias
+        return total
+
+    def __call__(self, node: Node, values: dict[Node, Any], input_half: Any) -> Tensor:
+        use = self.uses[node]
+        total = input_half
+        if use.state is not None:
+            weight = self.block("weight_hh", use.gate)
+            assert weight is not None
+            product = F.linear(values[use.state], weight)
+            total = product if total is None else total + product
+        for operand in use.diagonals:
+            row = self.diagonal_rows[(self.cell.uses.index(use), operand)]
+            term = values[operand] * self.parameters["weight_diagonal"][row]
+            total = term if total is None else total + term
+        assert isinstance(total, Tensor)
+        return total
+
+
+def sequence(
+    cell: Cell,
+    x: Tensor,
+    inputs: Mapping[str, Tensor],
+    states: Sequence[Tensor],
+    parameters: Mapping[str, Tensor],
+    *,
+    reverse: bool = False,
+) -> tuple[Tensor, list[Tensor]]:
+    """Run a cell over a sequence.
+
+    Args:
+        x: (T, B, input_size). ``inputs`` are the keyword inputs, (T, B, width). ``states``: (B, hidden_size) each.
+        reverse: from the last step to the first; outputs keep their place in time.
+
+    Returns:
+        The first state at every step, (T, B, hidden_size), and the final states.
+    """
+    steps, hidden_size = x.shape[0], states[0].shape[-1]
+    affine = Affine(cell, parameters, hidden_size)
+    leaves: dict[str, Tensor] = {"x": x, **inputs}
+    whole: dict[Node, Any] = {}
+    for node in postorder(cell.outputs):
+        if node.op == "input":
+            whole[node] = leaves[str(node.attr)]
+    halves = {use.node: affine.input_half(use.node, whole) for use in cell.uses}
+    # unbind, not indexing: the backward of gx[t] allocates the whole of gx at every step, quadratic in T.
+    over_time = {n: v.unbind(0) if v is not None and v.dim() == 3 else None for n, v in halves.items()}
+    per_step = {n: v.unbind(0) for n, v in whole.items()}
+    state_nodes = [n for n in postorder(cell.outputs) if n.op == "state"]
+    current, outputs = list(states), []
+    for s in range(steps):
+        t = steps - 1 - s if reverse else s
+        values: dict[Node, Any] = {n: v[t] for n, v in per_step.items() if isinstance(v, tuple)}
+        values |= {n: current[cell.states.index(str(n.attr))] for n in state_nodes}
+
+        def use(node: Node, values: dict[Node, Any] = values, t: int = t) -> Tensor:
+            hoisted = over_time[node]
+            return affine(node, values, halves[node] if hoisted is None else hoisted[t])
+
+        new = evaluate(cell.outputs, values, use)
+        current = [v.expand_as(c) if v.shape != c.shape else v for v, c in zip(new, current, strict=True)]
+        outputs.append(current[0])
+    if reverse:
+        outputs.reverse()
+    y = torch.stack(outputs) if outputs else states[0].new_empty((0, *states[0].shape))
+    return y, current

@@ -1,0 +1,220 @@
+"""A traced cell: its states, inputs and gates over one expression graph, and what follows from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from gatewise.compiler.expression import (
+    UNARY_FUNCTIONS,
+    Node,
+    Width,
+    const,
+    depends,
+    make,
+    postorder,
+    reaches,
+    rewrite,
+    simplified,
+)
+
+
+def depends_on_recurrence(node: Node) -> bool:
+    """Whether a value depends on a state or on a gate: such an operand is state-like."""
+    return depends(node, ("state", "affine"))
+
+
+@dataclass(frozen=True)
+class Use:
+    """One application of a gate: ``affine = bias + Σ W·inputs + U·state + Σ d ⊙ diagonals``."""
+
+    gate: str
+    node: Node
+    inputs: tuple[tuple[str, Node], ...]
+    """(name of the input that owns the weight, operand) in the order of the sum."""
+    state: Node | None
+    diagonals: tuple[Node, ...]
+
+    @property
+    def has_input_half(self) -> bool:
+        return bool(self.inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A recurrent cell, defined by its equations.
+
+    ``text`` is the canonical, parseable form and the one identity: cells are equal when their texts are.
+    """
+
+    name: str
+    source: str
+    """The docstring of the definition: the paper and its equations."""
+    states: tuple[str, ...]
+    inputs: tuple[tuple[str, Width], ...]
+    """Keyword inputs and their widths, beside x."""
+    outputs: tuple[Node, ...]
+    """The new values of the states, in order; the first is the output."""
+    affines: tuple[Node, ...]
+    """The affine nodes in the order in which the equations use them."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cell) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"<Cell {self.name}({', '.join(('x', *self.states))})>"
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        from gatewise.compiler.text import parse
+
+        return parse, (self.text, self.source)
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        raise TypeError(
+            f"cell {self.name} is a definition, not a layer: gatewise.Recurrent({self.name}, input_size, hidden_size) "
+            "makes a layer of it"
+        )
+
+    @cached_property
+    def text(self) -> str:
+        from gatewise.compiler.text import print_cell
+
+        return print_cell(self)
+
+    def equations(self) -> str:
+        """The equations in Unicode, one line per gate and state: ``z = σ(W_z x + U_z h + b_z)``."""
+        from gatewise.compiler.equations import render
+
+        return render(self)
+
+    @cached_property
+    def uses(self) -> tuple[Use, ...]:
+        return tuple(_use(node) for node in self.affines)
+
+    @cached_property
+    def gates(self) -> tuple[str, ...]:
+        """Gate names in the order of their first appearance: the row order of the weights."""
+        return tuple(dict.fromkeys(use.gate for use in self.uses))
+
+    def rows(self, parameter: str) -> tuple[str, ...]:
+        """The gates that own a block of rows in ``weight_ih``, ``weight_hh``, ``bias_ih``, ``bias_hh`` or, for a
+        keyword input m, in ``weight_m``."""
+        return tuple(g for g in self.gates if any(u.gate == g and _owns(u, parameter) for u in self.uses))
+
+    @cached_property
+    def input_widths(self) -> dict[str, Width]:
+        """The width of x and of every keyword input."""
+        return {"x": "input", **dict(self.inputs)}
+
+    @cached_property
+    def weighted_inputs(self) -> tuple[str, ...]:
+        """x and the keyword inputs that some gate multiplies by a matrix, in order of declaration."""
+        owners = {name for use in self.uses for name, _ in use.inputs}
+        return tuple(name for name in self.input_widths if name in owners)
+
+    @cached_property
+    def diagonals(self) -> tuple[tuple[int, Node], ...]:
+        """(index of the use, operand) of every element-wise weight: the row order of ``weight_diagonal``."""
+        return tuple((i, d) for i, use in enumerate(self.uses) for d in use.diagonals)
+
+    def parameter_shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
+        """Names (torch's, without the layer suffix) and shapes of the parameters; empty blocks are left out."""
+        h = hidden_size
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (len(self.rows("weight_ih")) * h, input_size)}
+        shapes["weight_hh"] = (len(self.rows("weight_hh")) * h, h)
+        shapes["bias_ih"] = (len(self.rows("bias_ih")) * h,)
+        shapes["bias_hh"] = (len(self.rows("bias_hh")) * h,)
+        for name, width in self.inputs:
+            columns = {"input": input_size, "hidden": hidden_size}.get(str(width), width)
+            shapes[f"weight_{name}"] = (len(self.rows(f"weight_{name}")) * h, int(columns))
+        shapes["weight_diagonal"] = (len(self.diagonals), h) if self.diagonals else (0,)
+        return {name: shape for name, shape in shapes.items() if shape[0] > 0}
+
+    def parameter_count(self, input_size: int, hidden_size: int) -> int:
+        """Weights and biases of one layer in one direction."""
+        total = 0
+        for shape in self.parameter_shapes(input_size, hidden_size).values():
+            size = 1
+            for n in shape:
+                size *= n
+            total += size
+        return total
+
+    def gate_value(self, gate: str) -> Node:
+        """The nearest unary function that all uses of the gate pass through, else its pre-activation."""
+        nodes = [u.node for u in self.uses if u.gate == gate]
+        if not nodes:
+            raise ValueError(f"cell {self.name} has no gate {gate!r}; its gates are {', '.join(self.gates) or 'none'}")
+        for node in postorder(self.outputs):
+            if node.op not in UNARY_FUNCTIONS or not all(reaches([node], [n]) for n in nodes):
+                continue
+            if not reaches(self.outputs, nodes, without=node):
+                return node
+        return nodes[0]
+
+    def pin(self, **values: float) -> Cell:
+        """The cell with gates replaced by constants, e.g. ``gru.pin(r=1, z=0)``, which is the plain tanh RNN.
+
+        What no longer matters goes: the pinned gates' parameters, and gates that only they used.
+
+        Raises:
+            ValueError: for a name that is not a gate of the cell.
+        """
+        replace = {self.gate_value(gate): const(value) for gate, value in values.items()}
+        outputs = rewrite(self.outputs, replace, simplified)
+        outputs = tuple(o if o.op != "const" else _vector(o, self.states[0]) for o in outputs)
+        images = dict(zip(self.affines, rewrite(self.affines, replace, simplified), strict=True))
+        alive = set(postorder(outputs))
+        affines = tuple(dict.fromkeys(images[a] for a in self.affines if images[a] in alive))
+        suffix = "_".join(f"{gate}{_identifier(value)}" for gate, value in values.items())
+        return Cell(f"{self.name}_{suffix}", self.source, self.states, self.inputs, outputs, affines)
+
+    def body(self) -> str:
+        """``text`` without the name: two cells with one body compute the same."""
+        return self.text.partition("(")[2]
+
+
+def _identifier(value: float) -> str:
+    return f"{value:g}".replace("-", "m").replace(".", "p").replace("+", "")
+
+
+def _vector(node: Node, state: str) -> Node:
+    """A constant as a vector of the hidden width."""
+    zero = make("mul", (const(0.0), make("state", (), state, "hidden")), None, "hidden")
+    return make("add", (node, zero), None, "hidden")
+
+
+def _owns(use: Use, parameter: str) -> bool:
+    if parameter == "weight_hh":
+        return use.state is not None
+    if parameter == "bias_ih":
+        return use.has_input_half
+    if parameter == "bias_hh":
+        return not use.has_input_half
+    owner = "x" if parameter == "weight_ih" else parameter.removeprefix("weight_")
+    return any(name == owner for name, _ in use.inputs)
+
+
+def owner_of_input(node: Node) -> str:
+    """The input whose weight multiplies an input-like operand: x where it takes part, else the first keyword input
+    of the operand's width."""
+    leaves = [n for n in postorder([node]) if n.op == "input"]
+    names = [str(n.attr) for n in leaves if n.width == node.width] or [str(n.attr) for n in leaves]
+    return "x" if "x" in names else names[0]
+
+
+def _use(node: Node) -> Use:
+    inputs: list[tuple[str, Node]] = []
+    state: Node | None = None
+    diagonals: list[Node] = []
+    for operand in node.args:
+        if operand.op == "diagonal":
+            diagonals.append(operand.args[0])
+        elif depends_on_recurrence(operand):
+            state = operand
+        else:
+            inputs.append((owner_of_input(operand), operand))
+    return Use(str(node.attr), node, tuple(inputs), state, tuple(diagonals))

@@ -1,0 +1,269 @@
+"""The expression graph: interned nodes, widths, and the walks that everything else is built from.
+
+A node is an operation, its arguments, an attribute and a width. Nodes are interned: building the same expression twice
+gives the same object, so common subexpressions exist once and identity is equality.
+
+Leaves: ``input`` (x or a keyword input), ``state`` (its value before the step), ``const``.
+Structure: ``affine`` (one use of a gate: attr = gate name), ``diagonal`` (an element-wise weight on an operand of an
+affine map). Everything else is element-wise and listed in the tables below.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+Width = str | int
+"""``"input"``, ``"hidden"``, or a number of columns; 1 broadcasts against anything."""
+
+Attribute = str | float | tuple[float, ...] | tuple[int, ...] | None
+
+UNARY_FUNCTIONS = ("sigmoid", "tanh", "relu", "softplus", "exp", "log", "hard_sigmoid")
+ARITHMETIC = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+CHOICES = ("minimum", "maximum", "where")
+BOOL = "bool"
+
+
+class Node:
+    """One value of the graph. Build nodes with ``make`` or with Python's operators, never directly."""
+
+    __slots__ = ("__weakref__", "args", "attr", "op", "width")
+
+    op: str
+    args: tuple[Node, ...]
+    attr: Attribute
+    width: Width
+
+    def __init__(self, op: str, args: tuple[Node, ...], attr: Attribute, width: Width) -> None:
+        self.op, self.args, self.attr, self.width = op, args, attr, width
+
+    def __repr__(self) -> str:
+        inner = ", ".join([*(a.op if a.args else str(a.attr) for a in self.args)])
+        return f"Node({self.op} {self.attr if self.attr is not None else ''} [{inner}] : {self.width})"
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            "a cell's equations are traced once, so a Python `if`, `and`, `or` or `not` cannot look at the symbolic "
+            "value it was given; write where(condition, a, b) instead"
+        )
+
+    def __iter__(self) -> Iterator[Node]:
+        raise TypeError("a symbolic value of a cell is one vector and cannot be unpacked or iterated over")
+
+    def __add__(self, other: Operand) -> Node:
+        return arithmetic("add", self, other)
+
+    def __radd__(self, other: Operand) -> Node:
+        return arithmetic("add", other, self)
+
+    def __sub__(self, other: Operand) -> Node:
+        return arithmetic("sub", self, other)
+
+    def __rsub__(self, other: Operand) -> Node:
+        return arithmetic("sub", other, self)
+
+    def __mul__(self, other: Operand) -> Node:
+        return arithmetic("mul", self, other)
+
+    def __rmul__(self, other: Operand) -> Node:
+        return arithmetic("mul", other, self)
+
+    def __truediv__(self, other: Operand) -> Node:
+        return arithmetic("div", self, other)
+
+    def __rtruediv__(self, other: Operand) -> Node:
+        return arithmetic("div", other, self)
+
+    def __neg__(self) -> Node:
+        return make("neg", (self,), None, numeric(self).width)
+
+    def __lt__(self, other: Operand) -> Node:
+        return compare("lt", self, other)
+
+    def __le__(self, other: Operand) -> Node:
+        return compare("le", self, other)
+
+    def __gt__(self, other: Operand) -> Node:
+        return compare("gt", self, other)
+
+    def __ge__(self, other: Operand) -> Node:
+        return compare("ge", self, other)
+
+
+Operand = Node | float | int
+
+_interned: weakref.WeakValueDictionary[tuple[object, ...], Node] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def make(op: str, args: tuple[Node, ...] = (), attr: Attribute = None, width: Width = 1) -> Node:
+    """The one node with these contents."""
+    # repr tells 0.0 from -0.0 and 1 from 1.0, which == does not.
+    key = (op, args, repr(attr), width)
+    with _lock:
+        node = _interned.get(key)
+        if node is None:
+            node = Node(op, args, attr, width)
+            _interned[key] = node
+        return node
+
+
+def const(value: float) -> Node:
+    return make("const", (), float(value), 1)
+
+
+def as_node(value: object) -> Node:
+    """A node for an operand: a node itself or a Python number."""
+    if isinstance(value, Node):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return const(value)
+    raise TypeError(f"a cell computes with its arguments, gates and numbers, but got {type(value).__name__}")
+
+
+def numeric(node: Node) -> Node:
+    if node.op in COMPARISONS:
+        raise TypeError("a comparison is only usable as the condition of where(condition, a, b), not in arithmetic")
+    if node.op == "diagonal":
+        raise TypeError("diagonal(s) is only usable as an operand of a gate")
+    return node
+
+
+def join_widths(nodes: Iterable[Node]) -> Width:
+    """The width of an element-wise combination; width 1 broadcasts."""
+    width: Width = 1
+    for node in nodes:
+        if node.width == 1 or node.width == width:
+            continue
+        if width != 1:
+            raise TypeError(f"element-wise operands must have one width, but got widths {width!r} and {node.width!r}")
+        width = node.width
+    return width
+
+
+def arithmetic(op: str, left: Operand, right: Operand) -> Node:
+    a, b = numeric(as_node(left)), numeric(as_node(right))
+    if a.op == "const" and b.op == "const":
+        return const(fold(op, float_of(a), float_of(b)))
+    return make(op, (a, b), None, join_widths((a, b)))
+
+
+def compare(op: str, left: Operand, right: Operand) -> Node:
+    a, b = numeric(as_node(left)), numeric(as_node(right))
+    return make(op, (a, b), None, join_widths((a, b)))
+
+
+def fold(op: str, a: float, b: float) -> float:
+    if op == "add":
+        return a + b
+    if op == "sub":
+        return a - b
+    if op == "mul":
+        return a * b
+    return a / b
+
+
+def float_of(node: Node) -> float:
+    assert isinstance(node.attr, float)
+    return node.attr
+
+
+def unary(op: str, value: object, attr: Attribute = None) -> Node:
+    node = numeric(as_node(value))
+    return make(op, (node,), attr, node.width)
+
+
+def choice(op: str, *values: object) -> Node:
+    """``minimum(a, b)``, ``maximum(a, b)`` or ``where(condition, a, b)``."""
+    nodes = tuple(as_node(v) for v in values)
+    if op == "where":
+        if nodes[0].op not in COMPARISONS:
+            raise TypeError("the first argument of where must be a comparison such as a < b")
+        for node in nodes[1:]:
+            numeric(node)
+    else:
+        for node in nodes:
+            numeric(node)
+    return make(op, nodes, None, join_widths(nodes))
+
+
+def postorder(roots: Iterable[Node]) -> list[Node]:
+    """Every node reachable from the roots, arguments before users."""
+    seen: dict[Node, None] = {}
+    stack: list[tuple[Node, bool]] = [(r, False) for r in reversed(list(roots))]
+    while stack:
+        node, done = stack.pop()
+        if node in seen:
+            continue
+        if done:
+            seen[node] = None
+            continue
+        stack.append((node, True))
+        stack.extend((a, False) for a in reversed(node.args) if a not in seen)
+    return list(seen)
+
+
+def depends(node: Node, ops: Iterable[str]) -> bool:
+    """Whether a node of one of these operations is among what the node is computed from."""
+    wanted = frozenset(ops)
+    return any(n.op in wanted for n in postorder([node]))
+
+
+def reaches(roots: Iterable[Node], targets: Iterable[Node], without: Node | None = None) -> bool:
+    """Whether some root depends on some target along a path that avoids ``without``."""
+    wanted, seen = set(targets), set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node is without or node in seen:
+            continue
+        if node in wanted:
+            return True
+        seen.add(node)
+        stack.extend(node.args)
+    return False
+
+
+def rewrite(
+    roots: Iterable[Node],
+    replace: Mapping[Node, Node],
+    build: Callable[[Node, tuple[Node, ...]], Node] | None = None,
+) -> tuple[Node, ...]:
+    """The roots with nodes replaced; ``build`` makes the node anew when its arguments changed (default: as it was)."""
+    roots = tuple(roots)
+    result: dict[Node, Node] = {}
+    for node in postorder(roots):
+        if node in replace:
+            result[node] = replace[node]
+            continue
+        args = tuple(result[a] for a in node.args)
+        if build is not None:
+            result[node] = build(node, args)
+        else:
+            result[node] = node if args == node.args else make(node.op, args, node.attr, node.width)
+    return tuple(result[r] for r in roots)
+
+
+def simplified(node: Node, args: tuple[Node, ...]) -> Node:
+    """``node`` on ``args`` with constants folded and 0 and 1 absorbed: for pinned gates, where 0 · n means no n."""
+    values = [float_of(a) if a.op == "const" else None for a in args]
+    if node.op in ARITHMETIC:
+        (a, b), (u, v) = args, values
+        if u is not None and v is not None:
+            return const(fold(node.op, u, v))
+        if node.op == "mul" and (u == 0.0 or v == 0.0):
+            return const(0.0)
+        if (node.op == "mul" and u == 1.0) or (node.op == "add" and u == 0.0):
+            return b
+        if v == (1.0 if node.op in ("mul", "div") else 0.0):
+            return a
+        if node.op == "sub" and u == 0.0:
+            return -b
+    if node.op == "neg" and values[0] is not None:
+        return const(-values[0])
+    if args == node.args:
+        return node
+    width = node.width if node.op in ("affine", "diagonal") else join_widths(args)
+    return make(node.op, args, node.attr, width)

@@ -1,0 +1,182 @@
+"""The canonical text of a cell, and its parser.
+
+The text is a restricted Python function in which every gate and every value used twice has a line of its own. It is
+read with ``ast`` and never executed, so a text from a stranger's file can do nothing but define a cell.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+from gatewise.compiler import functions
+from gatewise.compiler.cell import Cell
+from gatewise.compiler.expression import (
+    ARITHMETIC,
+    COMPARISONS,
+    Node,
+    Width,
+    arithmetic,
+    as_node,
+    compare,
+    float_of,
+    make,
+    postorder,
+)
+from gatewise.compiler.trace import CellError, Gates, finish
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    name: getattr(functions, name)
+    for name in "sigmoid tanh relu softplus exp log hard_sigmoid minimum maximum where diagonal".split()
+}
+_BINARY: dict[type[ast.AST], str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
+_COMPARE: dict[type[ast.AST], str] = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"}
+
+
+def print_cell(cell: Cell) -> str:
+    """The canonical text: gates in their order, then the values used more than once, then the new states."""
+    return _Printer(cell).text()
+
+
+class _Printer:
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+        self.names: dict[Node, str] = {}
+        self.lines: list[str] = []
+        self.users: dict[Node, int] = {}
+        for node in postorder(cell.outputs):
+            for arg in node.args:
+                self.users[arg] = self.users.get(arg, 0) + 1
+        for output in cell.outputs:
+            self.users[output] = self.users.get(output, 0) + 1
+
+    def text(self) -> str:
+        for affine in self.cell.affines:
+            self.line(affine)
+        results = ", ".join([self.value(o) for o in self.cell.outputs])
+        declared = "".join(f", {name}: {width!r}" for name, width in self.cell.inputs)
+        arguments = ", ".join(["gate", "x", *self.cell.states]) + (", *" + declared if declared else "")
+        body = "".join(f"    {line}\n" for line in [*self.lines, f"return {results}"])
+        return f"def {self.cell.name}({arguments}):\n{body}"
+
+    def line(self, node: Node) -> str:
+        if node not in self.names:
+            expression = self.expression(node)
+            self.names[node] = f"_{len(self.names)}"
+            self.lines.append(f"{self.names[node]} = {expression}")
+        return self.names[node]
+
+    def value(self, node: Node) -> str:
+        if node.op in ("input", "state"):
+            return str(node.attr)
+        if node.op == "const":
+            return repr(float_of(node)) if float_of(node) >= 0 else f"({float_of(node)!r})"
+        if node in self.names or node.op == "affine" or self.users.get(node, 0) > 1:
+            return self.line(node)
+        return self.expression(node)
+
+    def expression(self, node: Node) -> str:
+        args = [self.value(a) for a in node.args]
+        if node.op == "affine":
+            return f"gate.{node.attr}({', '.join(args)})"
+        if node.op in ARITHMETIC:
+            return f"({args[0]} {ARITHMETIC[node.op]} {args[1]})"
+        if node.op in COMPARISONS:
+            return f"({args[0]} {COMPARISONS[node.op]} {args[1]})"
+        if node.op == "neg":
+            return f"(-{args[0]})"
+        extra = [repr(v) for v in node.attr] if isinstance(node.attr, tuple) else []
+        return f"{node.op}({', '.join([*args, *extra])})"
+
+
+def parse(text: str, source: str = "") -> Cell:
+    """The cell that a canonical text defines; ``parse(cell.text).text == cell.text``.
+
+    Raises:
+        CellError: when the text is not a cell.
+    """
+    try:
+        module = ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        raise CellError(f"the text of a cell must be one function definition, but it does not parse: {error}") from None
+    if len(module.body) != 1 or not isinstance(module.body[0], ast.FunctionDef):
+        raise CellError(f"the text of a cell must be one function definition, but came {text[:60]!r}")
+    try:
+        return _Reader(module.body[0], source).cell()
+    except RecursionError:
+        raise CellError("the text of a cell is nested too deeply") from None
+    except TypeError as error:
+        raise CellError(f"cell {module.body[0].name}: {error}") from None
+
+
+class _Reader:
+    def __init__(self, function: ast.FunctionDef, source: str) -> None:
+        self.function, self.source = function, source
+        self.gates = Gates(function.name)
+        self.names: dict[str, Any] = {}
+
+    def fail(self, node: ast.AST) -> CellError:
+        return CellError(f"cell {self.function.name}: {ast.unparse(node)[:80]!r} is not part of the language of cells")
+
+    def cell(self) -> Cell:
+        arguments = [a.arg for a in self.function.args.args]
+        if arguments[:2] != ["gate", "x"] or self.function.decorator_list or self.function.args.defaults:
+            raise self.fail(self.function.args)
+        states = tuple(arguments[2:])
+        inputs = tuple((a.arg, self.width(a)) for a in self.function.args.kwonlyargs)
+        self.names["x"] = make("input", (), "x", "input")
+        self.names |= {s: make("state", (), s, "hidden") for s in states}
+        self.names |= {n: make("input", (), n, w) for n, w in inputs}
+        for statement in self.function.body[:-1]:
+            self.assign(statement)
+        last = self.function.body[-1]
+        if not isinstance(last, ast.Return) or last.value is None:
+            raise self.fail(last)
+        elements = last.value.elts if isinstance(last.value, ast.Tuple) else [last.value]
+        outputs = tuple(self.read(e) for e in elements)
+        name, uses = self.function.name, self.gates._uses
+        return finish(name, self.source, states, inputs, outputs, uses, allow_constant_states=True)
+
+    def width(self, argument: ast.arg) -> Width:
+        value = argument.annotation.value if isinstance(argument.annotation, ast.Constant) else None
+        if value in ("input", "hidden") or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+            return value if isinstance(value, int) else str(value)
+        raise self.fail(argument)
+
+    def assign(self, statement: ast.stmt) -> None:
+        if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
+            raise self.fail(statement)
+        target = statement.targets[0]
+        if not isinstance(target, ast.Name):
+            raise self.fail(statement)
+        self.names[target.id] = self.read(statement.value)
+
+    def read(self, node: ast.expr) -> Any:
+        if isinstance(node, ast.Name) and node.id in self.names:
+            return self.names[node.id]
+        if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
+            return as_node(node.value)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            value = as_node(self.read(node.operand))
+            return as_node(-float_of(value)) if isinstance(node.operand, ast.Constant) else -value
+        if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
+            return arithmetic(_BINARY[type(node.op)], self.read(node.left), self.read(node.right))
+        if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARE:
+            return compare(_COMPARE[type(node.ops[0])], self.read(node.left), self.read(node.comparators[0]))
+        if isinstance(node, ast.Call) and not node.keywords:
+            return self.call(node)
+        raise self.fail(node)
+
+    def call(self, node: ast.Call) -> Any:
+        arguments = [self.read(a) for a in node.args]
+        function = node.func
+        if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == "gate":
+            if function.attr.startswith("_"):
+                raise self.fail(node)
+            return getattr(self.gates, function.attr)(*arguments)
+        if isinstance(function, ast.Name) and function.id in _FUNCTIONS:
+            if function.id == "hard_sigmoid":
+                arguments = [arguments[0], *(float_of(a) for a in arguments[1:])]
+            return _FUNCTIONS[function.id](*arguments)
+        raise self.fail(node)

@@ -1,0 +1,192 @@
+"""From a Python function to a Cell: the function runs once on symbols, and what it does is its definition."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import keyword
+from collections.abc import Callable
+from typing import Any
+
+from gatewise.compiler.cell import Cell, depends_on_recurrence, owner_of_input
+from gatewise.compiler.expression import Node, Width, make, numeric, postorder
+
+
+class CellError(ValueError):
+    """A fault in a cell's definition, found when it is defined."""
+
+
+class Gates:
+    """What a cell's function knows as ``gate``: every attribute is an affine map of that name."""
+
+    def __init__(self, cell: str) -> None:
+        self._cell = cell
+        self._uses: list[Node] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Node]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+        def apply(*operands: Any) -> Node:
+            return self._apply(name, operands)
+
+        return apply
+
+    def _fail(self, message: str) -> CellError:
+        return CellError(f"cell {self._cell}: {message}")
+
+    def _apply(self, gate: str, operands: tuple[Any, ...]) -> Node:
+        kinds = [self._kind(gate, operand) for operand in operands]
+        if not kinds:
+            raise self._fail(f"gate {gate} is an affine map of nothing; give it x, a state or a keyword input")
+        if kinds.count("state") > 1:
+            raise self._fail(
+                f"gate {gate} was given {kinds.count('state')} full-matrix states; it takes at most one, and "
+                "diagonal(s) for further ones"
+            )
+        owners = [owner_of_input(o) for o, kind in zip(operands, kinds, strict=True) if kind == "input"]
+        for owner in owners:
+            if owners.count(owner) > 1:
+                raise self._fail(f"gate {gate} was given input {owner} twice; each input has one weight per gate")
+        node = make("affine", tuple(operands), gate, "hidden")
+        if node in self._uses:
+            raise self._fail(f"gate {gate} is applied twice to the same operands; apply it once and reuse the value")
+        self._check_halves(gate, node)
+        self._uses.append(node)
+        return node
+
+    def _kind(self, gate: str, operand: Any) -> str:
+        if not isinstance(operand, Node) or operand.op == "const":
+            got = operand.attr if isinstance(operand, Node) else repr(operand)
+            raise self._fail(f"gate {gate} takes x, states and keyword inputs, but was given {got}")
+        if operand.op == "diagonal":
+            if operand.width != "hidden":
+                raise self._fail(
+                    f"gate {gate}: diagonal needs the width 'hidden', but its operand has {operand.width!r}"
+                )
+            return "diagonal"
+        try:
+            numeric(operand)
+        except TypeError as error:
+            raise self._fail(f"gate {gate}: {error}") from None
+        if not depends_on_recurrence(operand):
+            return "input"
+        if operand.width != "hidden":
+            raise self._fail(f"gate {gate} was given a state of width {operand.width!r}; states have width 'hidden'")
+        return "state"
+
+    def _check_halves(self, gate: str, node: Node) -> None:
+        earlier = [u for u in self._uses if u.attr == gate]
+        if not earlier:
+            return
+        halves = [_half(u) for u in [*earlier, node]]
+        if len(halves) > 2 or "both" in halves or halves[0] == halves[1]:
+            raise self._fail(
+                f"gate {gate} is used {len(halves)} times ({' and '.join(halves)}); a gate may be used once, or in two "
+                "halves, one of inputs only and one of states only"
+            )
+
+
+def _half(node: Node) -> str:
+    recurrent = any(depends_on_recurrence(a) or a.op == "diagonal" for a in node.args)
+    inputs = any(not depends_on_recurrence(a) and a.op != "diagonal" for a in node.args)
+    return "both" if recurrent and inputs else "states" if recurrent else "inputs"
+
+
+def cell(function: Callable[..., Any]) -> Cell:
+    """The cell that a function of ``(gate, x, *states, *, **inputs)`` defines. Use as a decorator.
+
+    The positional arguments after ``x`` are the states; the function returns their new values in the same order, and
+    the first is the output. Keyword-only arguments are further inputs per step, each with its width as annotation or
+    default: ``1``, ``"input"``, ``"hidden"`` or a number of columns.
+
+    Raises:
+        CellError: where the definition is at fault; it names the cell and the fault.
+    """
+    name = function.__name__
+    states, inputs = _signature(name, function)
+    gates = Gates(name)
+    arguments = [make("input", (), "x", "input"), *(make("state", (), s, "hidden") for s in states)]
+    keywords = {k: make("input", (), k, w) for k, w in inputs}
+    try:
+        result = function(gates, *arguments, **keywords)
+    except CellError:
+        raise
+    except TypeError as error:
+        raise CellError(f"cell {name}: {error}") from None
+    outputs = result if isinstance(result, tuple) else (result,)
+    return finish(name, inspect.cleandoc(function.__doc__ or ""), states, inputs, outputs, gates._uses)
+
+
+def finish(
+    name: str,
+    source: str,
+    states: tuple[str, ...],
+    inputs: tuple[tuple[str, Width], ...],
+    outputs: tuple[Any, ...],
+    affines: list[Node],
+    *,
+    allow_constant_states: bool = False,
+) -> Cell:
+    """Check the returned values and make the cell."""
+    if len(outputs) != len(states):
+        raise CellError(
+            f"cell {name}: the function returned {len(outputs)} states, but takes {len(states)} ({', '.join(states)})"
+        )
+    for state, node in zip(states, outputs, strict=True):
+        if not isinstance(node, Node):
+            raise CellError(f"cell {name}: the new value of state {state} is {node!r}, not a value of the equations")
+        if node.op in ("lt", "le", "gt", "ge", "diagonal"):
+            raise CellError(f"cell {name}: the new value of state {state} is a {node.op} expression, not a number")
+        if node.width != "hidden":
+            raise CellError(
+                f"cell {name}: the new value of state {state} has width {node.width!r}, but a state has width 'hidden'"
+            )
+        if node.op == "state" and node.attr == state and not allow_constant_states:
+            raise CellError(f"cell {name}: state {state} is never updated; it is returned as it came")
+    alive = set(postorder(outputs))
+    for affine in affines:
+        if affine not in alive:
+            raise CellError(f"cell {name}: gate {affine.attr} is computed but no new state depends on it")
+    for node in alive:
+        if node.width == "input" and node.op != "input" and depends_on_recurrence(node):
+            raise CellError(f"cell {name}: a value of width 'input' depends on a state, which has width 'hidden'")
+    return Cell(name, source, states, inputs, outputs, tuple(affines))
+
+
+def _signature(name: str, function: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[tuple[str, Width], ...]]:
+    parameters = list(inspect.signature(function).parameters.values())
+    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+        raise CellError(
+            f"cell {name}: the function must list its states and inputs; *args and **kwargs are not allowed"
+        )
+    if len(positional) < 3 or positional[1] != "x":
+        raise CellError(
+            f"cell {name}: the function must take (gate, x, state, ...), but takes ({', '.join(positional)})"
+        )
+    inputs = tuple((p.name, _width(name, p)) for p in parameters if p.kind is p.KEYWORD_ONLY)
+    for n in [*positional[2:], *(n for n, _ in inputs)]:
+        if keyword.iskeyword(n) or n.startswith("_") or n in RESERVED:
+            raise CellError(f"cell {name}: {n!r} cannot name a state or an input")
+    return tuple(positional[2:]), inputs
+
+
+RESERVED = frozenset({"ih", "hh", "diagonal", "x", "gate"})
+
+
+def _width(cell_name: str, parameter: inspect.Parameter) -> Width:
+    declared = parameter.annotation if parameter.annotation is not parameter.empty else parameter.default
+    if isinstance(declared, str):
+        try:  # under `from __future__ import annotations` the annotation arrives as source text
+            declared = ast.literal_eval(declared)
+        except (ValueError, SyntaxError):
+            pass
+    good_number = isinstance(declared, int) and not isinstance(declared, bool) and declared > 0
+    if declared in ("input", "hidden") or good_number:
+        width: Width = declared
+        return width
+    raise CellError(
+        f"cell {cell_name}: keyword input {parameter.name} must declare its width as 1, 'input', 'hidden' or a number of "
+        f"columns, but declares {None if declared is parameter.empty else declared!r}"
+    )

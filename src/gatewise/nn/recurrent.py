@@ -1,0 +1,327 @@
+"""Recurrent layers: one class for any cell, and torch.nn's three by name."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gatewise import cells, ops
+from gatewise.backends import choose
+from gatewise.compiler.cell import Cell
+from gatewise.nn.checks import check_constructor, check_input, check_states, whole_states
+
+State = Tensor | tuple[Tensor, ...]
+FORMULA_KEY = "_extra_state"
+
+
+class Recurrent(nn.Module):
+    """A stack of recurrent layers of one cell, with the arguments, names and shapes of ``torch.nn.GRU``.
+
+    Args:
+        cell: the equations, e.g. ``gatewise.cells.gru`` or a cell of one's own.
+        input_size: width of x. hidden_size: width of every state.
+        num_layers: layers in the stack. bias: whether gates have biases.
+        batch_first: input and output are (B, T, width) instead of (T, B, width).
+        dropout: probability with which outputs between layers are zeroed in training.
+        bidirectional: a second set of weights runs from the last step to the first; outputs are concatenated.
+        redundant_bias: keep torch's ``bias_hh`` for every gate, though a gate needs one bias only.
+
+    Parameters are ``weight_ih_l{k}``, ``weight_hh_l{k}``, ``bias_ih_l{k}``, ``bias_hh_l{k}`` (suffix ``_reverse``); row
+    blocks follow the order in which the equations first use the gates, and empty ones are left out. They start uniform
+    in ±1/√hidden_size, as torch's.
+
+    Raises:
+        TypeError, ValueError: for arguments of the wrong type or value.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        redundant_bias: bool = False,
+    ) -> None:
+        super().__init__()
+        check_constructor(type(self).__name__, cell, input_size, hidden_size, num_layers, dropout)
+        if dropout > 0 and num_layers == 1:
+            warnings.warn(
+                f"dropout acts between layers, so dropout={dropout} with num_layers=1 does nothing", stacklevel=2
+            )
+        self.cell = cell
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
+        self.bidirectional, self.redundant_bias = bidirectional, redundant_bias
+        self._parameter_names: list[dict[str, str]] = []
+        for layer in range(num_layers):
+            width = input_size if layer == 0 else hidden_size * self.num_directions
+            for suffix in ("", "_reverse")[: self.num_directions]:
+                self._add_layer(f"_l{layer}{suffix}", width, device, dtype)
+        self.reset_parameters()
+
+    @property
+    def num_directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    def _add_layer(self, suffix: str, width: int, device: Any, dtype: Any) -> None:
+        shapes = self.cell.parameter_shapes(width, self.hidden_size)
+        if self.redundant_bias:
+            shapes["bias_hh"] = (len(self.cell.rows("weight_hh")) * self.hidden_size,)
+        names = {}
+        for name, shape in shapes.items():
+            if self.bias or not name.startswith("bias"):
+                names[name] = name + suffix
+                self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+        self._parameter_names.append(names)
+
+    def reset_parameters(self) -> None:
+        """Uniform in ±1/√hidden_size, in torch's order."""
+        bound = 1.0 / math.sqrt(self.hidden_size)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    @property
+    def backend(self) -> str:
+        """What runs this layer now, and why, e.g. ``cpu/avx512: compiled for this machine``."""
+        parameter = next(self.parameters(), torch.empty(0))
+        choice = choose(parameter.device, parameter.dtype)
+        return f"{choice}: {choice.reason}"
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.input_size}, {self.hidden_size}"]
+        if type(self) is Recurrent:
+            parts.insert(0, self.cell.name)
+        defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+        parts += [f"{k}={getattr(self, k)}" for k, default in defaults.items() if getattr(self, k) != default]
+        return ", ".join(parts)
+
+    def forward(self, input: Tensor, hx: State | None = None) -> tuple[Tensor, State]:
+        """Run over a sequence.
+
+        Args:
+            input: (T, B, input_size), (B, T, input_size) with ``batch_first``, or (T, input_size) unbatched.
+            hx: the states before the first step, (num_layers · directions, B, hidden_size) each, without B when
+                unbatched; a tuple for cells with several states; zeros when absent.
+
+        Returns:
+            The output (the first state) at every step, and the final states, in the layout of the arguments.
+
+        Raises:
+            ValueError, RuntimeError: for a wrong number of dimensions, size, dtype or device.
+        """
+        check_input(self, input)
+        batched = input.dim() == 3
+        x = input if batched else input.unsqueeze(1)
+        if self.batch_first and batched:
+            x = x.transpose(0, 1)
+        states = self._initial(x, hx, batched)
+        y, final = self._stack(x, states)
+        if self.batch_first and batched:
+            y = y.transpose(0, 1)
+        if not batched:
+            y, final = y.squeeze(1), [f.squeeze(1) for f in final]
+        return y, final[0] if len(final) == 1 else tuple(final)
+
+    def _initial(self, x: Tensor, hx: State | None, batched: bool) -> list[Tensor]:
+        rows = self.num_layers * self.num_directions
+        if hx is None:
+            zero = x.new_zeros(rows, x.shape[1], self.hidden_size)
+            return [zero] * len(self.cell.states)
+        states = whole_states(self.cell, hx)
+        check_states(states, x, (rows, x.shape[1], self.hidden_size), batched)
+        return states if batched else [s.unsqueeze(1) for s in states]
+
+    def _stack(self, x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        directions = self.num_directions
+        finals: list[list[Tensor]] = []
+        for layer in range(self.num_layers):
+            outputs = []
+            for d in range(directions):
+                k = layer * directions + d
+                parameters = {name: getattr(self, full) for name, full in self._parameter_names[k].items()}
+                y, final = ops.run(self.cell, x, {}, [s[k] for s in states], parameters, reverse=d == 1)
+                outputs.append(y)
+                finals.append(final)
+            x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
+            if self.dropout > 0 and self.training and layer < self.num_layers - 1:
+                x = F.dropout(x, self.dropout, True)
+        return x, [torch.stack(per_state) for per_state in zip(*finals, strict=True)]
+
+    # A layer of torch's own formula exchanges weights with torch.nn freely. Every other layer carries its formula in the
+    # state_dict, so that weights of one equation never load into another unnoticed.
+
+    def _carries_formula(self) -> bool:
+        return True
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self._carries_formula():
+            destination[prefix + FORMULA_KEY] = torch.tensor(list(self.cell.text.encode()), dtype=torch.uint8)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        formula = state_dict.pop(prefix + FORMULA_KEY, None)
+        message = self._formula_problem(formula)
+        if message:
+            error_msgs.append(message)
+            return
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+    def _formula_problem(self, formula: Any) -> str:
+        if formula is None:
+            if not self._carries_formula():
+                return ""
+            return (
+                f"the state_dict carries no formula, as torch.nn's do, but this layer computes {self.cell.name}; load "
+                "torch's weights into GRU(..., reset_after=True), LSTM or RNN"
+            )
+        try:
+            text = bytes(torch.as_tensor(formula).tolist()).decode()
+        except (ValueError, TypeError, UnicodeDecodeError):
+            return "the formula in the state_dict is damaged: it is not the text of a cell"
+        if text != self.cell.text:
+            name = text.partition("(")[0].removeprefix("def ")
+            return (
+                f"the state_dict holds the weights of cell {name}, but this layer computes {self.cell.name}; build the "
+                "layer with the cell the weights were trained with"
+            )
+        return ""
+
+
+class GRU(Recurrent):
+    """Gated recurrent unit with the arguments of ``torch.nn.GRU``.
+
+    ``reset_after=False`` is Cho et al. 2014 (arXiv 1406.1078v3), eq. 5-8: the reset gate acts on the state before the
+    recurrent product. ``reset_after=True`` is torch's and cuDNN's formula, with their weights and results.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        reset_after: bool = False,
+    ) -> None:
+        cell = cells.gru_reset_after if reset_after else cells.gru
+        self.reset_after = reset_after
+        super().__init__(
+            cell,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            device,
+            dtype,
+            redundant_bias=reset_after,
+        )
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (", reset_after=True" if self.reset_after else "")
+
+    def _carries_formula(self) -> bool:
+        return not self.reset_after
+
+
+class LSTM(Recurrent):
+    """Long short-term memory with the arguments, weights and results of ``torch.nn.LSTM``; the state is (h, c)."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if proj_size != 0:
+            raise ValueError(f"proj_size must be 0, but came {proj_size}; use torch.nn.LSTM for projections")
+        super().__init__(
+            cells.lstm,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            device,
+            dtype,
+            redundant_bias=True,
+        )
+
+    def _carries_formula(self) -> bool:
+        return False
+
+
+class RNN(Recurrent):
+    """The plain recurrent network with the arguments, weights and results of ``torch.nn.RNN``."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"nonlinearity must be 'tanh' or 'relu', but came {nonlinearity!r}")
+        self.nonlinearity = nonlinearity
+        super().__init__(
+            cells.rnn if nonlinearity == "tanh" else cells.rnn_relu,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            device,
+            dtype,
+            redundant_bias=True,
+        )
+
+    def _carries_formula(self) -> bool:
+        return False
