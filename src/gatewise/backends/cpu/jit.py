@@ -14,6 +14,7 @@ import functools
 import hashlib
 import itertools
 import os
+import struct
 import sys
 import tempfile
 import threading
@@ -36,8 +37,9 @@ _MAGIC = b"gwobj001"
 _SUFFIX = ".o"
 _STALE_SECONDS = 3600.0  # a temporary file this old belongs to a process that died while writing
 
-# LLVM writes calls to these by itself; everything else must come from the kernel: libm differs between systems.
-_FROM_PROCESS = ("memset", "memcpy", "memmove", "bzero", "memset_pattern16", "__chkstk")
+# All that a kernel may call: LLVM writes calls to the memory functions by itself. Anything else, above all libm, whose
+# last bits differ between systems, is a fault of the emitter.
+_CALLABLE = {*openmp.SYMBOLS, "memset", "memcpy", "memmove"}
 
 _Entry = Callable[[int], None]
 _PROTOTYPE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # releases the interpreter lock during the call
@@ -63,31 +65,23 @@ class Kernel:
         return self._functions[name]
 
 
-@dataclass
-class _Statistics:
-    compiled: int = 0
-    loaded_from_disk: int = 0
-    seconds_compiling: float = 0.0
-    seconds_loading: float = 0.0
-    cache_problem: str | None = None
-
-
 _kernels: dict[str, Kernel] = {}
-_statistics = _Statistics()
+_statistics: dict[str, Any] = {
+    "compiled": 0,
+    "loaded_from_disk": 0,
+    "seconds_compiling": 0.0,
+    "seconds_loading": 0.0,
+    "cache_problem": None,
+}
 _names = itertools.count()
 # One lock for all keys: llvmlite holds a lock of its own around every call into LLVM, so compilations of two keys
 # would not overlap anyhow. Kernels already in memory are found without it.
 _lock = threading.RLock()
 
 
-def _after_fork() -> None:
-    """A lock that another thread held at the fork would never be released in the child."""
-    global _lock
-    _lock = threading.RLock()
-
-
+# A fork waits for it: a lock held by another thread, ours or llvmlite's, would never be released in the child.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def load(key: str, build: Callable[[], str], tier: Tier, entries: Sequence[str]) -> Kernel:
@@ -112,15 +106,8 @@ def assemble(ir_text: str, tier: Tier) -> str:
 
 def statistics() -> dict[str, Any]:
     """What this process compiled and loaded, the seconds it took, and why the disk cache was not written, if so."""
-    return {
-        "compiled": _statistics.compiled,
-        "loaded_from_disk": _statistics.loaded_from_disk,
-        "in_memory": len(_kernels),
-        "seconds": _statistics.seconds_compiling + _statistics.seconds_loading,
-        "seconds_compiling": _statistics.seconds_compiling,
-        "seconds_loading": _statistics.seconds_loading,
-        "cache_problem": _statistics.cache_problem,
-    }
+    seconds = _statistics["seconds_compiling"] + _statistics["seconds_loading"]
+    return {**_statistics, "in_memory": len(_kernels), "seconds": seconds}
 
 
 # --- the name of a kernel ---
@@ -188,10 +175,6 @@ def _engine() -> Any:
     engine = llvm.create_lljit_compiler(machine, use_jit_link=sys.platform != "win32")
     library = llvm.JITLibraryBuilder()
     openmp.provide(library)
-    for name in _FROM_PROCESS:
-        address = llvm.address_of_symbol(name)
-        if address:
-            library.import_symbol(name, address)
     # Machine code is never unloaded: disposal at exit would run in the order in which Python clears modules.
     library.link(engine, "runtime").detach()
     atexit.register(engine.detach)
@@ -200,7 +183,7 @@ def _engine() -> Any:
 
 def _link(digest: str, code: bytes, entries: Sequence[str]) -> Kernel:
     engine = _engine()
-    library = llvm.JITLibraryBuilder().add_object_img(code).add_jit_library("runtime")
+    library = llvm.JITLibraryBuilder().add_object_img(code).add_jit_library("runtime").add_current_process()
     for name in entries:
         library.export_symbol(name)
     # The counter makes the name new even after a failed link of the same kernel.
@@ -209,12 +192,25 @@ def _link(digest: str, code: bytes, entries: Sequence[str]) -> Kernel:
     return Kernel({name: int(tracker[name]) for name in entries})
 
 
+def _undefined(code: bytes) -> set[str]:
+    """The names that an ELF object takes from elsewhere; nothing is known of other formats."""
+    sections = {item.name(): bytes(item.data()) for item in llvm.ObjectFileRef.from_data(code).sections()}
+    names = sections.get(b".strtab", b"")
+    symbols = struct.iter_unpack("<IBBHQQ", sections.get(b".symtab", b""))  # name, info, other, section, value, size
+    return {names[at : names.index(b"\0", at)].decode() for at, _, _, section, _, _ in symbols if at and not section}
+
+
 def _compiled(digest: str, build: Callable[[], str], tier: Tier, entries: Sequence[str]) -> Kernel:
     start = time.perf_counter()
     code = bytes(_target_machine(tier).emit_object(_optimised(build(), tier)))
+    foreign = _undefined(code) - _CALLABLE
+    if foreign:
+        raise RuntimeError(
+            f"the kernel calls {', '.join(sorted(foreign))}, expected {', '.join(sorted(_CALLABLE))} only"
+        )
     kernel = _link(digest, code, entries)
-    _statistics.compiled += 1
-    _statistics.seconds_compiling += time.perf_counter() - start
+    _statistics["compiled"] += 1
+    _statistics["seconds_compiling"] += time.perf_counter() - start
     _store(digest, code)
     return kernel
 
@@ -225,8 +221,8 @@ def _from_disk(digest: str, entries: Sequence[str]) -> Kernel | None:
     if code is None:
         return None
     kernel = _link(digest, code, entries)
-    _statistics.loaded_from_disk += 1
-    _statistics.seconds_loading += time.perf_counter() - start
+    _statistics["loaded_from_disk"] += 1
+    _statistics["seconds_loading"] += time.perf_counter() - start
     return kernel
 
 
@@ -243,12 +239,12 @@ def cache_folder() -> Path | None:
 
 def _usable_folder() -> Path | None:
     if not _source_hash():
-        _statistics.cache_problem = "Gatewise's source cannot be read, so stale entries could not be told apart"
+        _statistics["cache_problem"] = "Gatewise's source cannot be read, so stale entries could not be told apart"
         return None
     try:
         return cache_folder()
     except RuntimeError as error:  # no home folder
-        _statistics.cache_problem = str(error)
+        _statistics["cache_problem"] = str(error)
         return None
 
 
@@ -288,7 +284,7 @@ def _store(digest: str, code: bytes) -> None:
         os.replace(temporary, folder / (digest + _SUFFIX))
         _prune(folder)
     except OSError as error:
-        _statistics.cache_problem = f"{folder} could not be written: {error}"
+        _statistics["cache_problem"] = f"{folder} could not be written: {error}"
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
