@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,12 @@ from gatewise.backends.cpu.tiers import Tier
 VARIABLE = "GATEWISE_CACHE"
 LIMIT_BYTES = 256 << 20  # a kernel is 10 to 100 KB: thousands of them
 _MAGIC = b"gwobj001"
-_SUFFIX = ".o"
 _STALE_SECONDS = 3600.0  # a temporary file this old belongs to a process that died while writing
 
 # All that a kernel may call: LLVM writes calls to the memory functions by itself. Anything else, above all libm, whose
 # last bits differ between systems, is a fault of the emitter.
 _CALLABLE = {*openmp.SYMBOLS, "memset", "memcpy", "memmove"}
 
-_Entry = Callable[[int], None]
 _PROTOTYPE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # releases the interpreter lock during the call
 
 
@@ -50,7 +48,6 @@ class Kernel:
     """Machine code in this process: the addresses of its entry points by name. It stays for the process's life."""
 
     addresses: dict[str, int]
-    _functions: dict[str, _Entry] = field(default_factory=dict, repr=False, compare=False)
 
     def address(self, name: str) -> int:
         """The address of an entry point."""
@@ -58,27 +55,18 @@ class Kernel:
             raise ValueError(f"entry {name!r} is not in this kernel; expected one of {', '.join(self.addresses)}")
         return self.addresses[name]
 
-    def function(self, name: str) -> _Entry:
+    def function(self, name: str) -> Callable[[int], None]:
         """An entry point as a callable of one pointer, given as an integer address."""
-        if name not in self._functions:
-            self._functions[name] = _PROTOTYPE(self.address(name))
-        return self._functions[name]
+        return _PROTOTYPE(self.address(name))
 
 
 _kernels: dict[str, Kernel] = {}
-_statistics: dict[str, Any] = {
-    "compiled": 0,
-    "loaded_from_disk": 0,
-    "seconds_compiling": 0.0,
-    "seconds_loading": 0.0,
-    "cache_problem": None,
-}
+_statistics: dict[str, Any] = {"compiled": 0, "loaded_from_disk": 0, "cache_problem": None}
+_statistics |= {"seconds_compiling": 0.0, "seconds_loading": 0.0}
 _names = itertools.count()
 # One lock for all keys: llvmlite holds a lock of its own around every call into LLVM, so compilations of two keys
 # would not overlap anyhow. Kernels already in memory are found without it.
 _lock = threading.RLock()
-
-
 # A fork waits for it: a lock held by another thread, ours or llvmlite's, would never be released in the child.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
@@ -89,9 +77,8 @@ def load(key: str, build: Callable[[], str], tier: Tier, entries: Sequence[str])
     if tier.name not in tiers.available():
         raise ValueError(f"tier {tier.name!r} cannot run here; available: {', '.join(tiers.available())}")
     digest = _digest(key, tier, tuple(entries))
-    kernel = _kernels.get(digest)
-    if kernel is not None:
-        return kernel
+    if digest in _kernels:
+        return _kernels[digest]
     with _lock:
         if digest not in _kernels:
             _kernels[digest] = _from_disk(digest, entries) or _compiled(digest, build, tier, entries)
@@ -101,7 +88,7 @@ def load(key: str, build: Callable[[], str], tier: Tier, entries: Sequence[str])
 def assemble(ir_text: str, tier: Tier) -> str:
     """The assembly text of LLVM IR for a tier, whether or not this host can run it."""
     with _lock:
-        return str(_target_machine(tier).emit_assembly(_optimised(ir_text, tier)))
+        return str(tiers.target_machine(tier).emit_assembly(_optimised(ir_text, tier)))
 
 
 def statistics() -> dict[str, Any]:
@@ -115,8 +102,8 @@ def statistics() -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=4096)
 def _digest(key: str, tier: Tier, entries: tuple[str, ...]) -> str:
-    parts = (key, repr(tier), repr(entries), repr(llvm.llvm_version_info), llvmlite.__version__, _source_hash())
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    parts = (key, tier, entries, llvm.llvm_version_info, llvmlite.__version__, _source_hash())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 @functools.cache
@@ -133,22 +120,9 @@ def _source_hash() -> str:
 # --- compiling and linking ---
 
 
-@functools.cache
-def _initialise() -> None:
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-
-
-@functools.cache
-def _target_machine(tier: Tier) -> Any:
-    _initialise()
-    target = llvm.Target.from_triple(tier.triple)
-    return target.create_target_machine(cpu=tier.cpu, features=tier.features, opt=2, reloc="pic", codemodel="default")
-
-
 def _optimised(ir_text: str, tier: Tier) -> Any:
     """The module after LLVM's passes. The IR is written in vectors already, so LLVM's own vectorisers stay off."""
-    machine = _target_machine(tier)
+    machine = tiers.target_machine(tier)
     # A context of its own, freed with the module: the global one keeps types and constants for ever.
     try:
         module = llvm.parse_assembly(ir_text, context=llvm.create_context())
@@ -160,6 +134,7 @@ def _optimised(ir_text: str, tier: Tier) -> Any:
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.loop_vectorization = False
     options.slp_vectorization = False
+    options.loop_unrolling = False
     passes = llvm.create_pass_builder(machine, options)
     passes.getModulePassManager().run(module, passes)
     return module
@@ -168,11 +143,9 @@ def _optimised(ir_text: str, tier: Tier) -> Any:
 @functools.cache
 def _engine() -> Any:
     """The linker of all kernels, with a library of the few functions that they may call."""
-    _initialise()
-    machine = llvm.Target.from_default_triple().create_target_machine(reloc="pic", codemodel="default", jit=True)
     # JITLink puts a kernel into one block with its own call stubs, so far addresses are no matter; 0.2 ms a kernel and
     # two memory maps, against 0.9 ms and three for MCJIT (3000 kernels). It is incomplete for COFF.
-    engine = llvm.create_lljit_compiler(machine, use_jit_link=sys.platform != "win32")
+    engine = llvm.create_lljit_compiler(tiers.target_machine(tiers.detect()), use_jit_link=sys.platform != "win32")
     library = llvm.JITLibraryBuilder()
     openmp.provide(library)
     # Machine code is never unloaded: disposal at exit would run in the order in which Python clears modules.
@@ -182,12 +155,11 @@ def _engine() -> Any:
 
 
 def _link(digest: str, code: bytes, entries: Sequence[str]) -> Kernel:
-    engine = _engine()
     library = llvm.JITLibraryBuilder().add_object_img(code).add_jit_library("runtime").add_current_process()
     for name in entries:
         library.export_symbol(name)
     # The counter makes the name new even after a failed link of the same kernel.
-    tracker = library.link(engine, f"{digest}.{next(_names)}")
+    tracker = library.link(_engine(), f"{digest}.{next(_names)}")
     tracker.detach()
     return Kernel({name: int(tracker[name]) for name in entries})
 
@@ -202,12 +174,10 @@ def _undefined(code: bytes) -> set[str]:
 
 def _compiled(digest: str, build: Callable[[], str], tier: Tier, entries: Sequence[str]) -> Kernel:
     start = time.perf_counter()
-    code = bytes(_target_machine(tier).emit_object(_optimised(build(), tier)))
+    code = bytes(tiers.target_machine(tier).emit_object(_optimised(build(), tier)))
     foreign = _undefined(code) - _CALLABLE
     if foreign:
-        raise RuntimeError(
-            f"the kernel calls {', '.join(sorted(foreign))}, expected {', '.join(sorted(_CALLABLE))} only"
-        )
+        raise RuntimeError(f"the kernel calls {sorted(foreign)}, expected no other than {sorted(_CALLABLE)}")
     kernel = _link(digest, code, entries)
     _statistics["compiled"] += 1
     _statistics["seconds_compiling"] += time.perf_counter() - start
@@ -230,49 +200,44 @@ def _from_disk(digest: str, entries: Sequence[str]) -> Kernel | None:
 
 
 def cache_folder() -> Path | None:
-    """The folder of the disk cache: GATEWISE_CACHE, else the user's cache folder; None where it is switched off."""
+    """The folder of the disk cache: GATEWISE_CACHE, else the user's cache folder; None where there is to be none."""
     named = os.environ.get(VARIABLE)
-    if named is not None:
-        return Path(named).expanduser() if named and named.lower() != "off" else None
-    return platformdirs.user_cache_path("gatewise", appauthor=False)
-
-
-def _usable_folder() -> Path | None:
+    if named is not None and named.lower() in ("", "off"):
+        return None
     if not _source_hash():
-        _statistics["cache_problem"] = "Gatewise's source cannot be read, so stale entries could not be told apart"
+        _statistics["cache_problem"] = "the source of Gatewise cannot be read, so stale entries would not be known"
         return None
     try:
-        return cache_folder()
-    except RuntimeError as error:  # no home folder
-        _statistics["cache_problem"] = str(error)
+        return Path(named).expanduser() if named else platformdirs.user_cache_path("gatewise", appauthor=False)
+    except RuntimeError as error:  # there is no home folder
+        _statistics["cache_problem"] = f"no folder for the cache: {error}"
         return None
 
 
-def _checksum(digest: str, code: bytes) -> bytes:
-    """The name is part of the sum, so that a sound object under another kernel's name is not taken."""
-    return hashlib.sha256(digest.encode() + code).digest()
+def _head(digest: str, code: bytes) -> bytes:
+    """What stands before an object. The sum covers the name: a sound object under another's name is not taken."""
+    return _MAGIC + hashlib.sha256(digest.encode() + code).digest()
 
 
 def _read(digest: str) -> bytes | None:
-    folder = _usable_folder()
+    folder = cache_folder()
     if folder is None:
         return None
-    path = folder / (digest + _SUFFIX)
     try:
-        data = path.read_bytes()
+        data = (folder / (digest + ".o")).read_bytes()
     except OSError:
         return None
-    head, code = data[: len(_MAGIC) + 32], data[len(_MAGIC) + 32 :]
-    if head != _MAGIC + _checksum(digest, code):
+    code = data[len(_MAGIC) + 32 :]
+    if data[: len(_MAGIC) + 32] != _head(digest, code):
         return None
     with contextlib.suppress(OSError):
-        os.utime(path)  # the oldest by this time go first
+        os.utime(folder / (digest + ".o"))  # the oldest by this time go first
     return code
 
 
 def _store(digest: str, code: bytes) -> None:
     """Write an entry whole or not at all; a folder that refuses costs the next process a compilation, nothing else."""
-    folder = _usable_folder()
+    folder = cache_folder()
     if folder is None:
         return
     temporary = None
@@ -280,8 +245,8 @@ def _store(digest: str, code: bytes) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=digest[:16], suffix=".tmp", dir=folder)
         with os.fdopen(handle, "wb") as file:
-            file.write(_MAGIC + _checksum(digest, code) + code)
-        os.replace(temporary, folder / (digest + _SUFFIX))
+            file.write(_head(digest, code) + code)
+        os.replace(temporary, folder / (digest + ".o"))
         _prune(folder)
     except OSError as error:
         _statistics["cache_problem"] = f"{folder} could not be written: {error}"
@@ -296,7 +261,7 @@ def _files(folder: Path) -> list[tuple[float, int, Path]]:
     with contextlib.suppress(OSError), os.scandir(folder) as items:
         for item in items:
             name, suffix = os.path.splitext(item.name)
-            if (suffix, len(name)) == (_SUFFIX, 64) or (suffix == ".tmp" and len(name) >= 16):
+            if (suffix, len(name)) == (".o", 64) or (suffix == ".tmp" and len(name) >= 16):
                 with contextlib.suppress(OSError):
                     status = item.stat()
                     found.append((status.st_mtime, status.st_size, Path(item.path)))

@@ -11,6 +11,7 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import llvmlite.binding as llvm
 
@@ -118,3 +119,13 @@ def default() -> Tier:
     if name not in available():
         raise ValueError(f"{VARIABLE} is {name!r}, which this host cannot run; available: {', '.join(available())}")
     return get(name)
+
+
+@functools.cache
+def target_machine(tier: Tier) -> Any:
+    """LLVM's code generator for a tier, of this machine's architecture or another."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    target = llvm.Target.from_triple(tier.triple)
+    # Levels 1 to 3 gave the same bytes for register tiles on every tier.
+    return target.create_target_machine(cpu=tier.cpu, features=tier.features, opt=2, reloc="pic", codemodel="default")
