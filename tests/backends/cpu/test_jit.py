@@ -170,8 +170,7 @@ def test_a_sound_entry_under_another_name_is_not_taken(folder: Path, monkeypatch
 
 def test_two_processes_fill_the_cache_at_once(folder: Path) -> None:
     numbers = ",".join(map(str, range(20)))
-    both = [start_process(numbers, folder), start_process(numbers, folder)]
-    for found in map(finish, both):
+    for found in map(finish, [start_process(numbers, folder), start_process(numbers, folder)]):
         assert found["compiled"] + found["loaded_from_disk"] == 20
         assert found["cache_problem"] is None
     assert [path.suffix for path in entries(folder)] == [".o"] * 20

@@ -16,6 +16,12 @@ from gatewise.backends.cpu import jit, openmp, tiers
 
 UNITS = 1000
 
+
+@pytest.fixture(autouse=True)
+def _no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWISE_CACHE", "off")
+
+
 # Step s writes half s % 2 of a row of 2 x 1000 numbers: unit u takes the sum of units u and 999 - u of the other half,
 # plus 1. Each thread owns a range of the units, so a missing barrier reads the other threads' units of the wrong step.
 CODE = (

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,10 +47,15 @@ def _architecture(name: str) -> str:
     return _ALIASES.get(name.lower(), name.lower())
 
 
+def _process_architecture() -> str:
+    """Of this process, not of the machine: a 32-bit Python runs on a 64-bit system too."""
+    return _architecture(str(llvm.get_process_triple()).split("-")[0])
+
+
 def _triple(architecture: str) -> str:
     """The triple of this process where the architecture is its own, else Linux's, for reading assembly only."""
-    own = str(llvm.get_process_triple())
-    return own if _architecture(own.split("-")[0]) == architecture else f"{architecture}-unknown-linux-gnu"
+    own = _process_architecture() == architecture
+    return str(llvm.get_process_triple()) if own else f"{architecture}-unknown-linux-gnu"
 
 
 @functools.cache
@@ -88,7 +92,7 @@ def _host_features() -> dict[str, bool]:
 
 @functools.cache
 def _host_tiers() -> tuple[str, ...]:
-    return tuple(_runnable(platform.machine(), _host_features()))
+    return tuple(_runnable(_process_architecture(), _host_features()))
 
 
 def available() -> list[str]:
@@ -107,7 +111,7 @@ def detect() -> Tier:
     """The best tier that this host can run."""
     names = available()
     if not names:
-        raise ValueError(f"no tier runs on processor {platform.machine()!r}; expected x86_64 or aarch64")
+        raise ValueError(f"no tier runs on processor {_process_architecture()!r}; expected x86_64 or aarch64")
     return get(names[0])
 
 
