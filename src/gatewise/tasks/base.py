@@ -1,0 +1,292 @@
+"""The one protocol of all applications: fit, predict, score, save, load, resume.
+
+A saved model is a directory: ``config.json`` (the task, its options, the cell's canonical text), ``model.safetensors``
+(the best weights), ``metrics.json`` (training history and scores) and whatever else the task needs to predict.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from abc import ABC, abstractmethod
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from torch import nn
+
+from gatewise import cells
+from gatewise.compiler import Cell, CellError, parse
+from gatewise.tasks.errors import InputError
+from gatewise.tasks.folder import (
+    CHECKPOINT,
+    CONFIG,
+    METRICS,
+    WEIGHTS,
+    prepare,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
+from gatewise.tasks.training import History, Objective, Reporter, Schedule, train
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+FORMAT = 1
+TASKS = {"forecast": "gatewise.tasks.forecast.forecaster:Forecaster"}
+
+Scores = dict[str, dict[str, float]]
+"""Name of a model or baseline → name of a metric → value."""
+
+
+class MakeReporter(Protocol):
+    """Makes the reporter of a training, a context manager, once its length is known."""
+
+    def __call__(self, title: str, total: int, metric: str) -> Any: ...
+
+
+class Task(ABC):
+    """An application: subclasses say how to read data, build the network, predict and score.
+
+    After ``fit``, ``resume`` or ``load``: ``module`` is the network in evaluation mode, ``history`` its training,
+    ``scores`` the metrics on held-out data beside naive baselines.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self) -> None:
+        self.module: nn.Module | None = None
+        self.history = History()
+        self.scores: Scores = {}
+
+    # What a task says about itself
+
+    @property
+    @abstractmethod
+    def cell(self) -> Cell: ...
+
+    @property
+    @abstractmethod
+    def seed(self) -> int: ...
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """The constructor's arguments as JSON, without the cell."""
+
+    @abstractmethod
+    def read(self, data: Any) -> None:
+        """Read and check training data; None stands for the embedded default."""
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The untrained network."""
+
+    @abstractmethod
+    def objective(self) -> Objective:
+        """What the training loop optimises, for the data read and ``module``."""
+
+    @abstractmethod
+    def schedule(self) -> Schedule: ...
+
+    @abstractmethod
+    def save_data(self, folder: Path) -> None:
+        """Write what prediction needs beside the weights."""
+
+    @abstractmethod
+    def load_data(self, folder: Path) -> None: ...
+
+    @abstractmethod
+    def predict(self, data: Any = None) -> Any: ...
+
+    @abstractmethod
+    def score(self, data: Any = None) -> Scores: ...
+
+    # The verbs
+
+    def fit(self, data: Any = None, *, directory: str | Path | None = None, report: MakeReporter | None = None) -> Self:
+        """Train on data (None: the embedded default) and score on what was held out.
+
+        Args:
+            data: see the task. directory: where the run is kept while it trains; must not hold a run yet.
+            report: e.g. ``gatewise.tasks.progress.Progress``; silent when absent.
+
+        Raises:
+            InputError: for bad data or an unusable directory, before anything is computed or written.
+        """
+        self.read(data)
+        folder = None if directory is None else prepare(directory)
+        if folder is not None:
+            self._save_description(folder)
+        return self._train(folder, report, resume=False)
+
+    @classmethod
+    def resume(
+        cls, directory: str | Path, data: Any = None, *, report: MakeReporter | None = None, **options: Any
+    ) -> Self:
+        """Go on with an interrupted run, with the result of a run that was never interrupted.
+
+        Args:
+            directory: of the run. data, options: need not be repeated; when given they must be those of the run.
+
+        Raises:
+            InputError: when there is no run, or data or an option differ from the run's.
+        """
+        folder = Path(directory)
+        task = cls._described(folder)
+        task._check_same(folder, data, options)
+        if (folder / METRICS).exists():
+            task._load_weights(folder)
+            return task
+        return task._train(folder, report, resume=True)
+
+    def save(self, directory: str | Path) -> None:
+        """Write the fitted model to a directory that holds none yet."""
+        module = self.fitted()
+        folder = prepare(directory)
+        write_tensors(folder / WEIGHTS, module.state_dict())
+        self._save_description(folder)
+        self._save_metrics(folder)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Self:
+        """Read a saved model, or the best weights so far of an interrupted run.
+
+        Raises:
+            InputError: for a missing, truncated or foreign file.
+        """
+        folder = Path(directory)
+        task = cls._described(folder)
+        task._load_weights(folder)
+        return task
+
+    # How they do it
+
+    def fitted(self) -> nn.Module:
+        if self.module is None:
+            raise InputError(f"the {self.name} model is not fitted: call fit, resume or load first")
+        return self.module
+
+    def _train(self, folder: Path | None, report: MakeReporter | None, resume: bool) -> Self:
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.module = self.build()
+        objective, schedule = self.objective(), self.schedule()
+        if report is None:
+            self.history = train(objective, schedule, self.seed, folder, None, resume)
+        else:
+            with report(f"{self.name} {self.cell.name}", schedule.total_steps, objective.metric) as reporter:
+                told: Reporter = reporter
+                self.history = train(objective, schedule, self.seed, folder, told, resume)
+        self.scores = self.score()
+        if folder is not None:
+            self._save_metrics(folder)
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+        return self
+
+    def _save_description(self, folder: Path) -> None:
+        self.save_data(folder)
+        description = {
+            "format": FORMAT,
+            "gatewise": importlib.metadata.version("gatewise"),
+            "task": self.name,
+            "cell": self.cell.text,
+            "options": self.options(),
+        }
+        write_json(folder / CONFIG, description)
+
+    def _save_metrics(self, folder: Path) -> None:
+        history = [asdict(epoch) for epoch in self.history.epochs]
+        write_json(folder / METRICS, {"scores": self.scores, "history": history})
+
+    @classmethod
+    def _described(cls, folder: Path) -> Self:
+        config = read_json(folder / CONFIG)
+        if config.get("format") != FORMAT or config.get("task") != cls.name:
+            raise InputError(
+                f"{folder / CONFIG} is foreign: expected a {cls.name} model of format {FORMAT}, "
+                f"got task {config.get('task')!r} of format {config.get('format')!r}"
+            )
+        try:
+            task = cls(cell=parse(config["cell"]), **config["options"])  # type: ignore[call-arg]
+        except (KeyError, TypeError, ValueError, CellError) as error:
+            raise InputError(f"{folder / CONFIG} is damaged: {error}") from None
+        task.load_data(folder)
+        return task
+
+    def _load_weights(self, folder: Path) -> None:
+        tensors, _ = read_tensors(folder / WEIGHTS)
+        module = self.build()
+        try:
+            module.load_state_dict(tensors)
+        except RuntimeError:
+            raise InputError(f"{folder / WEIGHTS} is foreign: its weights do not fit {folder / CONFIG}") from None
+        self.module = module.eval()
+        if (folder / METRICS).exists():
+            self._load_metrics(folder / METRICS)
+
+    def _load_metrics(self, path: Path) -> None:
+        from gatewise.tasks.training import Epoch
+
+        metrics = read_json(path)
+        try:
+            self.history = History([Epoch(**epoch) for epoch in metrics["history"]], finished=True)
+            self.scores = metrics["scores"]
+        except (KeyError, TypeError):
+            raise InputError(f"{path} is foreign: it holds no scores and history") from None
+
+    def _check_same(self, folder: Path, data: Any, options: dict[str, Any]) -> None:
+        asked = type(self)(**{**self.options(), "cell": self.cell, **options})
+        if asked.cell != self.cell:
+            raise InputError(f"cell: the run in {folder} was started with {self.cell.name}, got {asked.cell.name}")
+        for name in options.keys() - {"cell"}:
+            was, now = self.options()[name], asked.options()[name]
+            if was != now:
+                raise InputError(f"{name}: the run in {folder} was started with {was!r}, got {now!r}")
+        if data is not None:
+            asked.read(data)
+            if not self.same_data(asked):
+                raise InputError(f"data: differs from what the run in {folder} was started with")
+
+    @abstractmethod
+    def same_data(self, other: Any) -> bool: ...
+
+
+def cell_of(value: str | Cell) -> Cell:
+    """A cell by name, or the cell itself.
+
+    Raises:
+        InputError: for a name that is none; the sentence lists the names.
+    """
+    if isinstance(value, Cell):
+        return value
+    try:
+        return cells.get(value)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def task_named(name: str) -> type[Task]:
+    """The class of a task by its name on the command line.
+
+    Raises:
+        InputError: for a name that is none.
+    """
+    if name not in TASKS:
+        raise InputError(f"task must be one of {', '.join(TASKS)}, got {name!r}")
+    module, _, attribute = TASKS[name].partition(":")
+    found: type[Task] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def load(directory: str | Path) -> Task:
+    """Load a saved model of whatever task.
+
+    Raises:
+        InputError: for a directory that holds none, or a missing, truncated or foreign file.
+    """
+    config = read_json(Path(directory) / CONFIG)
+    return task_named(str(config.get("task"))).load(directory)

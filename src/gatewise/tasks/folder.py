@@ -1,0 +1,125 @@
+"""Files of a run or model directory: written whole or not at all, read with a sentence when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from safetensors.torch import save
+from torch import Tensor
+
+from gatewise.tasks.errors import InputError
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+METRICS = "metrics.json"
+
+
+def prepare(directory: str | Path) -> Path:
+    """Make a directory for a new run, and prove that it can be written.
+
+    Raises:
+        InputError: when it cannot be made or written, or already holds a run.
+    """
+    folder = writable(directory)
+    if (folder / CONFIG).exists():
+        raise InputError(
+            f"output directory {folder} already holds a run; go on with it by --resume or choose another directory"
+        )
+    return folder
+
+
+def writable(directory: str | Path) -> Path:
+    """Make a directory if there is none, and prove that it can be written.
+
+    Raises:
+        InputError: when it cannot be made or written.
+    """
+    folder = Path(directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"output directory {folder} cannot be written: {error.strerror or error}") from None
+    return folder
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write beside and rename, so that a reader or a crash never sees half a file."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON; not-a-number becomes null, since JSON has none."""
+    write_bytes(path, dumps(value).encode())
+
+
+def dumps(value: Any) -> str:
+    """A value as indented JSON text."""
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors in the safetensors format."""
+    write_bytes(path, save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        InputError: when the file is missing or does not hold one.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path.parent} is not a model directory: {path.name} is missing") from None
+    except (ValueError, OSError):
+        raise InputError(f"{path} is damaged: it cannot be read as JSON") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} is foreign: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors and the metadata of a safetensors file. Nothing is ever unpickled.
+
+    Raises:
+        InputError: when the file is missing, truncated or of another format.
+    """
+    if not path.is_file():
+        raise InputError(f"{path.parent} holds no finished model: {path.name} is missing")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError):
+        raise InputError(f"{path} is damaged or not a safetensors file") from None

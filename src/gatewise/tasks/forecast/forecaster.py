@@ -1,0 +1,293 @@
+"""The forecaster: the task protocol for time series."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from gatewise.compiler import Cell
+from gatewise.tasks.base import Scores, Task, cell_of
+from gatewise.tasks.errors import InputError
+from gatewise.tasks.folder import write_bytes
+from gatewise.tasks.forecast.grid import Series, regular
+from gatewise.tasks.forecast.metrics import last_value, mase, naive_error, seasonal_naive, smape
+from gatewise.tasks.forecast.network import ForecastNetwork
+from gatewise.tasks.forecast.table import Table, Times, Values, read, to_csv
+from gatewise.tasks.forecast.windows import Batch, TrainingWindows, forecasts, scaled
+from gatewise.tasks.training import Schedule
+
+DATA = "data.csv"
+BATCH_SIZE = 32
+STEPS_PER_EPOCH = 25
+MOST_ORIGINS = 256
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a forecaster was asked for; see ``Forecaster``."""
+
+    horizon: int | None
+    season: int | None
+    hidden_size: int
+    num_layers: int
+    dropout: float
+    epochs: int
+    max_steps: int | None
+    learning_rate: float
+    patience: int
+    seed: int
+    label: str | None
+
+    def __post_init__(self) -> None:
+        for name in ("horizon", "season", "hidden_size", "num_layers", "epochs", "max_steps", "patience"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise InputError(f"{name} must be an integer of at least 1, got {value!r}")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout must be at least 0 and below 1, got {self.dropout!r}")
+        if not self.learning_rate > 0:
+            raise InputError(f"learning_rate must be above 0, got {self.learning_rate!r}")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise InputError(f"seed must be an integer of at least 0, got {self.seed!r}")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out end of a series: its time stamps, the truth (NaN where missing), and the forecasts by name."""
+
+    series: Series
+    times: Times
+    truth: Values
+    forecasts: dict[str, Values]
+
+
+class Forecaster(Task):
+    """A recurrent network that forecasts all of a horizon at once.
+
+    Data: the path of a CSV file or a data frame, long (``unique_id, ds, y``; missing values empty) or with just two
+    columns, time and value; None stands for weekly CO₂ at Mauna Loa. The last horizon of every series is held out for
+    the score, and stretches before it for validation; training sees neither.
+
+    Args:
+        horizon: steps to forecast; one season when None. season: steps in a season; from the frequency when None.
+        cell: name of a built-in cell, or a Cell. hidden_size, num_layers, dropout: of the encoder.
+        epochs, max_steps: how long to train, at 25 steps of 32 windows an epoch. learning_rate: its peak.
+        patience: epochs without improvement on the validation data before training stops.
+        seed: same seed, same result. label: what the values are, with their unit, for the picture.
+
+    Raises:
+        InputError: for a value out of range.
+    """
+
+    name: ClassVar[str] = "forecast"
+
+    def __init__(
+        self,
+        horizon: int | None = None,
+        season: int | None = None,
+        cell: str | Cell = "gru",
+        hidden_size: int = 64,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        epochs: int = 16,
+        max_steps: int | None = None,
+        learning_rate: float = 3e-3,
+        patience: int = 8,
+        seed: int = 0,
+        label: str | None = None,
+    ) -> None:
+        super().__init__()
+        self._options = Options(
+            horizon, season, hidden_size, num_layers, dropout, epochs, max_steps, learning_rate, patience, seed, label
+        )
+        self._cell = cell_of(cell)
+        self.table: Table | None = None
+        self.series: list[Series] = []
+        self.season = self.horizon = self.context = 1
+
+    # The protocol
+
+    @property
+    def cell(self) -> Cell:
+        return self._cell
+
+    @property
+    def seed(self) -> int:
+        return self._options.seed
+
+    @property
+    def label(self) -> str:
+        """What the values are."""
+        return self._options.label or (self.table.label if self.table else "y")
+
+    def options(self) -> dict[str, Any]:
+        return {**asdict(self._options), "label": self.label}
+
+    def read(self, data: Any) -> None:
+        self._take(read(data))
+
+    def _take(self, table: Table) -> None:
+        series = regular(table)
+        frequency = series[0].frequency
+        season = self._options.season or frequency.season
+        horizon = self._options.horizon or max(season, 12 if season == 1 else season)
+        _check_lengths(series, horizon)
+        self.table, self.series = table, series
+        self.season, self.horizon, self.context = season, horizon, max(2 * season, 2 * horizon, 16)
+
+    def build(self) -> nn.Module:
+        o = self._options
+        return ForecastNetwork(self._cell, o.hidden_size, o.num_layers, o.dropout, self.horizon)
+
+    def objective(self) -> ForecastObjective:
+        return ForecastObjective(self.fitted(), self.series, self.horizon, self.season, self.context)
+
+    def schedule(self) -> Schedule:
+        o = self._options
+        return Schedule(o.epochs, STEPS_PER_EPOCH, o.learning_rate, o.patience, o.max_steps)
+
+    def save_data(self, folder: Path) -> None:
+        assert self.table is not None
+        write_bytes(folder / DATA, to_csv(self.table).encode())
+
+    def load_data(self, folder: Path) -> None:
+        path = folder / DATA
+        if not path.exists():
+            raise InputError(f"{folder} is not a {self.name} model directory: {DATA} is missing")
+        self.read(path)
+
+    def same_data(self, other: Forecaster) -> bool:
+        return self.table == other.table
+
+    def predict(self, data: Any = None) -> dict[str, Any]:
+        """Forecast the horizon beyond the end of every series.
+
+        Args:
+            data: series to continue, as for ``fit``; the data of the fit when None.
+
+        Returns:
+            Columns of equal length: ``unique_id`` (str), ``ds`` (datetime64), ``y`` (float64, in units of the data).
+        """
+        chosen = self._series(data)
+        parts = [self.continue_series(series, len(series.values)) for series in chosen]
+        times = [s.times(len(s.values), len(s.values) + self.horizon) for s in chosen]
+        return {
+            "unique_id": np.repeat([s.name for s in chosen], self.horizon),
+            "ds": np.concatenate(times),
+            "y": np.concatenate(parts),
+        }
+
+    def score(self, data: Any = None) -> Scores:
+        """MASE and sMAPE (per cent) on the held-out last horizon, mean over the series, beside naive forecasts."""
+        collected: dict[str, list[tuple[float, float]]] = {}
+        for part in self.held_out(data):
+            unit = naive_error(part.series.values[: -self.horizon], self.season)
+            for name, forecast in part.forecasts.items():
+                pair = (mase(part.truth, forecast, unit), smape(part.truth, forecast))
+                collected.setdefault(name, []).append(pair)
+        means = {name: _nanmean(np.array(pairs)) for name, pairs in collected.items()}
+        return {name: {"MASE": float(m[0]), "sMAPE": float(m[1])} for name, m in means.items()}
+
+    # Beyond the protocol: what the picture shows
+
+    def held_out(self, data: Any = None) -> list[HeldOut]:
+        """Forecasts of the last horizon from the data before it, by the model and by the naive forecasts."""
+        parts = []
+        for series in self._series(data, needed=self.horizon + 1):
+            end = len(series.values) - self.horizon
+            history = series.values[:end]
+            by_name = {self._cell.name: self.continue_series(series, end)}
+            if self.season > 1:
+                by_name["seasonal naive"] = seasonal_naive(history, self.horizon, self.season)
+            by_name["last value"] = last_value(history, self.horizon)
+            parts.append(HeldOut(series, series.times(end), series.values[end:], by_name))
+        return parts
+
+    def continue_series(self, series: Series, end: int) -> Values:
+        """Forecast the horizon that follows the first ``end`` values of a series."""
+        view = scaled(series.values[:end], self.context, self.season)
+        forecast: Values = forecasts(self.fitted(), view, np.array([end]), self.context)[0]
+        return forecast
+
+    def chosen_series(self, data: Any = None) -> list[Series]:
+        """The series that ``predict`` continues."""
+        return self._series(data)
+
+    def _series(self, data: Any, needed: int = 2) -> list[Series]:
+        self.fitted()
+        if data is None:
+            return self.series
+        series = regular(read(data))
+        was, now = self.series[0].frequency, series[0].frequency
+        if was != now:
+            raise InputError(f"data: one value a {now.name}, but the model was fitted on one a {was.name}")
+        for one in series:
+            if len(one.values) < needed:
+                raise InputError(f"data:{_named(one)} has {len(one.values)} values, expected at least {needed}")
+        return series
+
+
+class ForecastObjective:
+    """The loss and the validation of a forecaster: mean absolute scaled error at every step of a window.
+
+    In time: training | validation, of at least two horizons where that leaves half the data | held out, one horizon.
+    """
+
+    metric = "MASE"
+
+    def __init__(self, module: nn.Module, series: list[Series], horizon: int, season: int, context: int) -> None:
+        self.module, self.horizon, self.context = module, horizon, context
+        self.values = [s.values[: len(s.values) - horizon] for s in series]  # the held-out end is gone from here on
+        lengths = [min(2 * horizon, max(horizon, len(v) // 4)) for v in self.values]
+        self.splits = [len(v) - n for v, n in zip(self.values, lengths, strict=True)]
+        self.scaled = [scaled(v, context, season) for v in self.values]
+        self.units = [naive_error(v[:end], season) for v, end in zip(self.values, self.splits, strict=True)]
+        self.windows = TrainingWindows(self.scaled, self.splits, context, horizon)
+
+    def batches(self, generator: np.random.Generator) -> Iterator[Batch]:
+        while True:
+            yield self.windows.batch(BATCH_SIZE, generator)
+
+    def loss(self, forward: Callable[..., Tensor], batch: Batch) -> Tensor:
+        output = forward(batch.inputs)[:, -batch.targets.shape[1] :]
+        errors = (output - batch.targets).abs() * batch.counts
+        return errors.sum() / batch.counts.sum().clamp(min=1)
+
+    def validate(self) -> float:
+        """MASE over forecasts from every step of the validation part that leaves a whole horizon."""
+        found = []
+        each = max(1, MOST_ORIGINS // len(self.values))
+        for values, split, view, unit in zip(self.values, self.splits, self.scaled, self.units, strict=True):
+            ends = np.arange(split, len(values) - self.horizon + 1)
+            ends = ends[:: -(-len(ends) // each)]
+            truth = values[ends[:, None] + np.arange(self.horizon)]
+            found.append(mase(truth, forecasts(self.module, view, ends, self.context), unit))
+        return float(_nanmean(np.array(found)))
+
+
+def _nanmean(values: Values) -> Any:
+    known = ~np.isnan(values)
+    return np.where(known, values, 0).sum(0) / np.where(known.any(0), known.sum(0), np.nan)
+
+
+def _named(series: Series) -> str:
+    return f" series {series.name!r}" if series.name else " the series"
+
+
+def _check_lengths(series: list[Series], horizon: int) -> None:
+    for one in series:
+        count = len(one.values)
+        if count <= horizon:
+            raise InputError(f"horizon of {horizon} is too long:{_named(one)} has only {count} values")
+        if count < 4 * horizon:
+            raise InputError(
+                f"horizon of {horizon} is too long:{_named(one)} has {count} values, expected at least "
+                f"{4 * horizon} (a horizon held out, one for validation, two for training)"
+            )
+        if np.isnan(one.values[:-horizon]).all() or np.isnan(one.values[-horizon:]).all():
+            raise InputError(f"data:{_named(one)} has no values before or none within the last {horizon} steps")

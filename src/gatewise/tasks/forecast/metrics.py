@@ -1,0 +1,50 @@
+"""Accuracy of forecasts, and the naive forecasts to be beaten."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gatewise.tasks.forecast.table import Values
+
+
+def carried(values: Values) -> Values:
+    """The values with the last observation carried forward over the gaps."""
+    known = np.where(np.isnan(values), 0, np.arange(len(values)))
+    return values[np.maximum.accumulate(known)]
+
+
+def last_value(history: Values, horizon: int) -> Values:
+    """The last observation, repeated."""
+    return np.full(horizon, carried(history)[-1])
+
+
+def seasonal_naive(history: Values, horizon: int, season: int) -> Values:
+    """The last season, repeated; the last observation where the history is shorter than a season."""
+    if len(history) < season:
+        return last_value(history, horizon)
+    latest = carried(history)[-season:]
+    return latest[np.arange(horizon) % season]
+
+
+def naive_error(history: Values, season: int) -> float:
+    """Mean absolute difference of values a season apart (Hyndman & Koehler 2006): the unit of MASE."""
+    lag = season if len(history) > season else 1
+    differences = np.abs(history[lag:] - history[:-lag])
+    known = differences[~np.isnan(differences)]
+    return float(known.mean()) if len(known) and known.mean() > 0 else float("nan")
+
+
+def mase(truth: Values, forecast: Values, unit: float) -> float:
+    """Mean absolute scaled error; below 1 it beats the in-sample seasonal naive. Gaps in truth are left out."""
+    return _mean(np.abs(truth - forecast)) / unit
+
+
+def smape(truth: Values, forecast: Values) -> float:
+    """Symmetric mean absolute percentage error in per cent, 0 … 200 (Makridakis 1993). Gaps in truth are left out."""
+    total = np.abs(truth) + np.abs(forecast)
+    return _mean(200 * np.abs(truth - forecast) / np.where(total == 0, 1, total))
+
+
+def _mean(values: Values) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
