@@ -147,13 +147,30 @@ def sequence(
     Returns:
         The first state at every step, (T, B, hidden_size), and the final states.
     """
-    steps, hidden_size = x.shape[0], states[0].shape[-1]
-    affine = Affine(cell, parameters, hidden_size)
     leaves: dict[str, Tensor] = {"x": x, **inputs}
-    whole: dict[Node, Any] = {}
+    nodes = list(dict.fromkeys(node for use in cell.uses for _, node in use.inputs))
+    values = {n: leaves[str(n.attr)] for n in postorder(nodes) if n.op == "input"}
+    operands = dict(zip(nodes, evaluate(nodes, values), strict=True))
+    return interpret(cell, operands, leaves, states, parameters, steps=x.shape[0], reverse=reverse)
+
+
+def interpret(
+    cell: Cell,
+    operands: Mapping[Node, Tensor],
+    inputs: Mapping[str, Tensor],
+    states: Sequence[Tensor],
+    parameters: Mapping[str, Tensor],
+    *,
+    steps: int,
+    reverse: bool = False,
+) -> tuple[Tensor, list[Tensor]]:
+    """As ``sequence``, with the input-like operands of the affine maps already computed for all steps."""
+    hidden_size = states[0].shape[-1]
+    affine = Affine(cell, parameters, hidden_size)
+    whole: dict[Node, Any] = dict(operands)
     for node in postorder(cell.outputs):
-        if node.op == "input":
-            whole[node] = leaves[str(node.attr)]
+        if node.op == "input" and str(node.attr) in inputs:
+            whole[node] = inputs[str(node.attr)]
     halves = {use.node: affine.input_half(use.node, whole) for use in cell.uses}
     # unbind, not indexing: the backward of gx[t] allocates the whole of gx at every step, quadratic in T.
     over_time = {n: v.unbind(0) if v is not None and v.dim() == 3 else None for n, v in halves.items()}

@@ -1,0 +1,341 @@
+"""From a plan to LLVM IR: the phases on register tiles, and the loop over steps and threads around them.
+
+One tile is ``rows`` × (accumulators × ``vectors``) registers. Its sums run over the operand's columns in ascending
+order, one chain per element, so that results are the same bits whatever the tile, the batch, the chunking or the
+number of threads. The epilogue is written once and loops over the tile's vectors, which wait on the stack: unrolling
+it for every row gained nothing and compiled several times longer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import llvmlite.ir as ir
+
+from gatewise.backends.cpu import frame as slots
+from gatewise.backends.cpu.frame import Frame
+from gatewise.backends.cpu.lanes import I32, I64, PTR, Code
+from gatewise.compiler.expression import Node, float_of
+from gatewise.compiler.plan import Phase, Plan
+
+UNROLL = 4
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows of the batch by vectors of units that one pass keeps in registers, per accumulator."""
+
+    rows: int
+    vectors: int
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a kernel is specialised by, beside its plan."""
+
+    dtype: str
+    vector_bytes: int
+    tiles: tuple[Tile, ...]
+    masked: bool
+    """Whether the number of units may be no multiple of the vector length."""
+
+
+def emit(plan: Plan, options: Options) -> str:
+    """The IR of a module with one entry, ``run(frame)``."""
+    module = ir.Module("gatewise")
+    writer = _Module(module, plan, options)
+    phases = [writer.phase(p) for p in range(len(plan.phases))]
+    writer.body(phases)
+    writer.entry()
+    return str(module)
+
+
+class _Module:
+    def __init__(self, module: ir.Module, plan: Plan, options: Options) -> None:
+        self.module, self.plan, self.options = module, plan, options
+        self.frame = Frame.of(plan)
+        self.has_prelude = bool(plan.phases[0].stores)
+        void = ir.VoidType()
+        region = ir.FunctionType(void, [PTR])
+        self.parallel = ir.Function(module, ir.FunctionType(void, [PTR, PTR, I32, I32]), "gatewise_parallel")
+        self.barrier = ir.Function(module, ir.FunctionType(void, []), "gatewise_barrier")
+        self.thread_num = ir.Function(module, ir.FunctionType(I32, []), "gatewise_thread_num")
+        self.num_threads = ir.Function(module, ir.FunctionType(I32, []), "gatewise_num_threads")
+        self.region = ir.Function(module, region, "region")
+        self.run = ir.Function(module, region, "run")
+        self.steps = ir.Function(module, ir.FunctionType(void, [PTR, I64, I64]), "steps")
+        for function in (self.region, self.steps):
+            function.linkage = "internal"
+
+    def code(self, function: ir.Function) -> Code:
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        return Code(builder, self.options.dtype, self.options.vector_bytes)
+
+    def phase(self, index: int) -> ir.Function:
+        kind = ir.FunctionType(ir.VoidType(), [PTR, I64, I64, I64, I64, I64])
+        function = ir.Function(self.module, kind, f"phase{index}")
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        _PhaseWriter(self, index, function).write()
+        return function
+
+    def entry(self) -> None:
+        """``run``: alone, or in a parallel region of torch's own OpenMP."""
+        c = self.code(self.run)
+        (frame,) = self.run.args
+        threads = c.slot(frame, slots.THREADS)
+        with c.b.if_else(c.b.icmp_signed(">", threads, c.i64(1))) as (many, one):
+            with many:
+                count = c.b.trunc(threads, I32)
+                c.b.call(self.parallel, [self.region, frame, count, ir.Constant(I32, 0)])
+            with one:
+                c.b.call(self.steps, [frame, c.i64(0), c.i64(1)])
+        c.b.ret_void()
+        c = self.code(self.region)
+        (frame,) = self.region.args
+        # Asked inside the region: OMP_THREAD_LIMIT and OMP_DYNAMIC give fewer threads than were asked for.
+        number = c.b.zext(c.b.call(self.thread_num, []), I64)
+        count = c.b.zext(c.b.call(self.num_threads, []), I64)
+        c.b.call(self.steps, [frame, number, count])
+        c.b.ret_void()
+
+    def body(self, phases: list[ir.Function]) -> None:
+        """``steps``: one thread's share of every phase of every step."""
+        c = self.code(self.steps)
+        frame, number, count = self.steps.args
+        rows, units = c.slot(frame, slots.ROWS), c.slot(frame, slots.UNITS)
+        by_units = c.b.icmp_signed("!=", c.slot(frame, slots.BY_UNITS), c.i64(0))
+        self.waits = c.b.and_(by_units, c.b.icmp_signed(">", count, c.i64(1)))
+
+        def share(total: ir.Value, shared: ir.Value) -> tuple[ir.Value, ir.Value]:
+            low = c.b.udiv(c.b.mul(total, number), count)
+            high = c.b.udiv(c.b.mul(total, c.b.add(number, c.i64(1))), count)
+            return c.b.select(shared, low, c.i64(0)), c.b.select(shared, high, total)
+
+        row_range = share(rows, c.b.not_(by_units))
+        blocks = [share(c.ceil_div(units, t.vectors * c.length), by_units) for t in self.options.tiles]
+
+        def call(index: int, step: ir.Value) -> None:
+            c.b.call(phases[index], [frame, step, *row_range, *blocks[index]])
+            with c.b.if_then(self.waits):
+                c.b.call(self.barrier, [])
+
+        steps = c.slot(frame, slots.STEPS)
+        if len(phases) == 1:
+            with c.loop(c.i64(0), steps) as s:
+                call(0, s)
+        else:
+            if self.has_prelude:
+                call(0, c.i64(0))
+            with c.loop(c.i64(0), steps) as s:
+                for index in range(1, len(phases)):
+                    call(index, s)
+        c.b.ret_void()
+
+
+class _PhaseWriter:
+    def __init__(self, owner: _Module, index: int, function: ir.Function) -> None:
+        self.owner, self.index, self.function = owner, index, function
+        self.plan, self.frame = owner.plan, owner.frame
+        self.phase = owner.plan.phases[index]
+        self.tile = owner.options.tiles[index]
+        self.masked = owner.options.masked
+        self.c = owner.code(function)
+        # Phase 0 of the next step follows the last phase of this one, on values that are still in registers.
+        last = index == len(owner.plan.phases) - 1 and index > 0
+        self.next_prelude = owner.plan.phases[0] if last and owner.has_prelude else None
+
+    def write(self) -> None:
+        c = self.c
+        self.frame_value, self.step, row_low, row_high, block_low, block_high = self.function.args
+        self.units = c.slot(self.frame_value, slots.UNITS)
+        self.places: dict[tuple[str, int], tuple[ir.Value, ir.Value]] = {}
+        self._find_places(self.phase, 0)
+        if self.next_prelude is not None:
+            self.is_last_step = c.b.icmp_signed(
+                "==", c.b.add(self.step, c.i64(1)), c.slot(self.frame_value, slots.STEPS)
+            )
+            self._find_places(self.next_prelude, 1)
+        count = self.tile.rows * len(self.phase.starts) * self.tile.vectors
+        self.stack = c.b.alloca(c.vector, max(count, 1))
+        self.stack.align = c.length * c.size
+        with c.loop(block_low, block_high) as block:
+            self.block = block
+            self.first_unit = c.b.mul(block, c.i64(self.tile.vectors * c.length))
+            left = c.b.sub(self.units, self.first_unit)
+            self.vectors = c.minimum(c.ceil_div(left, c.length), c.i64(self.tile.vectors))
+            with c.loop(row_low, row_high, self.tile.rows) as row:
+                self._tile(row, row_high)
+        c.b.ret_void()
+
+    # Addresses
+
+    def _slot(self, array: str, field: int) -> ir.Value:
+        return self.c.slot(self.frame_value, self.frame.arrays[array] + field)
+
+    def _find_places(self, phase: Phase, ahead: int) -> None:
+        """Address and row stride of every array of a phase, at this step or ``ahead`` of it."""
+        references = [*phase.starts, *(p.operand for p in phase.products), *phase.loads.values()]
+        references += [name + "+" for name, _ in phase.stores]
+        for reference in references:
+            if reference and (reference, ahead) not in self.places:
+                self.places[reference, ahead] = self._place(reference, ahead)
+
+    def _place(self, reference: str, ahead: int) -> tuple[ir.Value, ir.Value]:
+        c, name = self.c, reference.rstrip("+")
+        kind = self.plan.array(name).kind
+        base = self._slot(name, slots.BASE)
+        if kind == "vector":
+            return c.pointer(base), c.i64(0)
+        step = c.b.add(self.step, c.i64(ahead)) if ahead else self.step
+        before = kind == "carry" and not reference.endswith("+")
+        shifted = c.b.add(step, self._slot(name, slots.SHIFT)) if before else step
+        offset = c.b.mul(c.b.and_(shifted, self._slot(name, slots.MASK)), self._slot(name, slots.STRIDE))
+        address, row = c.b.add(base, offset), self._slot(name, slots.ROW)
+        if before:
+            special = c.b.icmp_signed("==", step, self._slot(name, slots.SPECIAL))
+            address = c.b.select(special, self._slot(name, slots.SPECIAL_BASE), address)
+            row = c.b.select(special, self._slot(name, slots.SPECIAL_ROW), row)
+        return c.pointer(address), row
+
+    def _row_address(self, reference: str, row: ir.Value, ahead: int = 0) -> ir.Value:
+        address, stride = self.places[reference, ahead]
+        return self.c.at(address, self.c.b.mul(row, stride))
+
+    def _lane_offset(self, vector: ir.Value) -> ir.Value:
+        """Bytes from the start of a row to a vector of this block."""
+        c = self.c
+        unit = c.b.add(self.first_unit, c.b.mul(vector, c.i64(c.length)))
+        return c.b.mul(unit, c.i64(c.size))
+
+    def _mask(self, vector: ir.Value) -> ir.Value | None:
+        if not self.masked:
+            return None
+        c = self.c
+        unit = c.b.add(self.first_unit, c.b.mul(vector, c.i64(c.length)))
+        return c.lanes_below(c.b.sub(self.units, unit))
+
+    # The tile
+
+    def _tile(self, row: ir.Value, row_high: ir.Value) -> None:
+        c = self.c
+        last = c.b.sub(row_high, c.i64(1))
+        # Rows past the end repeat the last one; their sums are never stored.
+        rows = [c.minimum(c.b.add(row, c.i64(i)), last) for i in range(self.tile.rows)]
+        if self.phase.starts:
+            self._sums(rows)
+        height = c.minimum(c.b.sub(row_high, row), c.i64(self.tile.rows))
+        with c.loop(c.i64(0), height) as i, c.loop(c.i64(0), self.vectors) as v:
+            self._epilogue(c.b.add(row, i), i, v)
+
+    def _sums(self, rows: list[ir.Value]) -> None:
+        c = self.c
+        n, width = len(self.phase.starts), self.tile.vectors
+        lanes = []
+        for v in range(width):
+            # A vector past the end reads the last one in range; its sums are never stored.
+            index = c.minimum(c.i64(v), c.b.sub(self.vectors, c.i64(1)))
+            lanes.append((self._lane_offset(index), self._mask(index)))
+        values = []
+        for row in rows:
+            for start in self.phase.starts:
+                address = self._row_address(start, row) if start else None
+                for offset, mask in lanes:
+                    values.append(c.zero() if address is None else c.load(c.at(address, offset), mask))
+        for j in range(len(self.phase.products)):
+            values = self._product(j, rows, values)
+        for k, value in enumerate(values):
+            c.store(value, self._stacked(c.i64(k)), align=c.length * c.size)
+        self.accumulators = n
+
+    def _stacked(self, index: ir.Value) -> ir.Value:
+        return self.c.b.gep(self.stack, [index], source_etype=self.c.vector)
+
+    def _product(self, j: int, rows: list[ir.Value], values: list[ir.Value]) -> list[ir.Value]:
+        c, product = self.c, self.phase.products[j]
+        n, width = len(self.phase.starts), self.tile.vectors
+        slot = self.frame.products[self.index, j]
+        depth = c.slot(self.frame_value, slot + slots.DEPTH)
+        stride = c.slot(self.frame_value, slot + slots.BLOCK_STRIDE)
+        panel = c.at(c.pointer(c.slot(self.frame_value, slot + slots.PANEL)), c.b.mul(self.block, stride))
+        operands = [self._row_address(product.operand, row) for row in rows]
+        line = len(product.accumulators) * width  # vectors of the panel per column
+        touched = [(a, v) for a in product.accumulators for v in range(width)]
+
+        def terms(step: int, k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+            for u in range(step):
+                column = c.b.add(k, c.i64(u)) if u else k
+                at = c.at(panel, c.b.mul(column, c.i64(line * c.length * c.size)))
+                bytes_in = c.b.mul(column, c.i64(c.size))
+                weights = [
+                    c.load(c.at(at, c.i64(w * c.length * c.size)), align=c.length * c.size) for w in range(line)
+                ]
+                for i, operand in enumerate(operands):
+                    x = c.load_number(c.at(operand, bytes_in))
+                    for (a, v), weight in zip(touched, weights, strict=True):
+                        k_sum = (i * n + a) * width + v
+                        sums[k_sum] = c.fmuladd(x, weight, sums[k_sum])
+            return sums
+
+        k, values = c.accumulate(c.i64(0), depth, UNROLL, values, lambda k, s: terms(UNROLL, k, s))
+        _, values = c.accumulate(k, depth, 1, values, lambda k, s: terms(1, k, s))
+        return values
+
+    # The epilogue
+
+    def _epilogue(self, row: ir.Value, i: ir.Value, vector: ir.Value) -> None:
+        c = self.c
+        known: dict[Node, ir.Value] = {}
+        n, width = len(self.phase.starts), self.tile.vectors
+        for node, a in self.phase.sums.items():
+            index = c.b.add(c.b.mul(i, c.i64(n * width)), c.b.add(c.i64(a * width), vector))
+            known[node] = c.load(self._stacked(index), align=c.length * c.size)
+        offset, mask = self._lane_offset(vector), self._mask(vector)
+        self._program(self.phase, known, row, offset, mask, 0)
+        if self.next_prelude is None:
+            return
+        carried: dict[Node, ir.Value] = {}
+        for name, node in self.phase.stores:
+            for leaf, reference in self.next_prelude.loads.items():
+                if reference == name and self.plan.array(name).kind == "carry":
+                    carried[leaf] = known[node]
+        prelude = self.next_prelude
+        with c.b.if_then(c.b.not_(self.is_last_step)):
+            self._program(prelude, carried, row, offset, mask, 1)
+
+    def _program(
+        self,
+        phase: Phase,
+        known: dict[Node, ir.Value],
+        row: ir.Value,
+        offset: ir.Value,
+        mask: ir.Value | None,
+        ahead: int,
+    ) -> None:
+        results = [self._value(node, phase, known, row, offset, mask, ahead) for _, node in phase.stores]
+        for (name, _), value in zip(phase.stores, results, strict=True):
+            self.c.store(value, self.c.at(self._row_address(name + "+", row, ahead), offset), mask)
+
+    def _value(
+        self,
+        node: Node,
+        phase: Phase,
+        known: dict[Node, ir.Value],
+        row: ir.Value,
+        offset: ir.Value,
+        mask: ir.Value | None,
+        ahead: int,
+    ) -> ir.Value:
+        if node not in known:
+            c = self.c
+            if node.op == "const":
+                known[node] = c.number(float_of(node))
+            elif node in phase.loads:
+                reference = phase.loads[node]
+                address = self._row_address(reference, row, ahead)
+                one_number = self.plan.array(reference.rstrip("+")).width == 1
+                known[node] = c.load_number(address) if one_number else c.load(c.at(address, offset), mask)
+            else:
+                args = [self._value(a, phase, known, row, offset, mask, ahead) for a in node.args]
+                known[node] = c.compute(node, args)
+        return known[node]

@@ -1,0 +1,40 @@
+"""The one argument of a kernel: a row of 64-bit numbers, and which slot holds what.
+
+Sizes, strides (in bytes) and addresses all travel in it, so that a kernel serves every size and layout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gatewise.compiler.plan import Plan
+
+STEPS, ROWS, UNITS, THREADS, BY_UNITS = range(5)
+"""Steps, rows (the batch), units (the width of results), threads, and whether these share out the units or the rows."""
+HEADER = 5
+
+BASE, STRIDE, ROW, MASK, SHIFT, SPECIAL, SPECIAL_BASE, SPECIAL_ROW = range(8)
+"""Of an array: address of its value at step 0, bytes from step to step and row to row; the step is first taken
+``& mask``. A carry read before step ``special`` is at ``special_base``, else at the value of step + ``shift``."""
+ARRAY_SLOTS = 8
+
+DEPTH, PANEL, BLOCK_STRIDE = range(3)
+"""Of a product: columns of its operand, address of its packed weights, bytes from one block of units to the next."""
+PRODUCT_SLOTS = 3
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a plan's arrays and products stand in the frame."""
+
+    arrays: dict[str, int]
+    products: dict[tuple[int, int], int]
+    size: int
+
+    @staticmethod
+    def of(plan: Plan) -> Frame:
+        arrays = {a.name: HEADER + ARRAY_SLOTS * i for i, a in enumerate(plan.arrays)}
+        first = HEADER + ARRAY_SLOTS * len(arrays)
+        pairs = [(p, j) for p, phase in enumerate(plan.phases) for j in range(len(phase.products))]
+        products = {pair: first + PRODUCT_SLOTS * i for i, pair in enumerate(pairs)}
+        return Frame(arrays, products, first + PRODUCT_SLOTS * len(pairs))
