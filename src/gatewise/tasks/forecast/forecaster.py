@@ -173,7 +173,7 @@ class Forecaster(Task):
         Returns:
             Columns of equal length: ``unique_id`` (str), ``ds`` (datetime64), ``y`` (float64, in units of the data).
         """
-        chosen = self._series(data)
+        chosen = self.chosen_series(data)
         parts = [self.continue_series(series, len(series.values)) for series in chosen]
         times = [s.times(len(s.values), len(s.values) + self.horizon) for s in chosen]
         return {
@@ -197,16 +197,17 @@ class Forecaster(Task):
 
     def held_out(self, data: Any = None) -> list[HeldOut]:
         """Forecasts of the last horizon from the data before it, by the model and by the naive forecasts."""
-        parts = []
-        for series in self._series(data, needed=self.horizon + 1):
-            end = len(series.values) - self.horizon
-            history = series.values[:end]
-            by_name = {self._cell.name: self.continue_series(series, end)}
-            if self.season > 1:
-                by_name["seasonal naive"] = seasonal_naive(history, self.horizon, self.season)
-            by_name["last value"] = last_value(history, self.horizon)
-            parts.append(HeldOut(series, series.times(end), series.values[end:], by_name))
-        return parts
+        return [self.held_out_of(series) for series in self.chosen_series(data, needed=self.horizon + 1)]
+
+    def held_out_of(self, series: Series) -> HeldOut:
+        """The same for one series."""
+        end = len(series.values) - self.horizon
+        history = series.values[:end]
+        by_name = {self._cell.name: self.continue_series(series, end)}
+        if self.season > 1:
+            by_name["seasonal naive"] = seasonal_naive(history, self.horizon, self.season)
+        by_name["last value"] = last_value(history, self.horizon)
+        return HeldOut(series, series.times(end), series.values[end:], by_name)
 
     def continue_series(self, series: Series, end: int) -> Values:
         """Forecast the horizon that follows the first ``end`` values of a series."""
@@ -214,11 +215,8 @@ class Forecaster(Task):
         forecast: Values = forecasts(self.fitted(), view, np.array([end]), self.context)[0]
         return forecast
 
-    def chosen_series(self, data: Any = None) -> list[Series]:
-        """The series that ``predict`` continues."""
-        return self._series(data)
-
-    def _series(self, data: Any, needed: int = 2) -> list[Series]:
+    def chosen_series(self, data: Any = None, needed: int = 2) -> list[Series]:
+        """The series of the fit, or of other data of the same frequency, each at least ``needed`` values long."""
         self.fitted()
         if data is None:
             return self.series

@@ -1,0 +1,71 @@
+"""The picture of a forecast: history, what was held out, the forecasts of it, and the forecast beyond the end."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gatewise.tasks.errors import need
+from gatewise.tasks.folder import write_bytes
+from gatewise.tasks.forecast.forecaster import Forecaster, HeldOut
+from gatewise.tasks.forecast.grid import Series
+from gatewise.tasks.forecast.metrics import mase, naive_error
+
+MOST_PANELS = 4
+INK, MODEL, BEYOND, NAIVE = "#333333", "#0072B2", "#D55E00", "#999999"  # told apart with any colour vision
+
+
+def draw(forecaster: Forecaster, path: Path, data: Any = None) -> None:
+    """Draw the first four series into a PNG file, one panel each.
+
+    Raises:
+        InputError: for data that do not fit the model, or without matplotlib.
+    """
+    need("matplotlib")
+    from matplotlib.figure import Figure
+
+    chosen = forecaster.chosen_series(data)[:MOST_PANELS]
+    figure = Figure(figsize=(10, 1.2 + 3.6 * len(chosen)), dpi=130, layout="constrained")
+    panels = figure.subplots(len(chosen), 1, squeeze=False)[:, 0]
+    for axes, series in zip(panels, chosen, strict=True):
+        _panel(axes, forecaster, series)
+    panels[-1].set_xlabel(f"date, one value a {chosen[0].frequency.name}")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_bytes(path, buffer.getvalue())
+
+
+def _panel(axes: Any, forecaster: Forecaster, series: Series) -> None:
+    horizon, end = forecaster.horizon, len(series.values)
+    first = max(0, end - horizon - 2 * max(horizon, forecaster.season))
+    axes.plot(series.times(first), series.values[first:], color=INK, lw=1.2, marker=".", ms=3, label="observed")
+    title = series.name
+    if end > horizon + 1 and not np.isnan(series.values[:-horizon]).all():
+        held = forecaster.held_out_of(series)
+        title = f"{title}  {_held_out(axes, held, forecaster)}".strip()
+    beyond = series.times(end, end + horizon)
+    axes.plot(beyond, forecaster.continue_series(series, end), color=BEYOND, lw=1.8, label="forecast beyond the end")
+    axes.axvline(series.times(end - 1, end)[0], color=INK, lw=0.8, ls=":")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_ylabel(forecaster.label)
+    axes.margins(x=0.01)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.22 * (high - low))  # room for the legend
+
+
+def _held_out(axes: Any, held: HeldOut, forecaster: Forecaster) -> str:
+    """Draw the held-out horizon with its forecasts; the title that gives their scores."""
+    axes.axvspan(held.times[0], held.times[-1], color=MODEL, alpha=0.07, lw=0)
+    unit = naive_error(held.series.values[: -forecaster.horizon], forecaster.season)
+    scores = {name: mase(held.truth, forecast, unit) for name, forecast in held.forecasts.items()}
+    model = forecaster.cell.name
+    axes.plot(held.times, held.forecasts[model], color=MODEL, lw=1.8, label=f"{model} on the held-out horizon")
+    naive = "seasonal naive" if "seasonal naive" in held.forecasts else "last value"
+    axes.plot(held.times, held.forecasts[naive], color=NAIVE, lw=1.2, ls="--", label=naive)
+    return f"held out (shaded): MASE {model} {scores[model]:.2f}, {naive} {scores[naive]:.2f}"
