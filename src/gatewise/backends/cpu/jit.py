@@ -131,7 +131,7 @@ def _optimised(ir_text: str, tier: Tier) -> Any:
         module.verify()
     except RuntimeError as error:
         raise RuntimeError(f"LLVM refused the IR of a kernel, which is a fault of Gatewise: {error}") from error
-    # For the backward of a GRU: 103 ms; with LLVM's unrolling 120 ms, at level 3 196 ms, with no gain in speed.
+    # A GRU's backward: 103 ms and 11 KB of code; with LLVM's unrolling 120 ms, 13 KB; at level 3 too 196 ms, 17 KB.
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.loop_vectorization = False
     options.slp_vectorization = False
