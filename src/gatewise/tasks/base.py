@@ -55,6 +55,8 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    metric: ClassVar[str]
+    """The figure of ``scores`` that counts most; lower is better."""
 
     def __init__(self) -> None:
         self.module: nn.Module | None = None

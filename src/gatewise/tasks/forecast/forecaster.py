@@ -85,6 +85,7 @@ class Forecaster(Task):
     """
 
     name: ClassVar[str] = "forecast"
+    metric: ClassVar[str] = "MASE"
 
     def __init__(
         self,
@@ -173,14 +174,21 @@ class Forecaster(Task):
         Returns:
             Columns of equal length: ``unique_id`` (str), ``ds`` (datetime64), ``y`` (float64, in units of the data).
         """
-        chosen = self.chosen_series(data)
-        parts = [self.continue_series(series, len(series.values)) for series in chosen]
-        times = [s.times(len(s.values), len(s.values) + self.horizon) for s in chosen]
+        table = self.predict_table(data)
         return {
-            "unique_id": np.repeat([s.name for s in chosen], self.horizon),
-            "ds": np.concatenate(times),
-            "y": np.concatenate(parts),
+            "unique_id": np.repeat(list(table.series), self.horizon),
+            "ds": np.concatenate([times for times, _ in table.series.values()]),
+            "y": np.concatenate([values for _, values in table.series.values()]),
         }
+
+    def predict_table(self, data: Any = None) -> Table:
+        """The same as a Table."""
+        forecasts_by_name = {}
+        for series in self.chosen_series(data):
+            end = len(series.values)
+            times = series.times(end, end + self.horizon)
+            forecasts_by_name[series.name] = (times, self.continue_series(series, end))
+        return Table(forecasts_by_name, self.label)
 
     def score(self, data: Any = None) -> Scores:
         """MASE and sMAPE (per cent) on the held-out last horizon, mean over the series, beside naive forecasts."""
@@ -236,7 +244,7 @@ class ForecastObjective:
     In time: training | validation, of at least two horizons where that leaves half the data | held out, one horizon.
     """
 
-    metric = "MASE"
+    metric = Forecaster.metric
 
     def __init__(self, module: nn.Module, series: list[Series], horizon: int, season: int, context: int) -> None:
         self.module, self.horizon, self.context = module, horizon, context

@@ -177,12 +177,19 @@ def time_text(times: Times) -> list[str]:
     return [str(t).replace("T", " ") for t in (days if bool((days == times).all()) else times)]
 
 
+def rows(table: Table) -> list[tuple[str, str, float]]:
+    """The rows (unique_id, ds, y) of the long table."""
+    return [
+        (name, time, float(value))
+        for name, (times, values) in table.series.items()
+        for time, value in zip(time_text(times), values, strict=True)
+    ]
+
+
 def to_csv(table: Table) -> str:
     """The long table as CSV text; reading it gives the same table."""
-    lines = [",".join(COLUMNS)]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    for name, (times, values) in table.series.items():
-        texts = time_text(times)
-        writer.writerows((name, t, "" if math.isnan(v) else repr(float(v))) for t, v in zip(texts, values, strict=True))
-    return "\n".join(lines) + "\n" + buffer.getvalue()
+    writer.writerow(COLUMNS)
+    writer.writerows((name, time, "" if math.isnan(y) else repr(y)) for name, time, y in rows(table))
+    return buffer.getvalue()

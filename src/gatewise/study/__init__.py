@@ -1,0 +1,1 @@
+"""Studies of recurrent cells: what the literature claims, tried out."""
