@@ -32,8 +32,9 @@ class _Format:
     guard: int  # sigmoid's denominator carries 2^-guard, so that e^-x never overflows
     sigmoid_range: tuple[float, float]  # beyond it sigmoid is 0 or 1
     tanh_limit: float  # above it tanh is 1
+    half_ln2: tuple[float, float]  # in tanh; the second term is 0 where the first is accurate enough
     exp_wide: tuple[float, ...]
-    exp_narrow: tuple[float, ...]
+    exp_minus: tuple[float, ...]
     expm1: tuple[float, ...]
     atanh_ninth: tuple[float, ...]  # s^2 <= 1/9, softplus
     atanh_small: tuple[float, ...]  # s^2 <= 0.0295, log
@@ -53,18 +54,38 @@ _FLOAT = _Format(
     guard=24,
     sigmoid_range=(-104.0, 60.0),
     tanh_limit=9.1,
+    half_ln2=(0.34657359, 0.0),
     exp_wide=(
-        0.5000003576278687, 0.1666661649942398, 0.04166116937994957, 0.008335908874869347, 0.0014106172602623701,
+        0.5000003576278687,
+        0.1666661649942398,
+        0.04166116937994957,
+        0.008335908874869347,
+        0.0014106172602623701,
         0.00019644066924229264,
     ),
-    exp_narrow=(
-        0.4999999403953552, 0.16666516661643982, 0.04166810214519501, 0.008369192481040955, 0.0013838903978466988,
+    exp_minus=(
+        0.672200024,
+        -0.672200024,
+        0.336099893,
+        -0.112031668,
+        0.0280084591,
+        -0.00562716275,
+        0.000931701856,
     ),
     expm1=(
-        0.5, 0.1666666567325592, 0.04166646674275398, 0.008333643898367882, 0.0013935302849859, 0.00019655174401123077,
+        -1.0,
+        0.666666627,
+        -0.333331734,
+        0.133338302,
+        -0.0445929691,
+        0.0125793116,
     ),
     atanh_ninth=(
-        0.6666667461395264, 0.3999894857406616, 0.286152184009552, 0.21443718671798706, 0.24246343970298767,
+        0.6666667461395264,
+        0.3999894857406616,
+        0.286152184009552,
+        0.21443718671798706,
+        0.24246343970298767,
     ),
     atanh_small=(0.6666677594184875, 0.39977580308914185, 0.29870960116386414),
 )
@@ -78,28 +99,68 @@ _DOUBLE = _Format(
     guard=64,
     sigmoid_range=(-746.0, 60.0),
     tanh_limit=20.0,
+    half_ln2=(0.34657359027997264, 1.1595234069231498e-17),
     exp_wide=(
-        0.4999999999999993, 0.16666666666666938, 0.04166666666670205, 0.008333333333269993, 0.0013888888883580321,
-        0.00019841269892726052, 2.4801590828444222e-05, 2.7557300666275927e-06, 2.755615835550157e-07,
-        2.5055031572525085e-08, 2.1062307224074008e-09, 1.5935649382547087e-10,
+        0.4999999999999993,
+        0.16666666666666938,
+        0.04166666666670205,
+        0.008333333333269993,
+        0.0013888888883580321,
+        0.00019841269892726052,
+        2.4801590828444222e-05,
+        2.7557300666275927e-06,
+        2.755615835550157e-07,
+        2.5055031572525085e-08,
+        2.1062307224074008e-09,
+        1.5935649382547087e-10,
     ),
-    exp_narrow=(
-        0.5000000000000011, 0.16666666666666413, 0.041666666666530155, 0.008333333333494475, 0.001388888894363191,
-        0.00019841269506562634, 2.48014930968949e-05, 2.7557586379613516e-06, 2.7630249126165683e-07,
-        2.500006157777302e-08,
+    exp_minus=(
+        0.6875,
+        -0.6875,
+        0.3437500000000008,
+        -0.1145833333333316,
+        0.02864583333323948,
+        -0.005729166666777452,
+        0.0009548611148746937,
+        -0.00013640872785761812,
+        1.7051026504115244e-05,
+        -1.8945840635984291e-06,
+        1.8995796274238907e-07,
+        -1.718754233471895e-08,
     ),
     expm1=(
-        0.5000000000000001, 0.1666666666666667, 0.04166666666665229, 0.008333333333326153, 0.0013888888895597208,
-        0.0001984126987476546, 2.480157453798907e-05, 2.755725546138989e-06, 2.7567927236168915e-07,
-        2.5105194387932558e-08, 1.7687721639210206e-09,
+        -1.0000000000000002,
+        0.6666666666666669,
+        -0.3333333333332183,
+        0.13333333333321845,
+        -0.044444444465911066,
+        0.012698412719849894,
+        -0.003174601540862601,
+        0.0007054657398115812,
+        -0.00014114778744918485,
+        2.570771905324294e-05,
+        -3.62244539171025e-06,
     ),
     atanh_ninth=(
-        0.6666666666666631, 0.4000000000015591, 0.28571428548010996, 0.22222223960666207, 0.18181744219868176,
-        0.15386554148014647, 0.1330104296505977, 0.12105586340192168, 0.08342081542076711, 0.17015266783570857,
+        0.6666666666666631,
+        0.4000000000015591,
+        0.28571428548010996,
+        0.22222223960666207,
+        0.18181744219868176,
+        0.15386554148014647,
+        0.1330104296505977,
+        0.12105586340192168,
+        0.08342081542076711,
+        0.17015266783570857,
     ),
     atanh_small=(
-        0.666666666666671, 0.3999999999954204, 0.2857142871870065, 0.2222220069493626, 0.18183465446189045,
-        0.15316360932940384, 0.14774558219502143,
+        0.666666666666671,
+        0.3999999999954204,
+        0.2857142871870065,
+        0.2222220069493626,
+        0.18183465446189045,
+        0.15316360932940384,
+        0.14774558219502143,
     ),
 )
 
@@ -152,9 +213,7 @@ class _Lanes:
 
     def pick(self, a: ir.Value, test: str, b: float, yes: float | ir.Value, no: float | ir.Value) -> ir.Value:
         """`yes` where the ordered comparison of a with b holds; NaN compares false."""
-        return self.builder.select(
-            self.builder.fcmp_ordered(test, a, self.real(b)), self.real(yes), self.real(no)
-        )
+        return self.builder.select(self.builder.fcmp_ordered(test, a, self.real(b)), self.real(yes), self.real(no))
 
     def at_most(self, x: ir.Value, high: float) -> ir.Value:
         """min(high, x) that keeps NaN: minps/maxps return the second operand when unordered."""
@@ -178,12 +237,17 @@ class _Lanes:
         mask = self.whole((1 << (self.format.integer.width - 1)) - 1)
         return self.from_bits(self.builder.and_(self.to_bits(x), mask))
 
-    def polynomial(self, x: ir.Value, coefficients: Sequence[float]) -> ir.Value:
-        """Horner's rule."""
+    def horner(self, x: ir.Value, coefficients: Sequence[float | ir.Value]) -> ir.Value:
+        """Polynomial in x, lowest power first."""
         total = self.real(coefficients[-1])
         for c in reversed(coefficients[:-1]):
             total = self.fma(total, x, c)
         return total
+
+    def estrin(self, x: ir.Value, square: ir.Value, coefficients: Sequence[float]) -> ir.Value:
+        """The same in half the latency and as many operations, where x^2 is there already."""
+        pairs = [self.fma(x, b, a) for a, b in zip(coefficients[::2], coefficients[1::2], strict=False)]
+        return self.horner(square, [*pairs, *coefficients[len(pairs) * 2 :]])
 
     def power_of_two(self, x: ir.Value, factor: float, offset: int) -> tuple[ir.Value, ir.Value]:
         """n = round(x * factor) as a float, and 2^(n + offset).
@@ -196,11 +260,6 @@ class _Lanes:
         return self.sub(rounded, magic), self.from_bits(power)
 
 
-def _scaled(coefficients: Sequence[float], argument: float, value: float = 1.0) -> list[float]:
-    """Coefficients of value * P(argument * x); exact for powers of two."""
-    return [value * c * argument**k for k, c in enumerate(coefficients)]
-
-
 def _exp_clamped(v: _Lanes, x: ir.Value) -> ir.Value:
     """e^x = 2^m 2^m e^r with |r| <= ln 2: twice the usual range of r (two more degrees) saves the splitting of an
     odd exponent, and two factors 2^m reach every subnormal with one rounding."""
@@ -208,7 +267,8 @@ def _exp_clamped(v: _Lanes, x: ir.Value) -> ir.Value:
     m, power = v.power_of_two(x, _LOG2E / 2, 0)
     r = v.fma(m, -2 * f.ln2[0], x)
     r = v.fma(m, -2 * f.ln2[1], r)
-    q = v.fma(v.mul(r, r), v.polynomial(r, f.exp_wide), r)
+    square = v.mul(r, r)
+    q = v.fma(square, v.estrin(r, square, f.exp_wide), r)
     return v.mul(v.fma(q, power, power), power)
 
 
@@ -229,9 +289,8 @@ def sigmoid(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     n, power = v.power_of_two(x, -_LOG2E, -f.guard)
     r = v.fma(n, f.ln2[0], x)
     r = v.fma(n, f.ln2[1], r)  # -r is the reduced argument
-    e = v.polynomial(r, _scaled((1.0, 1.0, *f.exp_narrow), -1.0))
-    one = 2.0**-f.guard
-    return v.div(one, v.fma(e, power, one))
+    one = f.exp_minus[0] * 2.0**-f.guard
+    return v.div(one, v.fma(v.horner(r, f.exp_minus), power, one))
 
 
 def tanh(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
@@ -243,10 +302,17 @@ def tanh(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     f = v.format
     y = v.at_most(v.magnitude(x), f.tanh_limit)
     n, power = v.power_of_two(y, -2 * _LOG2E, 1)  # 2^(n+1)
-    r = v.fma(n, _LN2 / 2, y)  # -2 r is the reduced argument
-    q = v.fma(v.mul(r, r), v.polynomial(r, _scaled(f.expm1, -2.0, -2.0)), r)  # -expm1(-2 r) / 2
-    e = v.fma(power, q, v.fma(power, -0.5, 1.0))  # -expm1(-2 y)
-    t = v.div(e, v.sub(2.0, e))
+    r = v.fma(n, f.half_ln2[0], y)  # -2 r is the reduced argument
+    square = v.mul(r, r)
+    q = v.estrin(r, square, f.expm1)
+    if f.half_ln2[1] == 0.0:
+        q = v.fma(square, q, r)  # -expm1(-2 r) / 2
+    else:
+        last = v.mul(n, f.half_ln2[1])
+        q = v.add(v.fma(square, q, last), r)  # r is exact where n = 1, and stays so
+    above = v.fma(power, q, v.fma(power, -0.5, 1.0))
+    below = v.fma(v.builder.fneg(power), q, v.fma(power, 0.5, 1.0))
+    t = v.div(above, below)
     sign = builder.and_(v.to_bits(x), v.sign_bit())
     return v.from_bits(builder.or_(v.to_bits(t), sign))
 
@@ -255,7 +321,7 @@ def _log1p(v: _Lanes, f: ir.Value, coefficients: Sequence[float]) -> ir.Value:
     """log(1 + f) = f - s (f - R), s = f / (2 + f), R = 2 atanh(s) / s - 2 (FreeBSD's e_log.c, Sun 1993)."""
     s = v.div(f, v.add(f, 2.0))
     w = v.mul(s, s)
-    return v.fma(s, v.builder.fneg(v.sub(f, v.mul(w, v.polynomial(w, coefficients)))), f)
+    return v.fma(s, v.fma(w, v.horner(w, coefficients), v.builder.fneg(f)), f)
 
 
 def log(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
@@ -282,8 +348,8 @@ def softplus(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     v = _Lanes(builder, x)
     e = v.from_bits(builder.or_(v.to_bits(x), v.sign_bit()))
     e = _exp_clamped(v, v.at_least(e, v.format.exp_range[0]))
-    result = v.add(_log1p(v, e, v.format.atanh_ninth), v.at_least(x, 0.0))
-    return v.pick(x, ">", 20.0, x, result)
+    result = v.add(_log1p(v, e, v.format.atanh_ninth), v.pick(x, ">", 0.0, x, 0.0))
+    return result if v.format is _FLOAT else v.pick(x, ">", 20.0, x, result)  # float has x there by rounding
 
 
 FUNCTIONS: dict[str, Callable[[ir.IRBuilder, ir.Value], ir.Value]] = {
