@@ -6,7 +6,7 @@ Slow and plain. It is the oracle that every kernel is tested against, what secon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -59,18 +59,39 @@ functions.register(Tensor, TENSOR_FUNCTIONS)
 
 def evaluate(roots: Sequence[Node], values: dict[Node, Any], affine: Callable[[Node], Any] | None = None) -> list[Any]:
     """The values of expressions. ``values`` holds what is known and is filled with what is computed."""
-    for node in postorder(roots):
-        if node in values:
-            continue
+    compute(order(roots, values), values, affine)
+    return [values[r] for r in roots]
+
+
+def order(roots: Sequence[Node], known: Container[Node]) -> list[Node]:
+    """What must be computed for the roots when some values are known, arguments before users."""
+    seen: dict[Node, None] = {}
+    stack = [(root, False) for root in reversed(roots)]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            seen[node] = None
+        elif node not in seen and node not in known:
+            stack.append((node, True))
+            stack.extend((a, False) for a in reversed(node.args))
+    return list(seen)
+
+
+def compute(nodes: Sequence[Node], values: dict[Node, Any], affine: Callable[[Node], Any] | None = None) -> None:
+    """Fill ``values`` with those of ``nodes``, which come in the order of ``order``."""
+    for node in nodes:
         if node.op == "const":
             values[node] = node.attr
         elif node.op == "affine" and affine is not None:
             values[node] = affine(node)
         elif node.op != "diagonal":
             function = _OPERATORS.get(node.op) or TENSOR_FUNCTIONS[node.op]
-            extra = node.attr if isinstance(node.attr, tuple) else ()
-            values[node] = function(*(values[a] for a in node.args), *extra)
-    return [values[r] for r in roots]
+            args = [values[a] for a in node.args]
+            if node.op == "where" and not any(isinstance(a, Tensor) for a in args[1:]):
+                # torch gives a choice between two numbers its default dtype, not that of the cell's values.
+                like = next(v for v in (values[a] for a in node.args[0].args) if isinstance(v, Tensor))
+                args[1] = like.new_tensor(args[1])
+            values[node] = function(*args, *(node.attr if isinstance(node.attr, tuple) else ()))
 
 
 class Affine:
@@ -83,11 +104,10 @@ class Affine:
     def __init__(self, cell: Cell, parameters: Mapping[str, Tensor], hidden_size: int) -> None:
         self.cell, self.parameters, self.hidden_size = cell, parameters, hidden_size
         self.uses = {use.node: use for use in cell.uses}
-        self.hoisted: dict[Node, Sequence[Tensor]] = {}
         bias = parameters.get("bias_hh")
         full = bias is not None and bias.shape[0] != len(cell.rows("bias_hh")) * hidden_size
         self.bias_hh_rows = cell.rows("weight_hh") if full else cell.rows("bias_hh")
-        self.diagonal_rows = {(i, d): k for k, (i, d) in enumerate(cell.diagonals)}
+        self.diagonal_rows = {(cell.uses[i].node, d): k for k, (i, d) in enumerate(cell.diagonals)}
 
     def block(self, parameter: str, gate: str) -> Tensor | None:
         rows = self.bias_hh_rows if parameter == "bias_hh" else self.cell.rows(parameter)
@@ -122,8 +142,7 @@ class Affine:
             product = F.linear(values[use.state], weight)
             total = product if total is None else total + product
         for operand in use.diagonals:
-            row = self.diagonal_rows[(self.cell.uses.index(use), operand)]
-            term = values[operand] * self.parameters["weight_diagonal"][row]
+            term = values[operand] * self.parameters["weight_diagonal"][self.diagonal_rows[node, operand]]
             total = term if total is None else total + term
         assert isinstance(total, Tensor)
         return total
@@ -176,18 +195,19 @@ def interpret(
     over_time = {n: v.unbind(0) if v is not None and v.dim() == 3 else None for n, v in halves.items()}
     per_step = {n: v.unbind(0) for n, v in whole.items()}
     state_nodes = [n for n in postorder(cell.outputs) if n.op == "state"]
+    todo = order(cell.outputs, {*per_step, *state_nodes})
     current, outputs = list(states), []
     for s in range(steps):
         t = steps - 1 - s if reverse else s
-        values: dict[Node, Any] = {n: v[t] for n, v in per_step.items() if isinstance(v, tuple)}
+        values: dict[Node, Any] = {n: v[t] for n, v in per_step.items()}
         values |= {n: current[cell.states.index(str(n.attr))] for n in state_nodes}
 
         def use(node: Node, values: dict[Node, Any] = values, t: int = t) -> Tensor:
             hoisted = over_time[node]
             return affine(node, values, halves[node] if hoisted is None else hoisted[t])
 
-        new = evaluate(cell.outputs, values, use)
-        current = [v.expand_as(c) if v.shape != c.shape else v for v, c in zip(new, current, strict=True)]
+        compute(todo, values, use)
+        current = [values[output] for output in cell.outputs]
         outputs.append(current[0])
     if reverse:
         outputs.reverse()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +12,7 @@ from gatewise.compiler.expression import (
     Width,
     const,
     depends,
+    float_of,
     make,
     postorder,
     reaches,
@@ -144,33 +146,68 @@ class Cell:
         return total
 
     def gate_value(self, gate: str) -> Node:
-        """The nearest unary function that all uses of the gate pass through, else its pre-activation."""
+        """The nearest unary function that all uses of the gate pass through, else its pre-activation: the affine map,
+        or where its two halves meet."""
         nodes = [u.node for u in self.uses if u.gate == gate]
         if not nodes:
             raise ValueError(f"cell {self.name} has no gate {gate!r}; its gates are {', '.join(self.gates) or 'none'}")
+        meeting: Node | None = None
         for node in postorder(self.outputs):
-            if node.op not in UNARY_FUNCTIONS or not all(reaches([node], [n]) for n in nodes):
+            if not all(reaches([node], [n]) for n in nodes) or reaches(self.outputs, nodes, without=node):
                 continue
-            if not reaches(self.outputs, nodes, without=node):
+            if node.op in UNARY_FUNCTIONS:
                 return node
-        return nodes[0]
+            meeting = node if meeting is None else meeting
+        return nodes[0] if meeting is None else meeting
 
     def pin(self, **values: float) -> Cell:
         """The cell with gates replaced by constants, e.g. ``gru.pin(r=1, z=0)``, which is the plain tanh RNN.
 
-        What no longer matters goes: the pinned gates' parameters, and gates that only they used.
+        What no longer matters goes: the pinned gates' parameters, and gates that only they used. The remaining gates
+        keep their order, so the parameters of the pinned cell are the blocks of the cell's own that belong to the
+        gates in the pinned cell's ``rows``.
 
         Raises:
-            ValueError: for a name that is not a gate of the cell.
+            ValueError: for a name that is not a gate of the cell, or a value that is not a finite number.
         """
-        replace = {self.gate_value(gate): const(value) for gate, value in values.items()}
-        outputs = rewrite(self.outputs, replace, simplified)
-        outputs = tuple(o if o.op != "const" else _vector(o, self.states[0]) for o in outputs)
-        images = dict(zip(self.affines, rewrite(self.affines, replace, simplified), strict=True))
+        replace: dict[Node, Node] = {}
+        for gate, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise ValueError(f"cell {self.name}: gate {gate} must be pinned to a finite number, but came {value!r}")
+            node = self.gate_value(gate)
+            others = [u.node for u in self.uses if u.gate == gate]
+            if reaches(self.outputs, others, without=node) or node in replace:
+                raise ValueError(f"cell {self.name}: gate {gate} has no value of its own that could be pinned")
+            replace[node] = const(value)
+        if not replace:
+            return self
+        try:
+            images = rewrite([*self.outputs, *self.affines], replace, self._pinned)
+        except ArithmeticError as error:
+            raise ValueError(f"cell {self.name}: these gates cannot be pinned to these values: {error}") from None
+        outputs = tuple(_vector(o, self.states[0]) for o in images[: len(self.outputs)])
         alive = set(postorder(outputs))
-        affines = tuple(dict.fromkeys(images[a] for a in self.affines if images[a] in alive))
+        affines = tuple(dict.fromkeys(a for a in images[len(self.outputs) :] if a in alive))
         suffix = "_".join(f"{gate}{_identifier(value)}" for gate, value in values.items())
         return Cell(f"{self.name}_{suffix}", self.source, self.states, self.inputs, outputs, affines)
+
+    def _pinned(self, node: Node, args: tuple[Node, ...]) -> Node:
+        """``node`` on operands with pinned gates; an operand of the recurrent matrix stays one when it is constant."""
+        if node.op != "affine":
+            return simplified(node, args)
+        operands = []
+        for old, new in zip(node.args, args, strict=True):
+            value = new.args[0] if new.op == "diagonal" else new
+            if value.op == "const" and float_of(value) == 0.0:
+                continue
+            if new.op == "diagonal":
+                new = make("diagonal", (_vector(value, self.states[0]),), None, "hidden")
+            elif depends_on_recurrence(old) and not depends_on_recurrence(new):
+                new = _vector(new, self.states[0], always=True)
+            operands.append(new)
+        # Without operands the bias remains.
+        operands = operands or [_vector(const(0.0), self.states[0])]
+        return make("affine", tuple(operands), node.attr, "hidden")
 
     def body(self) -> str:
         """``text`` without the name: two cells with one body compute the same."""
@@ -181,10 +218,11 @@ def _identifier(value: float) -> str:
     return f"{value:g}".replace("-", "m").replace(".", "p").replace("+", "")
 
 
-def _vector(node: Node, state: str) -> Node:
-    """A constant as a vector of the hidden width."""
-    zero = make("mul", (const(0.0), make("state", (), state, "hidden")), None, "hidden")
-    return make("add", (node, zero), None, "hidden")
+def _vector(node: Node, state: str, always: bool = False) -> Node:
+    """A number, or anything of another width, as a vector of the hidden width."""
+    if node.width == "hidden" and not always:
+        return node
+    return node + make("mul", (const(0.0), make("state", (), state, "hidden")), None, "hidden")
 
 
 def _owns(use: Use, parameter: str) -> bool:

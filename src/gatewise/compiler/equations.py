@@ -14,6 +14,7 @@ from gatewise.compiler.expression import COMPARISONS, Node, float_of, postorder
 _FUNCTIONS = {"sigmoid": "σ", "relu": "ReLU", "minimum": "min", "maximum": "max"}
 _COMPARISONS = {"lt": "<", "le": "≤", "gt": ">", "ge": "≥"}
 _NAMELESS = frozenset([*COMPARISONS, "diagonal"])
+_MAX_DEPTH = 60
 _SUM, _PRODUCT, _ATOM = 1, 2, 3
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
@@ -22,7 +23,7 @@ def render(cell: Cell) -> str:
     """One line per gate value, in the order of the gates, then one per new state; what is used is defined first.
 
     The value of a gate is ``Cell.gate_value``. A longer value that is neither a gate nor a state and is used more than
-    once gets a name of its own, s₁, s₂ and so on.
+    once, or is very deep, gets a name of its own, s₁, s₂ and so on.
     """
     return "\n".join(_Renderer(cell).lines())
 
@@ -47,6 +48,7 @@ class _Renderer:
         """Names for what would otherwise be written out in full more than once."""
         users: dict[Node, int] = {}
         size: dict[Node, int] = {}
+        depth: dict[Node, int] = {}
         nodes = postorder(self.cell.outputs)
         for node in reversed(nodes):
             # A comparison cannot have a name, so what it compares is written as often as the comparison is.
@@ -58,8 +60,10 @@ class _Renderer:
             size[node] = (node.op in self.uses or bool(node.args)) + sum(
                 0 if arg in self.names else size[arg] for arg in node.args
             )
-            long = node.op == "affine" or size[node] > 1
-            if users.get(node, 0) > 1 and long and node not in self.names and node.op not in _NAMELESS:
+            depth[node] = 1 + max((depth[arg] for arg in node.args if arg not in self.names), default=0)
+            shared = users.get(node, 0) > 1 and (node.op == "affine" or size[node] > 1)
+            nameless = node in self.names or node.op in _NAMELESS
+            if (shared or depth[node] > _MAX_DEPTH) and not nameless:
                 count += 1
                 self.names[node] = "s" + str(count).translate(_SUBSCRIPTS)
 

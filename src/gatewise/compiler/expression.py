@@ -10,9 +10,13 @@ affine map). Everything else is element-wise and listed in the tables below.
 
 from __future__ import annotations
 
+import math
+import numbers
+import operator
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NoReturn
 
 Width = str | int
 """``"input"``, ``"hidden"``, or a number of columns; 1 broadcasts against anything."""
@@ -36,6 +40,8 @@ class Node:
     attr: Attribute
     width: Width
 
+    __array_ufunc__ = None  # NumPy leaves its numbers' arithmetic with nodes to the operators below
+
     def __init__(self, op: str, args: tuple[Node, ...], attr: Attribute, width: Width) -> None:
         self.op, self.args, self.attr, self.width = op, args, attr, width
 
@@ -51,6 +57,41 @@ class Node:
 
     def __iter__(self) -> Iterator[Node]:
         raise TypeError("a symbolic value of a cell is one vector and cannot be unpacked or iterated over")
+
+    # What cannot be traced says so in a sentence; ``cell`` puts the name of the cell before it.
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, numbers.Number):
+            raise TypeError("a cell cannot compare with == or !=; write where with <, <=, > or >=")
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def __float__(self) -> float:
+        raise TypeError("a symbolic value is not a number; use gatewise's functions (gatewise.tanh, not math.tanh)")
+
+    def __getitem__(self, index: object) -> NoReturn:
+        raise TypeError("a symbolic value of a cell is one vector and cannot be indexed")
+
+    def __pow__(self, exponent: object) -> NoReturn:
+        raise TypeError("the language of cells has no power; write h * h for h ** 2, or exp(a * log(h))")
+
+    def __abs__(self) -> NoReturn:
+        raise TypeError("the language of cells has no abs; write maximum(h, -h)")
+
+    def __matmul__(self, other: object) -> NoReturn:
+        raise TypeError("matrices belong to gates: write gate.name(x, h) instead of a product with @")
+
+    __rpow__ = __pow__
+    __rmatmul__ = __matmul__
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a symbolic value of a cell has no attribute {name!r}; use functions such as tanh(h)")
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> NoReturn:
+        name = getattr(function, "__name__", "its functions")
+        raise TypeError(f"torch's {name} cannot take a symbolic value of a cell; use gatewise's functions")
 
     def __add__(self, other: Operand) -> Node:
         return arithmetic("add", self, other)
@@ -77,7 +118,7 @@ class Node:
         return arithmetic("div", other, self)
 
     def __neg__(self) -> Node:
-        return make("neg", (self,), None, numeric(self).width)
+        return const(-float_of(self)) if self.op == "const" else make("neg", (self,), None, numeric(self).width)
 
     def __lt__(self, other: Operand) -> Node:
         return compare("lt", self, other)
@@ -111,6 +152,8 @@ def make(op: str, args: tuple[Node, ...] = (), attr: Attribute = None, width: Wi
 
 
 def const(value: float) -> Node:
+    if not math.isfinite(value):
+        raise ArithmeticError(f"a constant of a cell must be finite, but is {value!r}")
     return make("const", (), float(value), 1)
 
 
@@ -118,9 +161,10 @@ def as_node(value: object) -> Node:
     """A node for an operand: a node itself or a Python number."""
     if isinstance(value, Node):
         return value
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return const(value)
-    raise TypeError(f"a cell computes with its arguments, gates and numbers, but got {type(value).__name__}")
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return const(float(value))
+    got = f"{type(value).__name__} {value}" if callable(value) else type(value).__name__
+    raise TypeError(f"a cell computes with its arguments, gates and numbers, but got {got}")
 
 
 def numeric(node: Node) -> Node:
@@ -146,7 +190,7 @@ def join_widths(nodes: Iterable[Node]) -> Width:
 def arithmetic(op: str, left: Operand, right: Operand) -> Node:
     a, b = numeric(as_node(left)), numeric(as_node(right))
     if a.op == "const" and b.op == "const":
-        return const(fold(op, float_of(a), float_of(b)))
+        return const(fold(op, (float_of(a), float_of(b))))
     return make(op, (a, b), None, join_widths((a, b)))
 
 
@@ -155,14 +199,41 @@ def compare(op: str, left: Operand, right: Operand) -> Node:
     return make(op, (a, b), None, join_widths((a, b)))
 
 
-def fold(op: str, a: float, b: float) -> float:
-    if op == "add":
-        return a + b
-    if op == "sub":
-        return a - b
-    if op == "mul":
-        return a * b
-    return a / b
+def fold(op: str, values: tuple[float, ...], attr: Attribute = None) -> float:
+    """The value of an operation on numbers."""
+    return _FOLD[op](*values, *(attr if isinstance(attr, tuple) else ()))
+
+
+def _hard_sigmoid(x: float, slope: float, offset: float) -> float:
+    return min(max(slope * x + offset, 0.0), 1.0)
+
+
+def _sigmoid(x: float) -> float:
+    return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))
+
+
+_FOLD: dict[str, Callable[..., float]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+    "neg": operator.neg,
+    "sigmoid": _sigmoid,
+    "tanh": math.tanh,
+    "relu": lambda x: max(x, 0.0),
+    "softplus": lambda x: x if x > 20.0 else math.log1p(math.exp(x)),
+    "exp": math.exp,
+    "log": math.log,
+    "hard_sigmoid": _hard_sigmoid,
+    "minimum": min,
+    "maximum": max,
+}
+_HOLDS: dict[str, Callable[[float, float], bool]] = {
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+}
 
 
 def float_of(node: Node) -> float:
@@ -172,21 +243,31 @@ def float_of(node: Node) -> float:
 
 def unary(op: str, value: object, attr: Attribute = None) -> Node:
     node = numeric(as_node(value))
+    if node.op == "const":
+        return const(fold(op, (float_of(node),), attr))
     return make(op, (node,), attr, node.width)
 
 
 def choice(op: str, *values: object) -> Node:
     """``minimum(a, b)``, ``maximum(a, b)`` or ``where(condition, a, b)``."""
     nodes = tuple(as_node(v) for v in values)
+    if op == "where" and nodes[0].op not in COMPARISONS:
+        raise TypeError("the first argument of where must be a comparison such as a < b")
+    for node in nodes[1:] if op == "where" else nodes:
+        numeric(node)
+    decided = _decided(op, nodes)
+    return make(op, nodes, None, join_widths(nodes)) if decided is None else decided
+
+
+def _decided(op: str, nodes: tuple[Node, ...]) -> Node | None:
+    """The outcome of a choice between, or by a comparison of, numbers."""
+    numbers_of = nodes[0].args if op == "where" else nodes
+    if any(n.op != "const" for n in numbers_of):
+        return None
+    values = tuple(float_of(n) for n in numbers_of)
     if op == "where":
-        if nodes[0].op not in COMPARISONS:
-            raise TypeError("the first argument of where must be a comparison such as a < b")
-        for node in nodes[1:]:
-            numeric(node)
-    else:
-        for node in nodes:
-            numeric(node)
-    return make(op, nodes, None, join_widths(nodes))
+        return nodes[1] if _HOLDS[nodes[0].op](*values) else nodes[2]
+    return const(fold(op, values))
 
 
 def postorder(roots: Iterable[Node]) -> list[Node]:
@@ -248,21 +329,22 @@ def rewrite(
 
 def simplified(node: Node, args: tuple[Node, ...]) -> Node:
     """``node`` on ``args`` with constants folded and 0 and 1 absorbed: for pinned gates, where 0 · n means no n."""
-    values = [float_of(a) if a.op == "const" else None for a in args]
+    values = tuple(float_of(a) if a.op == "const" else None for a in args)
+    numbers_only = tuple(v for v in values if v is not None)
+    if node.op in _FOLD and len(numbers_only) == len(args):
+        return const(fold(node.op, numbers_only, node.attr))
+    if node.op == "where" and (decided := _decided(node.op, args)) is not None:
+        return decided
     if node.op in ARITHMETIC:
         (a, b), (u, v) = args, values
-        if u is not None and v is not None:
-            return const(fold(node.op, u, v))
         if node.op == "mul" and (u == 0.0 or v == 0.0):
             return const(0.0)
         if (node.op == "mul" and u == 1.0) or (node.op == "add" and u == 0.0):
             return b
-        if v == (1.0 if node.op in ("mul", "div") else 0.0):
+        if (v == 1.0 and node.op in ("mul", "div")) or (v == 0.0 and node.op in ("add", "sub")):
             return a
         if node.op == "sub" and u == 0.0:
             return -b
-    if node.op == "neg" and values[0] is not None:
-        return const(-values[0])
     if args == node.args:
         return node
     width = node.width if node.op in ("affine", "diagonal") else join_widths(args)

@@ -7,6 +7,7 @@ so that a cell's own Python function also runs directly on tensors.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from gatewise.compiler.expression import Node, as_node, choice, float_of, make, numeric, unary
@@ -24,6 +25,8 @@ def _apply(name: str, symbolic: Callable[[], Node], args: tuple[Any, ...], *extr
         for kind, table in _tables:
             if any(isinstance(a, kind) for a in args):
                 return table[name](*args, *extra)
+        node = symbolic()
+        return float_of(node) if node.op == "const" else node
     return symbolic()
 
 
@@ -78,9 +81,16 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     return _apply("where", lambda: choice("where", condition, a, b), (condition, a, b))
 
 
+@dataclass(frozen=True)
+class Diagonal:
+    """What ``diagonal`` gives on tensors: the operand, marked for the gate that takes it."""
+
+    value: Any
+
+
 def diagonal(s: Any) -> Any:
     """As an operand of a gate: an element-wise weight on ``s`` instead of a matrix (a peephole)."""
-    return _apply("diagonal", lambda: _diagonal(s), (s,))
+    return Diagonal(s) if any(isinstance(s, kind) for kind, _ in _tables) else _diagonal(s)
 
 
 def _diagonal(s: Any) -> Node:

@@ -134,5 +134,6 @@ def _derivatives(node: Node, d: Node) -> list[Node]:
         return [d / args[0]]
     if op == "softplus":
         return [_select(args[0] > 20.0, d, d * make("sigmoid", (args[0],), None, "hidden"))]
-    assert op == "hard_sigmoid" and isinstance(node.attr, tuple), op
+    assert op == "hard_sigmoid", op
+    assert isinstance(node.attr, tuple)
     return [_select(node <= 0.0, const(0.0), _select(node >= 1.0, const(0.0), d * float(node.attr[0])))]

@@ -7,6 +7,7 @@ read with ``ast`` and never executed, so a text from a stranger's file can do no
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,9 @@ from gatewise.compiler import functions
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.expression import (
     ARITHMETIC,
+    CHOICES,
     COMPARISONS,
+    UNARY_FUNCTIONS,
     Node,
     Width,
     arithmetic,
@@ -24,13 +27,16 @@ from gatewise.compiler.expression import (
     make,
     postorder,
 )
-from gatewise.compiler.trace import CellError, Gates, finish
+from gatewise.compiler.trace import CellError, Gates, check_names, finish
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    name: getattr(functions, name)
-    for name in "sigmoid tanh relu softplus exp log hard_sigmoid minimum maximum where diagonal".split()
+    name: getattr(functions, name) for name in (*UNARY_FUNCTIONS, *CHOICES, "diagonal")
 }
 _BINARY: dict[type[ast.AST], str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
+_MAX_LENGTH = 200_000
+_MAX_DEPTH = 60
+"""Python's parser refuses some 200 nested parentheses; a deeper value is printed over several lines."""
+
 _COMPARE: dict[type[ast.AST], str] = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"}
 
 
@@ -43,7 +49,6 @@ class _Printer:
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
         self.names: dict[Node, str] = {}
-        self.lines: list[str] = []
         self.users: dict[Node, int] = {}
         for node in postorder(cell.outputs):
             for arg in node.args:
@@ -52,28 +57,28 @@ class _Printer:
             self.users[output] = self.users.get(output, 0) + 1
 
     def text(self) -> str:
-        for affine in self.cell.affines:
-            self.line(affine)
+        lines: list[str] = []
+        depths: dict[Node, int] = {}
+        for node in postorder([*self.cell.affines, *self.cell.outputs]):
+            depths[node] = 1 + max((depths[a] for a in node.args if a not in self.names), default=0)
+            shared = node.op == "affine" or self.users[node] > 1 or depths[node] > _MAX_DEPTH
+            if node.args and shared:
+                expression = self.expression(node)
+                self.names[node] = f"_{len(self.names)}"
+                lines.append(f"{self.names[node]} = {expression}")
         results = ", ".join([self.value(o) for o in self.cell.outputs])
         declared = "".join(f", {name}: {width!r}" for name, width in self.cell.inputs)
         arguments = ", ".join(["gate", "x", *self.cell.states]) + (", *" + declared if declared else "")
-        body = "".join(f"    {line}\n" for line in [*self.lines, f"return {results}"])
+        body = "".join(f"    {line}\n" for line in [*lines, f"return {results}"])
         return f"def {self.cell.name}({arguments}):\n{body}"
 
-    def line(self, node: Node) -> str:
-        if node not in self.names:
-            expression = self.expression(node)
-            self.names[node] = f"_{len(self.names)}"
-            self.lines.append(f"{self.names[node]} = {expression}")
-        return self.names[node]
-
     def value(self, node: Node) -> str:
+        if node in self.names:
+            return self.names[node]
         if node.op in ("input", "state"):
             return str(node.attr)
         if node.op == "const":
-            return repr(float_of(node)) if float_of(node) >= 0 else f"({float_of(node)!r})"
-        if node in self.names or node.op == "affine" or self.users.get(node, 0) > 1:
-            return self.line(node)
+            return repr(float_of(node)) if math.copysign(1.0, float_of(node)) > 0 else f"({float_of(node)!r})"
         return self.expression(node)
 
     def expression(self, node: Node) -> str:
@@ -96,18 +101,25 @@ def parse(text: str, source: str = "") -> Cell:
     Raises:
         CellError: when the text is not a cell.
     """
+    if not isinstance(text, str):
+        raise CellError(f"the text of a cell must be a str, but came {type(text).__name__}")
+    if len(text) > _MAX_LENGTH:
+        raise CellError(f"the text of a cell must have at most {_MAX_LENGTH} characters, but has {len(text)}")
     try:
         module = ast.parse(text)
+    except (RecursionError, MemoryError):
+        raise CellError("the text of a cell is nested too deeply") from None
     except (SyntaxError, ValueError) as error:
         raise CellError(f"the text of a cell must be one function definition, but it does not parse: {error}") from None
     if len(module.body) != 1 or not isinstance(module.body[0], ast.FunctionDef):
         raise CellError(f"the text of a cell must be one function definition, but came {text[:60]!r}")
+    name = module.body[0].name
     try:
         return _Reader(module.body[0], source).cell()
     except RecursionError:
         raise CellError("the text of a cell is nested too deeply") from None
-    except TypeError as error:
-        raise CellError(f"cell {module.body[0].name}: {error}") from None
+    except (TypeError, AttributeError, ArithmeticError) as error:
+        raise CellError(f"cell {name}: {error}") from None
 
 
 class _Reader:
@@ -120,11 +132,23 @@ class _Reader:
         return CellError(f"cell {self.function.name}: {ast.unparse(node)[:80]!r} is not part of the language of cells")
 
     def cell(self) -> Cell:
-        arguments = [a.arg for a in self.function.args.args]
-        if arguments[:2] != ["gate", "x"] or self.function.decorator_list or self.function.args.defaults:
-            raise self.fail(self.function.args)
-        states = tuple(arguments[2:])
-        inputs = tuple((a.arg, self.width(a)) for a in self.function.args.kwonlyargs)
+        name, arguments = self.function.name, self.function.args
+        positional = [a.arg for a in arguments.args]
+        # Everything else that Python allows in a definition is refused, decorators and defaults above all.
+        plain = ast.arguments(
+            posonlyargs=[],
+            args=[ast.arg(a) for a in positional],
+            kwonlyargs=arguments.kwonlyargs,
+            kw_defaults=[None] * len(arguments.kwonlyargs),
+            defaults=[],
+        )
+        if ast.dump(arguments) != ast.dump(plain) or positional[:1] != ["gate"]:
+            raise self.fail(arguments)
+        if self.function.decorator_list or self.function.returns or getattr(self.function, "type_params", None):
+            raise CellError(f"cell {name}: decorators and types are not part of the language of cells")
+        inputs = tuple((a.arg, self.width(a)) for a in arguments.kwonlyargs)
+        check_names(name, positional, [n for n, _ in inputs])
+        states = tuple(positional[2:])
         self.names["x"] = make("input", (), "x", "input")
         self.names |= {s: make("state", (), s, "hidden") for s in states}
         self.names |= {n: make("input", (), n, w) for n, w in inputs}
@@ -135,8 +159,7 @@ class _Reader:
             raise self.fail(last)
         elements = last.value.elts if isinstance(last.value, ast.Tuple) else [last.value]
         outputs = tuple(self.read(e) for e in elements)
-        name, uses = self.function.name, self.gates._uses
-        return finish(name, self.source, states, inputs, outputs, uses, allow_constant_states=True)
+        return finish(name, self.source, states, inputs, outputs, self.gates._uses, allow_constant_states=True)
 
     def width(self, argument: ast.arg) -> Width:
         value = argument.annotation.value if isinstance(argument.annotation, ast.Constant) else None
@@ -155,11 +178,10 @@ class _Reader:
     def read(self, node: ast.expr) -> Any:
         if isinstance(node, ast.Name) and node.id in self.names:
             return self.names[node.id]
-        if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
             return as_node(node.value)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            value = as_node(self.read(node.operand))
-            return as_node(-float_of(value)) if isinstance(node.operand, ast.Constant) else -value
+            return -as_node(self.read(node.operand))
         if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
             return arithmetic(_BINARY[type(node.op)], self.read(node.left), self.read(node.right))
         if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARE:
@@ -172,11 +194,11 @@ class _Reader:
         arguments = [self.read(a) for a in node.args]
         function = node.func
         if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == "gate":
-            if function.attr.startswith("_"):
-                raise self.fail(node)
             return getattr(self.gates, function.attr)(*arguments)
-        if isinstance(function, ast.Name) and function.id in _FUNCTIONS:
-            if function.id == "hard_sigmoid":
-                arguments = [arguments[0], *(float_of(a) for a in arguments[1:])]
-            return _FUNCTIONS[function.id](*arguments)
-        raise self.fail(node)
+        if not isinstance(function, ast.Name) or function.id not in _FUNCTIONS:
+            raise self.fail(node)
+        if function.id == "hard_sigmoid":
+            if not arguments or any(a.op != "const" for a in arguments[1:]):
+                raise self.fail(node)
+            arguments = [arguments[0], *(float_of(a) for a in arguments[1:])]
+        return _FUNCTIONS[function.id](*arguments)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import keyword
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gatewise.compiler.cell import Cell, depends_on_recurrence, owner_of_input
@@ -16,6 +17,23 @@ class CellError(ValueError):
     """A fault in a cell's definition, found when it is defined."""
 
 
+class Gate:
+    """An affine map of that name, to be called once or in two halves."""
+
+    def __init__(self, gates: Gates, name: str) -> None:
+        self._gates, self._name = gates, name
+
+    def __call__(self, *operands: Any, **named: Any) -> Node:
+        if named:
+            raise self._gates._fail(
+                f"gate {self._name} takes its operands by position, but was given {', '.join(named)}="
+            )
+        return self._gates._apply(self._name, operands)
+
+    def __repr__(self) -> str:
+        return f"{self._name} without its operands"
+
+
 class Gates:
     """What a cell's function knows as ``gate``: every attribute is an affine map of that name."""
 
@@ -23,14 +41,10 @@ class Gates:
         self._cell = cell
         self._uses: list[Node] = []
 
-    def __getattr__(self, name: str) -> Callable[..., Node]:
-        if name.startswith("_"):
-            raise AttributeError(name)
-
-        def apply(*operands: Any) -> Node:
-            return self._apply(name, operands)
-
-        return apply
+    def __getattr__(self, name: str) -> Gate:
+        if name.startswith("_") or not name.isidentifier():
+            raise AttributeError(f"{name!r} cannot name a gate; names start with a letter")
+        return Gate(self, name)
 
     def _fail(self, message: str) -> CellError:
         return CellError(f"cell {self._cell}: {message}")
@@ -56,9 +70,10 @@ class Gates:
         return node
 
     def _kind(self, gate: str, operand: Any) -> str:
-        if not isinstance(operand, Node) or operand.op == "const":
-            got = operand.attr if isinstance(operand, Node) else repr(operand)
-            raise self._fail(f"gate {gate} takes x, states and keyword inputs, but was given {got}")
+        if not isinstance(operand, Node):
+            raise self._fail(f"gate {gate} takes x, states and keyword inputs, but was given {_short(operand)}")
+        if not any(n.op in ("input", "state", "affine") for n in postorder([operand])):
+            raise self._fail(f"gate {gate} takes x, states and keyword inputs, but was given a constant")
         if operand.op == "diagonal":
             if operand.width != "hidden":
                 raise self._fail(
@@ -103,7 +118,11 @@ def cell(function: Callable[..., Any]) -> Cell:
     Raises:
         CellError: where the definition is at fault; it names the cell and the fault.
     """
+    if not inspect.isfunction(function):
+        raise CellError(f"a cell is defined by a function, but came {_short(function)}")
     name = function.__name__
+    if not name.isidentifier():
+        raise CellError(f"cell {name}: a cell needs a name; define its function with def")
     states, inputs = _signature(name, function)
     gates = Gates(name)
     arguments = [make("input", (), "x", "input"), *(make("state", (), s, "hidden") for s in states)]
@@ -112,10 +131,23 @@ def cell(function: Callable[..., Any]) -> Cell:
         result = function(gates, *arguments, **keywords)
     except CellError:
         raise
-    except TypeError as error:
-        raise CellError(f"cell {name}: {error}") from None
-    outputs = result if isinstance(result, tuple) else (result,)
-    return finish(name, inspect.cleandoc(function.__doc__ or ""), states, inputs, outputs, gates._uses)
+    except (TypeError, AttributeError, ArithmeticError, ValueError) as error:
+        # The cause stays attached: its traceback shows the line of the equations.
+        raise CellError(f"cell {name}: {error}") from error
+    if result is None:
+        raise CellError(f"cell {name}: the function returned nothing; it must return {', '.join(states)}")
+    outputs = tuple(result) if isinstance(result, (tuple, list)) else (result,)
+    made = finish(name, inspect.cleandoc(function.__doc__ or ""), states, inputs, outputs, gates._uses)
+    used = {str(n.attr) for n in postorder(made.outputs) if n.op == "input"}
+    for keyword_input, _ in inputs:
+        if keyword_input not in used:
+            raise CellError(f"cell {name}: no new state depends on the keyword input {keyword_input}")
+    return made
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def finish(
@@ -135,9 +167,13 @@ def finish(
         )
     for state, node in zip(states, outputs, strict=True):
         if not isinstance(node, Node):
-            raise CellError(f"cell {name}: the new value of state {state} is {node!r}, not a value of the equations")
-        if node.op in ("lt", "le", "gt", "ge", "diagonal"):
-            raise CellError(f"cell {name}: the new value of state {state} is a {node.op} expression, not a number")
+            raise CellError(
+                f"cell {name}: the new value of state {state} is {_short(node)}, not a value of the equations"
+            )
+        try:
+            numeric(node)
+        except TypeError as error:
+            raise CellError(f"cell {name}: the new value of state {state} is no number: {error}") from None
         if node.width != "hidden":
             raise CellError(
                 f"cell {name}: the new value of state {state} has width {node.width!r}, but a state has width 'hidden'"
@@ -148,28 +184,38 @@ def finish(
     for affine in affines:
         if affine not in alive:
             raise CellError(f"cell {name}: gate {affine.attr} is computed but no new state depends on it")
-    for node in alive:
-        if node.width == "input" and node.op != "input" and depends_on_recurrence(node):
-            raise CellError(f"cell {name}: a value of width 'input' depends on a state, which has width 'hidden'")
     return Cell(name, source, states, inputs, outputs, tuple(affines))
 
 
 def _signature(name: str, function: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[tuple[str, Width], ...]]:
     parameters = list(inspect.signature(function).parameters.values())
-    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
         raise CellError(
             f"cell {name}: the function must list its states and inputs; *args and **kwargs are not allowed"
         )
+    positional = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    for p in positional:
+        if p.default is not p.empty:
+            raise CellError(
+                f"cell {name}: state {p.name} has a default; states have none, and keyword inputs stand after a *"
+            )
+    names = [p.name for p in positional]
+    inputs = tuple((p.name, _width(name, p)) for p in parameters if p.kind is p.KEYWORD_ONLY)
+    check_names(name, names, [n for n, _ in inputs])
+    return tuple(names[2:]), inputs
+
+
+def check_names(name: str, positional: Sequence[str], inputs: Sequence[str]) -> None:
+    """Refuse arguments that are not (gate, x, state, ...) and names that parameters or the text need."""
     if len(positional) < 3 or positional[1] != "x":
         raise CellError(
             f"cell {name}: the function must take (gate, x, state, ...), but takes ({', '.join(positional)})"
         )
-    inputs = tuple((p.name, _width(name, p)) for p in parameters if p.kind is p.KEYWORD_ONLY)
-    for n in [*positional[2:], *(n for n, _ in inputs)]:
+    for n in [*positional[2:], *inputs]:
         if keyword.iskeyword(n) or n.startswith("_") or n in RESERVED:
             raise CellError(f"cell {name}: {n!r} cannot name a state or an input")
-    return tuple(positional[2:]), inputs
+        if [*positional, *inputs].count(n) > 1:
+            raise CellError(f"cell {name}: {n!r} names two arguments")
 
 
 RESERVED = frozenset({"ih", "hh", "diagonal", "x", "gate"})
@@ -178,15 +224,14 @@ RESERVED = frozenset({"ih", "hh", "diagonal", "x", "gate"})
 def _width(cell_name: str, parameter: inspect.Parameter) -> Width:
     declared = parameter.annotation if parameter.annotation is not parameter.empty else parameter.default
     if isinstance(declared, str):
-        try:  # under `from __future__ import annotations` the annotation arrives as source text
+        # Under `from __future__ import annotations` the annotation arrives as source text.
+        with contextlib.suppress(ValueError, SyntaxError):
             declared = ast.literal_eval(declared)
-        except (ValueError, SyntaxError):
-            pass
     good_number = isinstance(declared, int) and not isinstance(declared, bool) and declared > 0
     if declared in ("input", "hidden") or good_number:
         width: Width = declared
         return width
     raise CellError(
-        f"cell {cell_name}: keyword input {parameter.name} must declare its width as 1, 'input', 'hidden' or a number of "
-        f"columns, but declares {None if declared is parameter.empty else declared!r}"
+        f"cell {cell_name}: keyword input {parameter.name} must declare its width as 1, 'input', 'hidden' or a number "
+        f"of columns, but declares {None if declared is parameter.empty else declared!r}"
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from gatewise.compiler.cell import Cell
 
@@ -14,18 +16,35 @@ if TYPE_CHECKING:
 
 
 def check_constructor(
-    name: str, cell: object, input_size: object, hidden_size: object, num_layers: object, dropout: object
+    name: str,
+    cell: object,
+    sizes: Mapping[str, Any],
+    switches: Mapping[str, object],
+    dropout: object,
+    redundant_bias: bool,
 ) -> None:
     if not isinstance(cell, Cell):
         raise TypeError(
-            f"{name}: cell must be a gatewise cell (see gatewise.cells and @gatewise.cell), but came {type(cell).__name__}"
+            f"{name}: cell must be a gatewise cell (see gatewise.cells and @gatewise.cell), "
+            f"but came {type(cell).__name__}"
         )
-    sizes: dict[str, Any] = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
+    if cell.inputs:
+        raise ValueError(
+            f"{name}: cell must take x and states only, but {cell.name} also takes the keyword inputs "
+            f"{', '.join(n for n, _ in cell.inputs)}; gatewise.ops.run computes it"
+        )
+    if redundant_bias and not set(cell.rows("bias_hh")) <= set(cell.rows("weight_hh")):
+        raise ValueError(
+            f"{name}: redundant_bias must be False for cell {cell.name}, whose bias_hh has gates without weight_hh"
+        )
     for argument, value in sizes.items():
         if not isinstance(value, int) or isinstance(value, bool):
             raise TypeError(f"{name}: {argument} must be an int, but came {type(value).__name__}")
-        if value < (0 if argument == "input_size" else 1):
+        if value < 1:
             raise ValueError(f"{name}: {argument} must be greater than zero, but came {value}")
+    for argument, switch in switches.items():
+        if not isinstance(switch, bool):
+            raise TypeError(f"{name}: {argument} must be a bool, but came {type(switch).__name__}")
     good = isinstance(dropout, (int, float)) and not isinstance(dropout, bool) and 0 <= dropout <= 1
     if not good:
         raise ValueError(f"{name}: dropout must be a probability between 0 and 1, but came {dropout!r}")
@@ -33,43 +52,49 @@ def check_constructor(
 
 def check_input(layer: Recurrent, x: object) -> None:
     name = type(layer).__name__
+    if isinstance(x, PackedSequence):
+        raise TypeError(
+            f"{name}: input must be a tensor, but came a PackedSequence; pass the padded tensor, as "
+            "torch.nn.utils.rnn.pad_packed_sequence makes it"
+        )
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: input must be a tensor, but came {type(x).__name__}")
     if x.dim() not in (2, 3):
         raise ValueError(f"{name}: input must have 2 (unbatched) or 3 dimensions, but came {x.dim()}")
+    weight = next(layer.parameters(), x)
+    _check_like(f"{name}: input", x, weight.dtype, weight.device, "the weights")
     if x.shape[-1] != layer.input_size:
         raise RuntimeError(
             f"{name}: the last dimension of input must be input_size {layer.input_size}, but came {x.shape[-1]}"
         )
-    weight = next(layer.parameters(), x)
-    _check_like(f"{name}: input", x, weight.dtype, weight.device, "the weights")
 
 
 def whole_states(cell: Cell, hx: object) -> list[Tensor]:
     """The states as a list, however they were given."""
-    states = list(hx) if isinstance(hx, (tuple, list)) else [hx]
-    if len(states) != len(cell.states) or not all(isinstance(s, Tensor) for s in states):
-        form = "a tensor" if len(cell.states) == 1 else f"a tuple of tensors ({', '.join(cell.states)})"
-        got = ", ".join(type(s).__name__ for s in states)
-        raise RuntimeError(f"hx of cell {cell.name} must be {form}, but came ({got})")
-    return states  # type: ignore[return-value]
+    given = list(hx) if isinstance(hx, (tuple, list)) else [hx]
+    states = [s for s in given if isinstance(s, Tensor)]
+    if not len(given) == len(states) == len(cell.states):
+        form = "a tensor" if len(cell.states) == 1 else f"a tuple of {len(cell.states)} tensors"
+        got = ", ".join(type(s).__name__ for s in given)
+        raise TypeError(f"hx of cell {cell.name} must be {form} ({', '.join(cell.states)}), but came ({got})")
+    return states
 
 
-def check_states(states: list[Tensor], x: Tensor, shape: tuple[int, int, int], batched: bool) -> None:
-    expected = shape if batched else (shape[0], shape[2])
-    for state in states:
-        if state.dim() != len(expected):
+def check_states(names: Sequence[str], states: list[Tensor], x: Tensor, shape: tuple[int, ...], batched: bool) -> None:
+    for name, state in zip(names, states, strict=True):
+        what = "hx" if len(names) == 1 else f"state {name} of hx"
+        if state.dim() != len(shape):
             raise RuntimeError(
-                f"hx must have {len(expected)} dimensions for {'batched' if batched else 'unbatched'} input, "
+                f"{what} must have {len(shape)} dimensions for {'batched' if batched else 'unbatched'} input, "
                 f"but came {state.dim()}"
             )
-        if tuple(state.shape) != expected:
-            raise RuntimeError(f"hx must have shape {expected}, but came {tuple(state.shape)}")
-        _check_like("hx", state, x.dtype, x.device, "the input")
+        if tuple(state.shape) != shape:
+            raise RuntimeError(f"{what} must have shape {shape}, but came {tuple(state.shape)}")
+        _check_like(what, state, x.dtype, x.device, "the input")
 
 
 def _check_like(what: str, tensor: Tensor, dtype: torch.dtype, device: torch.device, other: str) -> None:
     if tensor.dtype != dtype:
-        raise RuntimeError(f"{what} must have the dtype of {other}, {dtype}, but came {tensor.dtype}")
+        raise ValueError(f"{what} must have the dtype of {other}, {dtype}, but came {tensor.dtype}")
     if tensor.device != device:
         raise RuntimeError(f"{what} must be on the device of {other}, {device}, but came {tensor.device}")

@@ -55,10 +55,18 @@ class Recurrent(nn.Module):
         redundant_bias: bool = False,
     ) -> None:
         super().__init__()
-        check_constructor(type(self).__name__, cell, input_size, hidden_size, num_layers, dropout)
+        check_constructor(
+            type(self).__name__,
+            cell,
+            {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers},
+            {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional},
+            dropout,
+            redundant_bias,
+        )
         if dropout > 0 and num_layers == 1:
             warnings.warn(
-                f"dropout acts between layers, so dropout={dropout} with num_layers=1 does nothing", stacklevel=2
+                f"dropout acts between layers, so dropout={dropout} with num_layers=1 does nothing",
+                stacklevel=2 if type(self) is Recurrent else 3,
             )
         self.cell = cell
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
@@ -93,6 +101,14 @@ class Recurrent(nn.Module):
             nn.init.uniform_(parameter, -bound, bound)
 
     @property
+    def all_weights(self) -> list[list[nn.Parameter]]:
+        """The parameters of every layer and direction, as in ``torch.nn.GRU``."""
+        return [[getattr(self, name) for name in names.values()] for names in self._parameter_names]
+
+    def flatten_parameters(self) -> None:
+        """Nothing to do: the kernels take the weights as they are. Here for code written for ``torch.nn``."""
+
+    @property
     def backend(self) -> str:
         """What runs this layer now, and why, e.g. ``cpu/avx512: compiled for this machine``."""
         parameter = next(self.parameters(), torch.empty(0))
@@ -119,7 +135,8 @@ class Recurrent(nn.Module):
             The output (the first state) at every step, and the final states, in the layout of the arguments.
 
         Raises:
-            ValueError, RuntimeError: for a wrong number of dimensions, size, dtype or device.
+            TypeError, ValueError, RuntimeError: for what is no tensor, or has a wrong number of dimensions, size, dtype
+                or device; the types are torch.nn's.
         """
         check_input(self, input)
         batched = input.dim() == 3
@@ -140,7 +157,8 @@ class Recurrent(nn.Module):
             zero = x.new_zeros(rows, x.shape[1], self.hidden_size)
             return [zero] * len(self.cell.states)
         states = whole_states(self.cell, hx)
-        check_states(states, x, (rows, x.shape[1], self.hidden_size), batched)
+        shape = (rows, x.shape[1], self.hidden_size) if batched else (rows, self.hidden_size)
+        check_states(self.cell.states, states, x, shape, batched)
         return states if batched else [s.unsqueeze(1) for s in states]
 
     def _stack(self, x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -159,8 +177,8 @@ class Recurrent(nn.Module):
                 x = F.dropout(x, self.dropout, True)
         return x, [torch.stack(per_state) for per_state in zip(*finals, strict=True)]
 
-    # A layer of torch's own formula exchanges weights with torch.nn freely. Every other layer carries its formula in the
-    # state_dict, so that weights of one equation never load into another unnoticed.
+    # A layer of torch's own formula exchanges weights with torch.nn freely. Every other layer carries its formula in
+    # the state_dict, so that weights of one equation never load into another unnoticed.
 
     def _carries_formula(self) -> bool:
         return True
