@@ -46,7 +46,7 @@ class Options:
     @staticmethod
     @lru_cache(maxsize=256)
     def read(text: str) -> Options:
-        tier, reverse, training, *names = text.split(" ")
+        tier, reverse, training, *names = text.split()
         return Options(tier, reverse == "1", tuple(names), training == "1")
 
 
@@ -82,6 +82,8 @@ def run(
     }
     operands = eager.evaluate([node for _, node in pairs], values)
     names = make_plans(cell).input_terms
+    if not operands and not names:
+        operands = [x.detach()]  # which the cell does not read: it says how many steps there are
     flat = (*operands, *(inputs[n] for n in names), *states, *parameters.values())
     differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in flat)
     special = torch._C._functorch.peek_interpreter_stack() is not None
@@ -184,7 +186,7 @@ def _eager(cell_text: str, options: str, counts: tuple[int, int], flat: Sequence
     names = make_plans(cell).input_terms
     y, finals = eager.interpret(
         cell,
-        dict(zip(nodes, operands, strict=True)),
+        dict(zip(nodes, operands[: len(nodes)], strict=True)),
         dict(zip(names, inputs, strict=True)),
         states,
         dict(zip(opts.names, parameters, strict=True)),
