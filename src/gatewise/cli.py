@@ -173,9 +173,9 @@ def score(model: ModelArgument, data: DataArgument = None, json: Json = False) -
 def compare_forecast(
     data: DataArgument = None,
     cells: Annotated[str, typer.Option(help="Names, the reference first.")] = "gru,lstm,rnn",
-    hidden_size: Annotated[int, typer.Option(help="Of the reference.")] = 32,
+    hidden_size: Annotated[int, typer.Option(help="Of the reference.")] = 64,
     seeds: Annotated[int, typer.Option(help="Fits of each network.")] = 3,
-    max_steps: Annotated[int, typer.Option(help="Training steps of a fit.")] = 200,
+    max_steps: Annotated[int, typer.Option(help="Training steps of a fit.")] = 400,
     horizon: Horizon = None,
     season: Season = None,
     output: Annotated[

@@ -59,7 +59,7 @@ def compare(
     data: Any = None,
     *,
     cells: Sequence[str | Cell] = ("gru", "lstm", "rnn"),
-    hidden_size: int = 32,
+    hidden_size: int = 64,
     seeds: int = 3,
     directory: str | Path | None = None,
     report: Callable[[str, int, int], None] | None = None,
