@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from gatewise.compiler.expression import (
     UNARY_FUNCTIONS,
@@ -59,6 +61,8 @@ class Cell:
     """The new values of the states, in order; the first is the output."""
     affines: tuple[Node, ...]
     """The affine nodes in the order in which the equations use them."""
+    function: Callable[..., Any] | None = None
+    """The Python function that was traced, which also runs on tensors; None for a cell that was read from its text."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cell) and self.text == other.text

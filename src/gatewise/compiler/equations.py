@@ -13,6 +13,8 @@ from gatewise.compiler.expression import COMPARISONS, Node, float_of, postorder
 
 _FUNCTIONS = {"sigmoid": "σ", "relu": "ReLU", "minimum": "min", "maximum": "max"}
 _COMPARISONS = {"lt": "<", "le": "≤", "gt": ">", "ge": "≥"}
+_USUAL = (1 / 6, 0.5)
+"""Slope and offset of hard_sigmoid; others are printed behind a semicolon."""
 _NAMELESS = frozenset([*COMPARISONS, "diagonal"])
 _MAX_DEPTH = 60
 _SUM, _PRODUCT, _ATOM = 1, 2, 3
@@ -120,7 +122,7 @@ class _Renderer:
         inner = [self._text(a, 0) for a in args]
         if op in _COMPARISONS:
             return f" {_COMPARISONS[op]} ".join(inner), 0
-        if isinstance(node.attr, tuple):
+        if isinstance(node.attr, tuple) and node.attr != _USUAL:
             inner[-1] += f"; {', '.join(_number(float(v)) for v in node.attr)}"
         return f"{_FUNCTIONS.get(op, op)}({', '.join(inner)})", _ATOM
 

@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import keyword
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gatewise.compiler.cell import Cell, depends_on_recurrence, owner_of_input
@@ -142,7 +143,7 @@ def cell(function: Callable[..., Any]) -> Cell:
     for keyword_input, _ in inputs:
         if keyword_input not in used:
             raise CellError(f"cell {name}: no new state depends on the keyword input {keyword_input}")
-    return made
+    return replace(made, function=function)
 
 
 def _short(value: object) -> str:
