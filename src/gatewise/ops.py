@@ -40,8 +40,10 @@ class Options:
     def __init__(self, tier: str, reverse: bool, names: tuple[str, ...], training: bool) -> None:
         self.tier, self.reverse, self.names, self.training = tier, reverse, names, training
 
-    def text(self) -> str:
-        return f"{self.tier} {int(self.reverse)} {int(self.training)} {' '.join(self.names)}"
+    @staticmethod
+    @lru_cache(maxsize=256)
+    def text(tier: str, reverse: bool, names: tuple[str, ...], training: bool) -> str:
+        return f"{tier} {int(reverse)} {int(training)} {' '.join(names)}"
 
     @staticmethod
     @lru_cache(maxsize=256)
@@ -77,9 +79,7 @@ def run(
         return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse)
     leaves = {"x": x, **inputs}
     pairs = input_operands(cell)
-    values: dict[Node, Any] = {
-        n: leaves[str(n.attr)] for n in postorder([p for _, p in pairs]) if n.op == "input"
-    }
+    values: dict[Node, Any] = {n: leaves[str(n.attr)] for n in postorder([p for _, p in pairs]) if n.op == "input"}
     operands = eager.evaluate([node for _, node in pairs], values)
     names = make_plans(cell).input_terms
     if not operands and not names:
@@ -87,17 +87,19 @@ def run(
     flat = (*operands, *(inputs[n] for n in names), *states, *parameters.values())
     differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in flat)
     special = torch._C._functorch.peek_interpreter_stack() is not None
-    options = Options(choice.tier, reverse, tuple(parameters), differentiable or special)
+    options = Options.text(choice.tier, reverse, tuple(parameters), differentiable or special)
     if differentiable or special:
-        outputs = _Sequence.apply(cell.text, options.text(), (len(operands), len(names)), *flat)
+        outputs = _Sequence.apply(cell.text, options, (len(operands), len(names)), *flat)
         return outputs[0], list(outputs[1:-1])
     y, finals, _ = torch.ops.gatewise.forward(
-        cell.text, options.text(), operands, [inputs[n] for n in names], list(states), list(parameters.values())
+        cell.text, options, operands, [inputs[n] for n in names], list(states), list(parameters.values())
     )
     return y, finals
 
 
-def _split(cell: Cell, counts: tuple[int, int], flat: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+def _split(
+    cell: Cell, counts: tuple[int, int], flat: Sequence[Any]
+) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
     """Operands, inputs, states, parameters."""
     a, b = counts
     c = a + b + len(cell.states)
@@ -126,9 +128,7 @@ class _Sequence(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor | None, *rest: Tensor | None) -> tuple[Any, ...]:
         *flat, y, saved = ctx.saved_tensors
         wanted = tuple(bool(need) for need in ctx.needs_input_grad[3:])
-        grads = _Backward.apply(
-            ctx.cell, ctx.options, ctx.counts, wanted, len(flat), *flat, y, saved, dy, *rest[:-1]
-        )
+        grads = _Backward.apply(ctx.cell, ctx.options, ctx.counts, wanted, len(flat), *flat, y, saved, dy, *rest[:-1])
         return (None, None, None, *(g if w else None for g, w in zip(grads, wanted, strict=True)))
 
     @staticmethod
@@ -149,9 +149,7 @@ class _Backward(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         flat, y, saved, dy, finals = tensors[:n], tensors[n], tensors[n + 1], tensors[n + 2], tensors[n + 3 :]
         parts = _split(_cell(cell), counts, flat)
-        return tuple(
-            torch.ops.gatewise.backward(cell, options, *parts, y, saved, dy, list(finals), list(wanted))
-        )
+        return tuple(torch.ops.gatewise.backward(cell, options, *parts, y, saved, dy, list(finals), list(wanted)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -217,7 +215,12 @@ def _steps(operands: Sequence[Tensor], inputs: Sequence[Tensor]) -> int:
 
 
 def _forward_cpu(
-    cell: str, options: str, operands: list[Tensor], inputs: list[Tensor], states: list[Tensor], parameters: list[Tensor]
+    cell: str,
+    options: str,
+    operands: list[Tensor],
+    inputs: list[Tensor],
+    states: list[Tensor],
+    parameters: list[Tensor],
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     from gatewise.backends.cpu import sequence
 
@@ -226,13 +229,22 @@ def _forward_cpu(
 
 
 def _forward_fake(
-    cell: str, options: str, operands: list[Tensor], inputs: list[Tensor], states: list[Tensor], parameters: list[Tensor]
+    cell: str,
+    options: str,
+    operands: list[Tensor],
+    inputs: list[Tensor],
+    states: list[Tensor],
+    parameters: list[Tensor],
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     opts, plans = Options.read(options), make_plans(_cell(cell))
     steps = (*operands, *inputs)[0].shape[0]
     y = states[0].new_empty((steps, *states[0].shape))
     slabs = len(plans.saved) + len(plans.histories) if opts.training else 0
-    return y, [torch.empty_like(s, memory_format=torch.contiguous_format) for s in states], y.new_empty((slabs, *y.shape))
+    return (
+        y,
+        [torch.empty_like(s, memory_format=torch.contiguous_format) for s in states],
+        y.new_empty((slabs, *y.shape)),
+    )
 
 
 def _backward_cpu(

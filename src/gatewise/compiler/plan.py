@@ -41,12 +41,16 @@ class Array:
 
 @dataclass(frozen=True)
 class Product:
-    """``accumulators[j] += operand · weights[j]`` over ``depth`` columns of the operand."""
+    """``accumulators[j] += operand · weights[j]`` over ``depth`` columns of the operand.
+
+    The columns of a ``strided`` operand do not lie side by side: it is read transposed.
+    """
 
     operand: str
     depth: Width
     accumulators: tuple[int, ...]
     weights: tuple[str, ...]
+    strided: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,9 +219,7 @@ class _Scheduler:
             for j, earlier in enumerate(draft.products):
                 # Uses that share an operand share its loads; the order of each sum stays that of its operands.
                 if earlier.operand == name and k not in earlier.accumulators and self._last(draft, k) < j:
-                    draft.products[j] = Product(
-                        name, depth, (*earlier.accumulators, k), (*earlier.weights, weight)
-                    )
+                    draft.products[j] = Product(name, depth, (*earlier.accumulators, k), (*earlier.weights, weight))
                     break
             else:
                 draft.products.append(Product(name, depth, (k,), (weight,)))
@@ -463,3 +465,22 @@ def _input_gradient(cell: Cell, operand: Node, used: frozenset[int]) -> Plan:
     scheduler = _Scheduler({o: str(o.attr) for o in operands}, {}, {node: [f"wt.{k}.{i}" for i in uses]})
     scheduler.run([("dx", node)])
     return scheduler.plan([*(Array(f"d.{i}", "step") for i in uses), Array("dx", "step")])
+
+
+@lru_cache(maxsize=1)
+def reduction() -> Plan:
+    """total += leftᵀ · right, a step for every run of their rows: how gradients of weights sum over time and batch.
+
+    Each step's sum starts from zero, so that its error grows with the length of a run and not with that of the whole.
+    """
+    left, total = (make("before", (), name, "hidden") for name in ("left", "total"))
+    product = make("product", (left,), 0, "hidden")  # type: ignore[arg-type]
+    phase = Phase(
+        ("",),
+        (Product("left", "hidden", (0,), ("right",), strided=True),),
+        {total: "total"},
+        {product: 0},
+        (("total", total + product),),
+    )
+    empty = Phase((), (), {}, {}, ())
+    return Plan((Array("left", "step"), Array("total", "step")), (empty, phase), (), frozenset())

@@ -257,7 +257,10 @@ class _PhaseWriter:
         slot = self.frame.products[self.index, j]
         depth = c.slot(self.frame_value, slot + slots.DEPTH)
         stride = c.slot(self.frame_value, slot + slots.BLOCK_STRIDE)
-        panel = c.at(c.pointer(c.slot(self.frame_value, slot + slots.PANEL)), c.b.mul(self.block, stride))
+        offset = c.b.mul(self.step, c.slot(self.frame_value, slot + slots.STEP_STRIDE))
+        offset = c.b.add(offset, c.b.mul(self.block, stride))
+        panel = c.at(c.pointer(c.slot(self.frame_value, slot + slots.PANEL)), offset)
+        column_bytes = c.slot(self.frame_value, slot + slots.COLUMN_STRIDE) if product.strided else c.i64(c.size)
         operands = [self._row_address(product.operand, row) for row in rows]
         line = len(product.accumulators) * width  # vectors of the panel per column
         touched = [(a, v) for a in product.accumulators for v in range(width)]
@@ -266,10 +269,8 @@ class _PhaseWriter:
             for u in range(step):
                 column = c.b.add(k, c.i64(u)) if u else k
                 at = c.at(panel, c.b.mul(column, c.i64(line * c.length * c.size)))
-                bytes_in = c.b.mul(column, c.i64(c.size))
-                weights = [
-                    c.load(c.at(at, c.i64(w * c.length * c.size)), align=c.length * c.size) for w in range(line)
-                ]
+                bytes_in = c.b.mul(column, column_bytes)
+                weights = [c.load(c.at(at, c.i64(w * c.length * c.size)), align=c.length * c.size) for w in range(line)]
                 for i, operand in enumerate(operands):
                     x = c.load_number(c.at(operand, bytes_in))
                     for (a, v), weight in zip(touched, weights, strict=True):

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gatewise.backends.cpu.launch import Place
-from gatewise.backends.cpu.sequence import Call, by_rows, weight_name
-from gatewise.compiler.plan import input_operands
+from gatewise.backends.cpu.launch import place
+from gatewise.backends.cpu.layout import weight_name
+from gatewise.backends.cpu.reduce import reduce
+from gatewise.backends.cpu.sequence import Call, lanes, turns
+from gatewise.compiler.plan import Plans, make_plans
 
 
 @dataclass
@@ -31,19 +33,21 @@ def backward(
         dy: gradient of the output, (T, B, H). finals: gradients of the final states. None means zero.
         wanted: names of the parameters whose gradients are needed, and ``operands`` for those of the inputs.
     """
-    used = sorted(call.plans.used, key=lambda i: not call.cell.uses[i].inputs)
+    used = sorted(_plans(call).used, key=lambda i: not call.cell.uses[i].inputs)
     d = call.empty(call.steps, call.rows, len(used), call.units)
-    terms = {name: call.empty(call.steps, call.rows, call.units) for name in call.plans.input_terms}
+    terms = {name: call.empty(call.steps, call.rows, call.units) for name in _plans(call).input_terms}
     states = _sequence(call, y, saved, dy, finals, d, used, terms)
     inputs = {
         name: term if call.inputs[name].shape[-1] == call.units != 1 else term.sum(-1, keepdim=True)
         for name, term in terms.items()
     }
     operands = [_operand(call, k, d, used) for k in range(len(call.operands))] if "operands" in wanted else []
-    parameters = {
-        name: _parameter(call, name, y, saved, d, used) for name in call.parameters if name in wanted
-    }
+    parameters = {name: _parameter(call, name, y, saved, d, used) for name in call.parameters if name in wanted}
     return Gradients(operands, inputs, states, parameters)
+
+
+def _plans(call: Call) -> Plans:
+    return make_plans(call.cell)
 
 
 def _sequence(
@@ -57,12 +61,12 @@ def _sequence(
     terms: Mapping[str, Tensor],
 ) -> list[Tensor]:
     """The recurrence, last step first: fills ``d`` and ``terms``, returns the gradients of the initial states."""
-    plans, cell = call.plans, call.cell
+    plans, cell = _plans(call), call.cell
     zero = torch.zeros(1, 1, call.units, dtype=y.dtype)
-    incoming = [_lanes(f) if f is not None else zero[0].expand(call.rows, -1) for f in finals]
+    incoming = [lanes(f) if f is not None else zero[0].expand(call.rows, -1) for f in finals]
     if y.numel() == 0:
         return [f.clone() for f in incoming]
-    dy = _lanes(dy) if dy is not None else zero.expand(call.steps, call.rows, -1)
+    dy = lanes(dy) if dy is not None else zero.expand(call.steps, call.rows, -1)
     places = call.element_wise(backward=True) | call.scratch(plans.backward)
     places["dy"] = call.over_time(dy, backward=True)
     places |= {name: call.over_time(saved[k], backward=True) for k, name in enumerate(plans.saved)}
@@ -74,46 +78,34 @@ def _sequence(
             now = call.over_time(values, backward=True)
             places[f"now.{state}"] = now
             # The value before a step is that after the step before it, which comes next on the way back.
-            places[f"state.{state}"] = Place(
-                now.base + now.stride,
-                now.stride,
-                now.row,
-                special=call.steps - 1,
-                special_base=initial.data_ptr(),
-                special_row=initial.stride(0) * y.element_size(),
-            )
-    turns = call.empty(len(cell.states), 2, call.rows, call.units)
-    for k, state in enumerate(cell.states):
-        places[f"adjoint.{state}"] = call.carried(turns[k], incoming[k], whole=False)
-    sizes = {"steps": call.steps, "rows": call.rows, "units": call.units}
-    call.run("backward", plans.backward, places, blocks=call.blocks(transposed=False), widths={}, **sizes)
-    return [turns[k, (call.steps - 1) & 1].clone() for k in range(len(cell.states))]
-
-
-def _lanes(tensor: Tensor) -> Tensor:
-    """A tensor whose last dimension is contiguous; the others may have any stride, zero included."""
-    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+            special = (call.steps - 1, initial.data_ptr(), initial.stride(0) * call.to.size)
+            places[f"state.{state}"] = (now[0] + now[1], now[1], now[2], -1, 0, *special)
+    adjoints = []
+    for state, arriving in zip(cell.states, incoming, strict=True):
+        adjoints.append(call.empty(turns(plans.backward, f"adjoint.{state}"), call.rows, call.units))
+        places[f"adjoint.{state}"] = call.carried(adjoints[-1], arriving, whole=False)
+    call.run("backward", plans.backward, places, "copied")
+    return [a[(call.steps - 1) & (len(a) - 1)].clone() for a in adjoints]
 
 
 def _history(call: Call, state: str, y: Tensor, saved: Tensor) -> Tensor | None:
     if state == call.cell.states[0]:
         return y
-    histories = call.plans.histories
-    return saved[len(call.plans.saved) + histories.index(state)] if state in histories else None
+    histories = _plans(call).histories
+    return saved[len(_plans(call).saved) + histories.index(state)] if state in histories else None
 
 
 def _operand(call: Call, k: int, d: Tensor, used: Sequence[int]) -> Tensor:
     """dx = Σ δ W over the uses of an input-like operand."""
-    plan, width = call.plans.inputs[k], call.operands[k].shape[-1]
+    plan, width = _plans(call).inputs[k], call.operands[k].shape[-1]
     result = call.empty(*call.operands[k].shape)
     if not plan.phases[-1].products:
         return result.zero_()
     size = d.element_size()
     row = d.stride(1) * size
-    places = {f"d.{i}": Place(d.data_ptr() + j * call.units * size, row=row) for j, i in enumerate(used)}
-    places["dx"] = Place(result.data_ptr(), row=width * size)
-    widths = {f"d.{i}": call.units for i in used}
-    by_rows(call, f"input {k}", plan, places, call.blocks(transposed=False), width, widths)
+    places = {f"d.{i}": place(d.data_ptr() + j * call.units * size, 0, row) for j, i in enumerate(used)}
+    places["dx"] = place(result.data_ptr(), 0, width * size)
+    call.run_rows(f"input {k}", plan, places, "copied", width, {f"d.{i}": call.units for i in used})
     return result
 
 
@@ -126,22 +118,20 @@ def _parameter(call: Call, name: str, y: Tensor, saved: Tensor, d: Tensor, used:
     if name == "weight_diagonal":
         for row, (i, _) in enumerate(cell.diagonals):
             if i in used:
-                values, first = _values(call, call.plans.diagonal_of[row], y, saved)
+                values, first = _values(call, _plans(call).diagonal_of[row], y, saved)
                 _accumulate_diagonal(call, total[row], d[:, :, used.index(i)], values, first)
         return total
     runs: list[tuple[slice, int, int, str]] = []  # rows of the result, slabs of d, and what they are multiplied with
     for k, i in enumerate(used):
-        use = cell.uses[i]
         for rows, source in _owned(call, name, i):
             if runs and runs[-1][0].stop == rows.start and runs[-1][2] == k and runs[-1][3] == source:
                 runs[-1] = (slice(runs[-1][0].start, rows.stop), runs[-1][1], k + 1, source)
             else:
                 runs.append((rows, k, k + 1, source))
-        assert use.gate in cell.gates
     for rows, low, high, source in runs:
-        part = d[:, :, low:high].flatten(2)
+        part = d[:, :, low:high]
         if not source:
-            total[rows] = part.sum((0, 1))
+            total[rows] = part.sum((0, 1)).flatten()
             continue
         values, first = _values(call, source, y, saved)
         _accumulate_product(call, total[rows], part, values, first)
@@ -152,15 +142,13 @@ def _owned(call: Call, name: str, i: int) -> list[tuple[slice, str]]:
     """The rows of a parameter that a use owns, and the array that multiplies them; none for a bias."""
     use = call.cell.uses[i]
     if name.startswith("bias"):
-        return [(rows, "") for bias, rows in call.owned_biases(use) if bias == name]
+        return [(call.rows_of(block), "") for bias, block in call.layout.biases[i] if bias == name]
     if name == "weight_hh":
-        return [(call.block(name, use.gate), call.plans.operand_of[i])] if use.state is not None else []
-    operands = {node: k for k, (_, node) in enumerate(input_operands(call.cell))}
-    return [
-        (call.block(name, use.gate), f"operand.{operands[node]}")
-        for owner, node in use.inputs
-        if weight_name(owner) == name
-    ]
+        owned = [(f"u.{i}", _plans(call).operand_of[i])] if use.state is not None else []
+    else:
+        indices = [call.layout.operands.index(node) for owner, node in use.inputs if weight_name(owner) == name]
+        owned = [(f"w.{k}.{i}", f"operand.{k}") for k in indices]
+    return [(call.rows_of(call.layout.weights[weight][1]), source) for weight, source in owned]
 
 
 def _values(call: Call, source: str, y: Tensor, saved: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -175,7 +163,7 @@ def _values(call: Call, source: str, y: Tensor, saved: Tensor) -> tuple[Tensor, 
         values = _history(call, name, y, saved)
         assert values is not None
         return values, call.states[call.cell.states.index(name)] if kind == "state" else None
-    return saved[call.plans.saved.index(source)], None
+    return saved[_plans(call).saved.index(source)], None
 
 
 def _shifted(call: Call, d: Tensor, values: Tensor, initial: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -187,12 +175,8 @@ def _shifted(call: Call, d: Tensor, values: Tensor, initial: Tensor) -> list[tup
 
 def _accumulate_product(call: Call, total: Tensor, d: Tensor, values: Tensor, initial: Tensor | None) -> None:
     pairs = [(d, values)] if initial is None else _shifted(call, d, values, initial)
-    for beta, (delta, operand) in enumerate(pairs):
-        torch.addmm(total, _matrix(delta).t(), _matrix(operand), beta=min(beta, 1), out=total)
-
-
-def _matrix(tensor: Tensor) -> Tensor:
-    return tensor.reshape(-1, tensor.shape[-1])
+    for delta, operand in pairs:
+        reduce(call.to, total, delta, operand)
 
 
 def _accumulate_diagonal(call: Call, total: Tensor, d: Tensor, values: Tensor, initial: Tensor | None) -> None:

@@ -1,4 +1,7 @@
-"""Runs plans: chooses tiles and threads, packs weights, fills the frame, calls the machine code."""
+"""Runs plans: chooses tiles and threads, packs weights, fills the frame, calls the machine code.
+
+What depends on sizes alone is worked out once (``_prepare``); a call packs, writes addresses into the frame and goes.
+"""
 
 from __future__ import annotations
 
@@ -11,48 +14,31 @@ import torch
 from torch import Tensor
 
 from gatewise.backends.cpu import emit, frame, jit, openmp, pack, tile
-from gatewise.backends.cpu.emit import Options, Tile
-from gatewise.backends.cpu.frame import Frame
+from gatewise.backends.cpu.emit import Options
 from gatewise.backends.cpu.tiers import Tier, get
 from gatewise.compiler.plan import Plan, Product
 
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
+_SIZES = {torch.float32: 4, torch.float64: 8}
 _ALIGNMENT = 64
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where an array lies: addresses, and strides in bytes. See ``frame`` for the fields."""
-
-    base: int
-    stride: int = 0
-    row: int = 0
-    mask: int = -1
-    shift: int = 0
-    special: int = -1
-    special_base: int = 0
-    special_row: int = 0
-
-    def numbers(self) -> tuple[int, ...]:
-        return (
-            self.base,
-            self.stride,
-            self.row,
-            self.mask,
-            self.shift,
-            self.special,
-            self.special_base,
-            self.special_row,
-        )
+Place = tuple[int, int, int, int, int, int, int, int]
+"""Where an array lies, in the order of the frame's fields: base, stride, row, mask, shift, special step, and the base
+and row of that step."""
 
 
-@dataclass(frozen=True)
-class Block:
-    """A weight matrix: ``transposed`` when its rows are the units of the result, else its rows are the columns."""
-
-    address: int
-    row: int
-    transposed: bool
+def place(
+    base: int,
+    stride: int = 0,
+    row: int = 0,
+    mask: int = -1,
+    shift: int = 0,
+    special: int = -1,
+    special_base: int = 0,
+    special_row: int = 0,
+) -> Place:
+    """Addresses, and strides in bytes; see ``frame`` for the fields."""
+    return (base, stride, row, mask, shift, special, special_base, special_row)
 
 
 @dataclass(frozen=True)
@@ -61,56 +47,77 @@ class Target:
 
     tier: Tier
     dtype: torch.dtype
-
-    @property
-    def size(self) -> int:
-        return 4 if self.dtype == torch.float32 else 8
-
-    @property
-    def length(self) -> int:
-        return self.tier.vector_bytes // self.size
+    size: int
+    length: int
 
 
 @lru_cache(maxsize=16)
 def target(tier: str, dtype: torch.dtype) -> Target:
-    return Target(get(tier), dtype)
-
-
-@lru_cache(maxsize=4096)
-def _kernel(key: str, plan_key: int, options: Options, tier: Tier) -> tuple[Callable[[int], None], Frame]:
-    plan = _plans[plan_key]
-    full = f"{key}\n{options}"
-    loaded = jit.load(full, lambda: emit.emit(plan, options), tier, ("run",))
-    return loaded.function("run"), Frame.of(plan)
-
-
-_plans: dict[int, Plan] = {}
-"""Plans by identity; they live as long as the cache of plans they come from."""
+    chosen, size = get(tier), _SIZES[dtype]
+    return Target(chosen, dtype, size, chosen.vector_bytes // size)
 
 
 @lru_cache(maxsize=64)
-def _packer(dtype: str, tier: Tier) -> dict[bool, Callable[[int], None]]:
+def _packer(dtype: str, tier: Tier) -> dict[str, Callable[[int], None]]:
     loaded = jit.load(f"pack {dtype}", lambda: pack.emit(dtype, tier.vector_bytes), tier, pack.ENTRIES)
-    return {True: loaded.function("transposed"), False: loaded.function("copied")}
+    return {name: loaded.function(name) for name in pack.ENTRIES}
 
 
-def _panel(
-    product: Product, blocks: Mapping[str, Block], depth: int, units: int, shape: Tile, to: Target, threads: int
-) -> tuple[Tensor, int, int]:
-    """The packed weights of a product: memory that must outlive the call, its address, bytes per block."""
-    vector = to.length * to.size
-    line = len(product.accumulators) * shape.vectors * vector
-    count = -(-units // (shape.vectors * to.length))
-    memory = torch.empty(count * depth * line + _ALIGNMENT, dtype=torch.uint8)
-    address = memory.data_ptr() + (-memory.data_ptr()) % _ALIGNMENT
-    run = _packer(_NAMES[to.dtype], to.tier)
-    workers = threads if depth * units > 65536 else 1
-    for j, name in enumerate(product.weights):
-        block = blocks[name]
-        place = address + j * shape.vectors * vector
-        numbers = (block.address, block.row, units, depth, place, line, depth * line, shape.vectors, workers)
-        _invoke(run[block.transposed], numbers)
-    return memory, address, depth * line
+@dataclass(frozen=True)
+class _Panel:
+    """How one product's weights are packed."""
+
+    weights: tuple[str, ...]
+    depth: int
+    line: int
+    """Bytes per column."""
+    block: int
+    """Bytes per block of units."""
+    total: int
+    vectors: int
+    workers: int
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A plan at given sizes: the machine code, the head of its frame and the shape of its panels."""
+
+    call: Callable[[int], None]
+    header: tuple[int, ...]
+    arrays: tuple[str, ...]
+    panels: tuple[_Panel, ...]
+    pack: Callable[[int], None]
+    frame_type: type[ctypes.Array[ctypes.c_int64]]
+
+
+_prepared: dict[tuple[object, ...], _Prepared] = {}
+
+
+def _prepare(
+    key: str, plan: Plan, to: Target, rows: int, units: int, widths: Mapping[str, int], threads: int, entry: str
+) -> _Prepared:
+    threads = _useful_threads(plan, rows, units, widths, threads)
+    by_units = threads > 1 and rows < 8 * threads
+    share_rows, share_units = (rows, -(-units // threads)) if by_units else (-(-rows // threads), units)
+    shapes = tuple(tile.choose(p, to.tier, to.length, share_rows, share_units) for p in plan.phases)
+    options = Options(_NAMES[to.dtype], to.tier.vector_bytes, shapes, units % to.length != 0)
+    loaded = jit.load(f"{key}\n{options}", lambda: emit.emit(plan, options), to.tier, ("run",))
+    panels = []
+    for (p, _), product in _products(plan):
+        depth, vectors = _depth(product, widths, units), shapes[p].vectors
+        line = len(product.accumulators) * vectors * to.length * to.size
+        count = -(-units // (vectors * to.length))
+        workers = threads if depth * units > 65536 else 1
+        panels.append(_Panel(product.weights, depth, line, depth * line, count * depth * line, vectors, workers))
+    size = frame.Frame.of(plan).size
+    return _Prepared(
+        loaded.function("run"),
+        (rows, units, threads, int(by_units)),
+        tuple(a.name for a in plan.arrays),
+        tuple(panels),
+        _packer(_NAMES[to.dtype], to.tier)[entry],
+        ctypes.c_int64 * size,
+    )
 
 
 def run(
@@ -123,37 +130,47 @@ def run(
     units: int,
     widths: Mapping[str, int],
     places: Mapping[str, Place],
-    blocks: Mapping[str, Block],
+    weights: Callable[[str], tuple[int, int]],
+    entry: str,
+    column: int = 0,
+    advance: bool = False,
 ) -> None:
     """Run a plan over ``steps`` steps of ``rows`` rows and ``units`` units.
 
     Args:
         key: names the plan among all plans, for the cache of machine code.
         widths: columns of each array that is an operand of a product, where they are not ``units``.
-        places: every array of the plan. blocks: every weight of its products.
+        places: every array of the plan.
+        weights: address and bytes per row of a weight by its name.
+        entry: how weights are packed: ``transposed`` when their rows are units, ``copied`` when they are columns.
+        column: bytes between the columns of a strided operand.
+        advance: every step has weights of its own, that many further rows of them.
     """
-    threads = _threads(plan, rows, units, widths)
-    by_units = threads > 1 and rows < 8 * threads
-    share_rows, share_units = (rows, -(-units // threads)) if by_units else (-(-rows // threads), units)
-    shapes = tuple(tile.choose(p, to.tier, to.length, share_rows, share_units) for p in plan.phases)
-    options = Options(_NAMES[to.dtype], to.tier.vector_bytes, shapes, units % to.length != 0)
-    _plans[id(plan)] = plan
-    call, layout = _kernel(key, id(plan), options, to.tier)
-    numbers = [steps, rows, units, threads, int(by_units)]
-    for array in plan.arrays:
-        numbers.extend(places[array.name].numbers())
-    alive: list[Tensor] = []
-    for (p, _), product in _products(plan):
-        depth = widths.get(product.operand.rstrip("+"), units)
-        memory, address, stride = _panel(product, blocks, depth, units, shapes[p], to, threads)
-        alive.append(memory)
-        numbers.extend((depth, address, stride))
-    assert len(numbers) == layout.size
-    _invoke(call, numbers)
+    threads = openmp.threads()
+    identity = (key, to, rows, units, *widths.values(), threads)
+    prepared = _prepared.get(identity)
+    if prepared is None:
+        prepared = _prepared[identity] = _prepare(key, plan, to, rows, units, widths, threads, entry)
+    numbers: list[int] = [steps, *prepared.header]
+    for name in prepared.arrays:
+        numbers += places[name]
+    runs = steps if advance else 1
+    memory = torch.empty(runs * sum(p.total for p in prepared.panels) + _ALIGNMENT, dtype=torch.uint8)
+    address = memory.data_ptr() + (-memory.data_ptr()) % _ALIGNMENT
+    vector = to.length * to.size
+    for panel in prepared.panels:
+        for j, name in enumerate(panel.weights):
+            source, row = weights(name)
+            start = address + j * panel.vectors * vector
+            depth, block = runs * panel.depth, runs * panel.block
+            packing = (source, row, units, depth, start, panel.line, block, panel.vectors, panel.workers)
+            _invoke(prepared.pack, (ctypes.c_int64 * pack.SLOTS)(*packing))
+        numbers += (panel.depth, address, runs * panel.block, panel.block if advance else 0, column)
+        address += runs * panel.total
+    _invoke(prepared.call, prepared.frame_type(*numbers))
 
 
-def _invoke(function: Callable[[int], None], numbers: Sequence[int]) -> None:
-    memory = (ctypes.c_int64 * len(numbers))(*numbers)
+def _invoke(function: Callable[[int], None], memory: ctypes.Array[ctypes.c_int64]) -> None:
     function(ctypes.addressof(memory))
 
 
@@ -161,19 +178,20 @@ def _products(plan: Plan) -> list[tuple[tuple[int, int], Product]]:
     return [((p, j), product) for p, phase in enumerate(plan.phases) for j, product in enumerate(phase.products)]
 
 
-def _threads(plan: Plan, rows: int, units: int, widths: Mapping[str, int]) -> int:
+def _depth(product: Product, widths: Mapping[str, int], units: int) -> int:
+    return widths.get(product.operand.rstrip("+"), units)
+
+
+def _useful_threads(plan: Plan, rows: int, units: int, widths: Mapping[str, int], threads: int) -> int:
     """Threads for a call: all of torch's, unless a step is too small to be worth a barrier."""
-    threads = openmp.threads()
     if threads == 1 or rows == 0:
         return 1
-    columns = sum(
-        len(product.accumulators) * widths.get(product.operand.rstrip("+"), units) for _, product in _products(plan)
-    )
+    columns = sum(len(product.accumulators) * _depth(product, widths, units) for _, product in _products(plan))
     work = rows * units * max(columns, 1)
     # A barrier costs 0.2 to 1 µs, in which one core does about 30 000 multiply-adds.
-    return threads if rows >= 8 * threads and work > 20_000 or work > 60_000 else 1
+    return threads if (rows >= 8 * threads and work > 20_000) or work > 60_000 else 1
 
 
 def empty(shape: Sequence[int], like: Tensor) -> Tensor:
     """Uninitialised memory; filled with NaN under ``torch.use_deterministic_algorithms``, which tests use."""
-    return torch.empty(tuple(shape), dtype=like.dtype)
+    return torch.empty(shape, dtype=like.dtype)

@@ -96,9 +96,7 @@ def _square(
     """One square of the matrix through the registers; ``columns`` limits it at the right edge."""
     mask = None if columns is None else c.lanes_below(columns)
     offset = c.b.mul(k, c.i64(c.size))
-    values = [
-        c.b.select(p, c.load(c.at(row, offset), mask), c.zero()) for row, p in zip(rows, present, strict=True)
-    ]
+    values = [c.b.select(p, c.load(c.at(row, offset), mask), c.zero()) for row, p in zip(rows, present, strict=True)]
     for j, value in enumerate(_transpose(c, values)):
         place = c.at(target, c.b.mul(c.b.add(k, c.i64(j)), slots[COLUMN_STRIDE]))
         if columns is None:

@@ -1,0 +1,47 @@
+"""Gradients of weights: sums over time and batch of δᵀ·operand, on the same register tiles as everything else."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gatewise.backends.cpu import launch
+from gatewise.backends.cpu.launch import Target, place
+from gatewise.compiler.plan import reduction
+
+RUN = 256
+"""Rows summed in registers before they are added to the total: 256 rows of δ stay in the second-level cache."""
+
+
+def reduce(to: Target, total: Tensor, delta: Tensor, operand: Tensor) -> None:
+    """total += Σ deltaᵀ·operand.
+
+    Args:
+        total: (M, N), contiguous rows. delta: (T, B, ...) with M numbers side by side for each of T·B rows at one
+            distance. operand: (T, B, N), contiguous.
+    """
+    count, size = delta.shape[0] * delta.shape[1], to.size
+    operand = operand.contiguous()
+    column, row = delta.stride(1) * size, operand.shape[-1] * size
+    rows, units = total.shape
+    whole, rest = divmod(count, RUN)
+    for first, steps, depth in ((0, whole, RUN), (whole * RUN, 1, rest)):
+        if steps == 0 or depth == 0:
+            continue
+        source = operand.data_ptr() + first * row
+        launch.run(
+            "reduction",
+            reduction(),
+            to,
+            steps=steps,
+            rows=rows,
+            units=units,
+            widths={"left": depth},
+            places={
+                "left": place(delta.data_ptr() + first * column, depth * column, size),
+                "total": place(total.data_ptr(), 0, total.stride(0) * size),
+            },
+            weights=lambda _, source=source: (source, row),  # type: ignore[misc]
+            entry="copied",
+            column=column,
+            advance=True,
+        )
