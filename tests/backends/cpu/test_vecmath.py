@@ -26,7 +26,7 @@ TIERS = {  # name: triple, cpu, features of the host without which it cannot run
 }
 NAMES = tuple(vecmath.FUNCTIONS)
 TYPES = {np.float32: ir.FloatType(), np.float64: ir.DoubleType()}
-# In units in the last place. Softplus inherits exp's error where log1p crosses a power of two downwards.
+# In units in the last place. Softplus inherits exp's error, doubled where log1p crosses a power of two downwards.
 LIMIT = dict.fromkeys(NAMES, 2.0) | {"softplus": 3.0}
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 Emit = Callable[[ir.IRBuilder, ir.Value], ir.Value]
