@@ -3,9 +3,10 @@
 No branch, no call, no table: multiply-adds, at most one division, shifts and selects, so that the code lowers for every
 target and each lane has the same bits whatever the width, on all targets with fma.
 
-Largest errors in units in the last place, with fma (float: all 2^32 arguments; double: 6 million random ones and
-3 million in each place where it peaks), operations for AVX-512 without loads and constants, and ns for 64 bytes
-of arguments in the first-level cache on a 2.6 GHz Xeon, where a division alone takes 2.5 (float) and 4.0 (double):
+Largest errors in units in the last place, with fma (float: all 2^32 arguments, for softplus all of 2^-12 < |x| < 106;
+double: 6 million random ones, and a million or more around each peak of sigmoid, tanh and softplus), operations for
+AVX-512 without loads and constants, and ns for 64 bytes of arguments in the first-level cache on a 2.6 GHz Xeon, where
+a division alone takes 2.5 (float) and 4.0 (double):
 
               float                    double
     exp       1.66   16 ops  2.3 ns    1.50   22 ops  3.5 ns
