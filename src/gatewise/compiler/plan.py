@@ -43,14 +43,14 @@ class Array:
 class Product:
     """``accumulators[j] += operand · weights[j]`` over ``depth`` columns of the operand.
 
-    The columns of a ``strided`` operand do not lie side by side: it is read transposed.
+    An operand that is ``packed`` lies as weights do: [block of rows][column][rows of the block].
     """
 
     operand: str
     depth: Width
     accumulators: tuple[int, ...]
     weights: tuple[str, ...]
-    strided: bool = False
+    packed: bool = False
 
 
 @dataclass(frozen=True)
@@ -477,7 +477,7 @@ def reduction() -> Plan:
     product = make("product", (left,), 0, "hidden")  # type: ignore[arg-type]
     phase = Phase(
         ("",),
-        (Product("left", "hidden", (0,), ("right",), strided=True),),
+        (Product("left", "hidden", (0,), ("right",), packed=True),),
         {total: "total"},
         {product: 0},
         (("total", total + product),),

@@ -202,6 +202,12 @@ class _PhaseWriter:
         address, stride = self.places[reference, ahead]
         return self.c.at(address, self.c.b.mul(row, stride))
 
+    def _packed_row(self, reference: str, row: ir.Value) -> ir.Value:
+        """A row of an operand in blocks of one vector; the row stride is that of the blocks."""
+        c, (address, stride) = self.c, self.places[reference, 0]
+        block, lane = c.b.udiv(row, c.i64(c.length)), c.b.urem(row, c.i64(c.length))
+        return c.at(address, c.b.add(c.b.mul(block, stride), c.b.mul(lane, c.i64(c.size))))
+
     def _lane_offset(self, vector: ir.Value) -> ir.Value:
         """Bytes from the start of a row to a vector of this block."""
         c = self.c
@@ -260,8 +266,9 @@ class _PhaseWriter:
         offset = c.b.mul(self.step, c.slot(self.frame_value, slot + slots.STEP_STRIDE))
         offset = c.b.add(offset, c.b.mul(self.block, stride))
         panel = c.at(c.pointer(c.slot(self.frame_value, slot + slots.PANEL)), offset)
-        column_bytes = c.slot(self.frame_value, slot + slots.COLUMN_STRIDE) if product.strided else c.i64(c.size)
-        operands = [self._row_address(product.operand, row) for row in rows]
+        place = self._packed_row if product.packed else self._row_address
+        operands = [place(product.operand, row) for row in rows]
+        column_bytes = c.i64(c.size * (c.length if product.packed else 1))
         line = len(product.accumulators) * width  # vectors of the panel per column
         touched = [(a, v) for a in product.accumulators for v in range(width)]
 

@@ -18,10 +18,10 @@ BASE, STRIDE, ROW, MASK, SHIFT, SPECIAL, SPECIAL_BASE, SPECIAL_ROW = range(8)
 ``& mask``. A carry read before step ``special`` is at ``special_base``, else at the value of step + ``shift``."""
 ARRAY_SLOTS = 8
 
-DEPTH, PANEL, BLOCK_STRIDE, STEP_STRIDE, COLUMN_STRIDE = range(5)
+DEPTH, PANEL, BLOCK_STRIDE, STEP_STRIDE = range(4)
 """Of a product: columns of its operand, address of its packed weights, bytes from one block of units and from one step
-to the next, and, where the operand is strided, bytes from one of its columns to the next."""
-PRODUCT_SLOTS = 5
+to the next."""
+PRODUCT_SLOTS = 4
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,6 @@ def run(
     places: Mapping[str, Place],
     weights: Callable[[str], tuple[int, int]],
     entry: str,
-    column: int = 0,
     advance: bool = False,
 ) -> None:
     """Run a plan over ``steps`` steps of ``rows`` rows and ``units`` units.
@@ -143,7 +142,6 @@ def run(
         places: every array of the plan.
         weights: address and bytes per row of a weight by its name.
         entry: how weights are packed: ``transposed`` when their rows are units, ``copied`` when they are columns.
-        column: bytes between the columns of a strided operand.
         advance: every step has weights of its own, that many further rows of them.
     """
     threads = openmp.threads()
@@ -165,9 +163,18 @@ def run(
             depth, block = runs * panel.depth, runs * panel.block
             packing = (source, row, units, depth, start, panel.line, block, panel.vectors, panel.workers)
             _invoke(prepared.pack, (ctypes.c_int64 * pack.SLOTS)(*packing))
-        numbers += (panel.depth, address, runs * panel.block, panel.block if advance else 0, column)
+        numbers += (panel.depth, address, runs * panel.block, panel.block if advance else 0)
         address += runs * panel.total
     _invoke(prepared.call, prepared.frame_type(*numbers))
+
+
+def pack_rows(to: Target, address: int, row: int, depth: int, units: int, threads: int) -> Tensor:
+    """A matrix of ``depth`` rows as an operand that is packed: [block of one vector of units][depth][vector]."""
+    vector = to.length * to.size
+    memory = torch.empty(-(-units // to.length) * depth * vector, dtype=torch.uint8)
+    packing = (address, row, units, depth, memory.data_ptr(), vector, depth * vector, 1, threads)
+    _invoke(_packer(_NAMES[to.dtype], to.tier)["copied"], (ctypes.c_int64 * pack.SLOTS)(*packing))
+    return memory
 
 
 def _invoke(function: Callable[[int], None], memory: ctypes.Array[ctypes.c_int64]) -> None:
