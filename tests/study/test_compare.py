@@ -23,6 +23,13 @@ def test_solve_finds_the_nearest_size() -> None:
     assert solve(lambda n: 1000 * n, 1) == 1
 
 
+def test_an_undefined_metric_gets_a_sentence(tmp_path: Path) -> None:
+    days = "".join(f"2020-02-{day:02}" + f",{day % 7}\n" for day in range(1, 29))
+    (tmp_path / "week.csv").write_text(f"ds,y\n{days}")
+    with pytest.raises(InputError, match="MASE is undefined"):
+        compare("forecast", tmp_path / "week.csv", seeds=1, **QUICK)
+
+
 def test_the_table_is_a_loop_over_fit_and_score(tmp_path: Path) -> None:
     result = compare("forecast", cells=["gru", "lstm", "rnn"], seeds=2, directory=tmp_path, **QUICK)
     assert [(e.cell, e.sizing) for e in result.entries] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,7 +92,10 @@ def compare(
         for index, (cell, _, size, _) in enumerate(plan):
             if report is not None:
                 report(f"{cell.name} {size}, seed {seed}", done, seeds * len(plan))
-            fitted[index].append(_task(kind, cell, size, {**options, "seed": seed}).fit(data))
+            one = _task(kind, cell, size, {**options, "seed": seed}).fit(data)
+            if math.isnan(one.scores[cell.name][kind.metric]):
+                raise InputError(f"data: {kind.metric} is undefined for them, so that there is nothing to compare")
+            fitted[index].append(one)
             done += 1
     entries = [
         Entry(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict
 from pathlib import Path
@@ -236,8 +237,11 @@ class Task(ABC):
         metrics = read_json(path)
         try:
             self.history = History([Epoch(**epoch) for epoch in metrics["history"]], finished=True)
-            self.scores = metrics["scores"]
-        except (KeyError, TypeError):
+            self.scores = {
+                name: {metric: math.nan if value is None else float(value) for metric, value in figures.items()}
+                for name, figures in metrics["scores"].items()
+            }
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise InputError(f"{path} is foreign: it holds no scores and history") from None
 
     def _check_same(self, folder: Path, data: Any, options: dict[str, Any]) -> None:

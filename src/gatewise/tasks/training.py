@@ -168,7 +168,10 @@ class _Loop:
         with torch.no_grad():
             value = self.objective.validate()
         if math.isnan(value):
-            raise InputError(f"training broke down in epoch {number}: {self.objective.metric} is not a number")
+            raise InputError(
+                f"training broke down in epoch {number}: {self.objective.metric} is not a number, because the loss "
+                "diverged (try a smaller learning_rate) or the validation part holds no values"
+            )
         self.history.epochs.append(Epoch(number, steps, float(np.mean(losses)), value, seconds))
         self.keep()
 

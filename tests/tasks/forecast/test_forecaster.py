@@ -114,6 +114,15 @@ def test_several_series_of_different_lengths(table: Table) -> None:
     assert set(forecaster.scores) == {"gru", "seasonal naive", "last value"}
 
 
+def test_a_season_that_repeats_exactly_has_no_mase_and_still_trains(tmp_path: Path) -> None:
+    times = (np.datetime64("2020-01-01") + np.arange(60)).astype("datetime64[s]")
+    forecaster = Forecaster(horizon=4, hidden_size=6, max_steps=10).fit(Table({"": (times, np.arange(60.0) % 7)}, "y"))
+    forecaster.save(tmp_path / "m")
+    for scores in (forecaster.scores, load(tmp_path / "m").scores):
+        assert math.isnan(scores["seasonal naive"]["MASE"])
+        assert scores["seasonal naive"]["sMAPE"] == 0
+
+
 def test_saved_and_loaded_is_the_same_model(small: Forecaster, tmp_path: Path) -> None:
     small.save(tmp_path / "m")
     loaded = load(tmp_path / "m")

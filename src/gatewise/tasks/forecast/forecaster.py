@@ -252,7 +252,7 @@ class ForecastObjective:
         lengths = [min(2 * horizon, max(horizon, len(v) // 4)) for v in self.values]
         self.splits = [len(v) - n for v, n in zip(self.values, lengths, strict=True)]
         self.scaled = [scaled(v, context, season) for v in self.values]
-        self.units = [naive_error(v[:end], season) for v, end in zip(self.values, self.splits, strict=True)]
+        self.units = [_unit(v[:end], season) for v, end in zip(self.values, self.splits, strict=True)]
         self.windows = TrainingWindows(self.scaled, self.splits, context, horizon)
 
     def batches(self, generator: np.random.Generator) -> Iterator[Batch]:
@@ -274,6 +274,12 @@ class ForecastObjective:
             truth = values[ends[:, None] + np.arange(self.horizon)]
             found.append(mase(truth, forecasts(self.module, view, ends, self.context), unit))
         return float(_nanmean(np.array(found)))
+
+
+def _unit(history: Values, season: int) -> float:
+    """The unit of MASE, or of a like figure where a season repeats exactly and MASE has none."""
+    units = (naive_error(history, lag) for lag in (season, 1))
+    return next((unit for unit in units if not np.isnan(unit)), 1.0)
 
 
 def _nanmean(values: Values) -> Any:

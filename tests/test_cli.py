@@ -1,0 +1,161 @@
+"""The command line: what it prints, what it writes, its exit codes, and one line for every bad input."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gatewise import cli
+
+Run = Callable[..., tuple[int, str, str]]
+QUICK = ["--horizon", "4", "--hidden-size", "6", "--max-steps", "10"]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command line in this process: exit code, standard output, standard error."""
+
+    def call(*arguments: Any) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["gatewise", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two daily series."""
+    days = np.datetime64("2020-01-01") + np.arange(60)
+    rows = [f"{name},{day},{i % 7 + i * i % 11 + (name == 'b') * 10}" for name in "ab" for i, day in enumerate(days)]
+    (tmp_path / "data.csv").write_text("\n".join(["unique_id,ds,y", *rows]) + "\n")
+    return tmp_path / "data.csv"
+
+
+def test_fit_score_predict(run: Run, data: Path, tmp_path: Path) -> None:
+    code, out, err = run("fit", "forecast", data, "-o", tmp_path / "m", *QUICK, "--json")
+    assert code == 0
+    summary = json.loads(out)
+    assert set(summary["scores"]) == {"gru", "seasonal naive", "last value"}
+    assert "validation MASE" in err
+    assert json.loads(run("score", tmp_path / "m", "--json")[1])["scores"] == summary["scores"]
+    assert "seasonal naive" in run("score", tmp_path / "m", data)[1]
+    code, out, _ = run("predict", tmp_path / "m", "--json")
+    forecasts = json.loads(out)["forecasts"]
+    assert [(f["unique_id"], f["ds"]) for f in forecasts[3:5]] == [("a", "2020-03-04"), ("b", "2020-03-01")]
+    assert (tmp_path / "m" / "forecast.png").exists()
+    assert len((tmp_path / "m" / "forecast.csv").read_text().splitlines()) == 9
+    code, out, _ = run("predict", tmp_path / "m", data, "-o", tmp_path / "elsewhere")
+    assert code == 0
+    assert "2020-03-04" in out
+    assert (tmp_path / "elsewhere" / "forecast.png").exists()
+
+
+def test_same_command_same_model(run: Run, data: Path, tmp_path: Path) -> None:
+    for name in ("m", "n"):
+        assert run("fit", "forecast", data, "-o", tmp_path / name, *QUICK, "--seed", "5", "--backend", "eager")[0] == 0
+    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("m", "n"))
+    assert first == second
+
+
+def test_compare(run: Run, data: Path, tmp_path: Path) -> None:
+    arguments = ["--horizon", "4", "--hidden-size", "4", "--max-steps", "5", "--seeds", "1", "--cells", "rnn,mgu"]
+    code, out, _ = run("compare", "forecast", data, "-o", tmp_path / "c", *arguments)
+    assert code == 0
+    assert "equal parameters" in out
+    assert (tmp_path / "c" / "compare.png").exists()
+    entries = json.loads((tmp_path / "c" / "compare.json").read_text())["entries"]
+    assert [e["cell"] for e in entries] == ["rnn", "mgu", "mgu"]
+
+
+def test_cells_and_info(run: Run) -> None:
+    assert "light_gru" in run("cells")[1]
+    assert "r = σ(W_r x + U_r h + b_r)" in run("cells", "gru")[1]
+    (record,) = json.loads(run("cells", "lstm", "--input-size", "3", "--hidden-size", "5", "--json")[1])
+    assert record["parameters"] == 4 * 5 * (3 + 5 + 1)
+    assert "cache" in run("info")[1]
+    assert json.loads(run("info", "--json")[1])["gatewise"] == run("--version")[1].strip()
+
+
+def test_help_without_arguments(run: Run) -> None:
+    code, out, err = run()
+    assert (code, err) == (2, "")
+    assert "compare" in out
+    assert run("fit", "forecast", "-h")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["fit", "forecast"], "Missing option '-o'"),
+        (["fit", "weather", "-o", "m"], "No such command 'weather'"),
+        (["fit", "forecast", "none.csv", "-o", "m"], "there is no file none.csv"),
+        (["fit", "forecast", "bad.csv", "-o", "m"], "line 2 has the value 'much'"),
+        (["fit", "forecast", "empty.csv", "-o", "m"], "empty.csv is empty"),
+        (["fit", "forecast", "-o", "m", "--horizon", "0"], "horizon must be an integer of at least 1, got 0"),
+        (["fit", "forecast", "-o", "m", "--horizon", "9999"], "horizon of 9999 is too long"),
+        (["fit", "forecast", "-o", "m", "--horizon", "many"], "Invalid value for '--horizon'"),
+        (["fit", "forecast", "-o", "m", "--cell", "gro"], "cell must be one of gru"),
+        (["fit", "forecast", "-o", "m", "--backend", "gpu"], "backend must be one of auto, cpu, eager"),
+        (["fit", "forecast", "-o", "empty.csv/m"], "cannot be written"),
+        (["fit", "forecast", "-o", "m", "--resume"], "m is not a model directory"),
+        (["predict", "m"], "m is not a model directory: config.json is missing"),
+        (["score", "foreign"], "task must be one of forecast"),
+        (["compare", "forecast", "--cells", "gru"], "at least two different cells"),
+        (["cells", "gro"], "cell must be one of gru"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.csv").write_text("ds,y\n2020-01-01,much\n")
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "config.json").write_text("{}")
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_missing_extra_is_named() -> None:
+    code = "import sys; sys.modules['typer'] = None; import gatewise.cli"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr == "gatewise: typer is not installed; pip install 'gatewise[apps]' brings it\n"
+
+
+def test_ctrl_c_keeps_the_best_model_and_resume_goes_on(run: Run, data: Path, tmp_path: Path) -> None:
+    options = ["--horizon", "4", "--hidden-size", "6", "--patience", "999"]
+    command = [sys.executable, "-c", "from gatewise.cli import main; main()", "fit", "forecast", str(data)]
+    command += ["-o", str(tmp_path / "m"), "--epochs", "2000", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    started = tmp_path / "m" / "checkpoint.safetensors"
+    while not started.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume goes on" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert run("score", tmp_path / "m")[0] == 0
+    code, _, err = run("fit", "forecast", data, "-o", tmp_path / "m", *options)
+    assert (code, "already holds a run" in err) == (2, True)
+    code, _, err = run("fit", "forecast", "-o", tmp_path / "m", "--resume", "--epochs", "300")
+    assert (code, "epochs: the run in" in err) == (2, True)
