@@ -199,18 +199,17 @@ class Cell:
         """``node`` on operands with pinned gates; an operand of the recurrent matrix stays one when it is constant."""
         if node.op != "affine":
             return simplified(node, args)
-        operands = []
+        operands, empty = [], []
         for old, new in zip(node.args, args, strict=True):
             value = new.args[0] if new.op == "diagonal" else new
-            if value.op == "const" and float_of(value) == 0.0:
-                continue
+            kept = empty if value.op == "const" and float_of(value) == 0.0 else operands
             if new.op == "diagonal":
                 new = make("diagonal", (_vector(value, self.states[0]),), None, "hidden")
             elif depends_on_recurrence(old) and not depends_on_recurrence(new):
                 new = _vector(new, self.states[0], always=True)
-            operands.append(new)
-        # Without operands the bias remains.
-        operands = operands or [_vector(const(0.0), self.states[0])]
+            kept.append(new)
+        # A product with nothing goes, but the last one stays, for the bias.
+        operands = operands or empty[:1]
         return make("affine", tuple(operands), node.attr, "hidden")
 
     def body(self) -> str:
