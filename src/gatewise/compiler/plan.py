@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from gatewise.compiler.cell import Cell
-from gatewise.compiler.expression import UNARY_FUNCTIONS, Node, Width, make, postorder, rewrite
+from gatewise.compiler.expression import UNARY_FUNCTIONS, Node, Width, const, make, postorder, rewrite
 from gatewise.compiler.gradient import gradient
 
 
@@ -355,7 +355,11 @@ def make_plans(cell: Cell, hoist: bool = True) -> Plans:
     """All plans of a cell. With ``hoist`` the input products of all steps are one phase of their own."""
     images = _lowered(cell, hoist)
     derivative = gradient(cell)
-    roots = [*derivative.states, *derivative.affines, *(n for _, n in derivative.inputs)]
+    terms = dict(derivative.inputs)
+    # An input that only decides (where, <) is read like the others; its gradient is zero.
+    read = [str(n.attr) for n in postorder(rewrite(cell.outputs, _lowered(cell, True))) if n.op == "input"]
+    d_terms = tuple((name, terms.get(name, const(0.0))) for name in read)
+    roots = [*derivative.states, *derivative.affines, *(n for _, n in d_terms)]
     adjoints = {n: n for n in postorder(roots) if n.op == "adjoint"}
     for n in adjoints:
         before = make("before", (), n.attr, "hidden")
@@ -370,7 +374,7 @@ def make_plans(cell: Cell, hoist: bool = True) -> Plans:
     d_affines = lowered[len(cell.states) : len(cell.states) + len(cell.uses)]
     d_inputs = lowered[len(cell.states) + len(cell.uses) :]
     forward_images = {u.node: images[u.node] for u in cell.uses}
-    return _assemble(cell, hoist, forward_images, d_states, d_affines, d_inputs, derivative.inputs)
+    return _assemble(cell, hoist, forward_images, d_states, d_affines, d_inputs, d_terms)
 
 
 def _assemble(
