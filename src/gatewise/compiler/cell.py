@@ -199,7 +199,8 @@ class Cell:
         """``node`` on operands with pinned gates; an operand of the recurrent matrix stays one when it is constant."""
         if node.op != "affine":
             return simplified(node, args)
-        operands, empty = [], []
+        operands: list[Node] = []
+        empty: list[Node] = []
         for old, new in zip(node.args, args, strict=True):
             value = new.args[0] if new.op == "diagonal" else new
             kept = empty if value.op == "const" and float_of(value) == 0.0 else operands
