@@ -89,12 +89,17 @@ def run(
     special = torch._C._functorch.peek_interpreter_stack() is not None
     options = Options.text(choice.tier, reverse, tuple(parameters), differentiable or special)
     if differentiable or special:
-        outputs = _Sequence.apply(cell.text, options, (len(operands), len(names)), *flat)
+        outputs = _apply(_Sequence, cell.text, options, (len(operands), len(names)), *flat)
         return outputs[0], list(outputs[1:-1])
     y, finals, _ = torch.ops.gatewise.forward(
         cell.text, options, operands, [inputs[n] for n in names], list(states), list(parameters.values())
     )
     return y, finals
+
+
+def _apply(function: Any, *arguments: Any) -> Any:
+    """``function.apply``, which torch leaves untyped."""
+    return function.apply(*arguments)
 
 
 def _split(
@@ -128,7 +133,7 @@ class _Sequence(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor | None, *rest: Tensor | None) -> tuple[Any, ...]:
         *flat, y, saved = ctx.saved_tensors
         wanted = tuple(bool(need) for need in ctx.needs_input_grad[3:])
-        grads = _Backward.apply(ctx.cell, ctx.options, ctx.counts, wanted, len(flat), *flat, y, saved, dy, *rest[:-1])
+        grads = _apply(_Backward, ctx.cell, ctx.options, ctx.counts, wanted, len(flat), *flat, y, saved, dy, *rest[:-1])
         return (None, None, None, *(g if w else None for g, w in zip(grads, wanted, strict=True)))
 
     @staticmethod
@@ -163,12 +168,14 @@ class _Backward(torch.autograd.Function):
         flat, arrived = ctx.saved_tensors[: ctx.n], ctx.saved_tensors[ctx.n :]
 
         def gradients(flat: tuple[Tensor, ...], arrived: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            outputs, pull = torch.func.vjp(lambda *f: _eager(ctx.cell, ctx.options, ctx.counts, f), *flat)
+            results: Any = torch.func.vjp(lambda *f: _eager(ctx.cell, ctx.options, ctx.counts, f), *flat)
+            outputs, pull = results
             remaining = list(arrived)
             given = [remaining.pop(0) if p else torch.zeros_like(o) for p, o in zip(ctx.present, outputs, strict=True)]
-            return pull(tuple(given))  # type: ignore[no-any-return]
+            return tuple(pull(tuple(given)))
 
-        outputs, pull = torch.func.vjp(gradients, flat, arrived)
+        results: Any = torch.func.vjp(gradients, flat, arrived)
+        outputs, pull = results
         cotangents = tuple(torch.zeros_like(o) if s is None else s for s, o in zip(second, outputs, strict=True))
         d_flat, d_arrived = pull(cotangents)
         rest = list(d_arrived)

@@ -1,80 +1,24 @@
-"""From a cell to phases: what is multiplied, what is computed on the tile in registers, what is stored.
+"""From a cell to plans: everything that a backend lowers, for the forward and for the backward.
 
-A plan describes one step. Phase 0 has no products: it computes what needs none. Every later phase is ``products``
-(sums of operand × packed weight, kept in registers) followed by an ``epilogue`` (expressions of those sums and of
-loads from arrays, and the stores of their values). A product whose operand is itself computed from a product waits
-for the next phase. Whoever lowers a plan may run phase 0 of the next step right behind the last phase of this one.
+A plan describes one step as phases (see ``schedule``). Leaves of its expressions: ``state`` (before the step),
+``input``, ``parameter``, ``hoisted`` (bias and input products of a use, computed for all steps beforehand; attr: index
+of the use), ``before`` and ``dy`` (the backward's incoming gradients), and ``product``, whose arguments are operands
+(attr: index of the use; in the backward, the indices of the uses whose transposed weights multiply the arguments).
 
-Leaves of the expressions: ``state`` (before the step), ``input``, ``parameter``, ``hoisted`` (bias and input products
-of a use, computed for all steps beforehand; attr: index of the use), ``before`` and ``dy`` (the backward's incoming
-gradients), and ``product``, whose arguments are operands (attr: index of the use; in the backward, the indices of
-the uses whose transposed weights multiply the arguments).
-
-A reference to an array is its name; for a carry that means its value before the step, and ``name+`` its value of this
-step. Input-like operands of affine maps are numbered, ``operand.k`` (see ``input_operands``): expressions among them
-are computed for all steps by whoever runs the plan.
+Input-like operands of affine maps are numbered, ``operand.k`` (see ``input_operands``): expressions among them are
+computed for all steps by whoever runs the plan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 from gatewise.compiler.cell import Cell
-from gatewise.compiler.expression import UNARY_FUNCTIONS, Node, Width, const, make, postorder, rewrite
+from gatewise.compiler.expression import UNARY_FUNCTIONS, Node, const, make, postorder, rewrite
 from gatewise.compiler.gradient import gradient
-
-
-@dataclass(frozen=True)
-class Array:
-    """Memory that a plan reads or writes.
-
-    kind ``step``: one (rows, width) slice per step. ``carry``: also read before it is written, at the first step from
-    another place (the initial state). ``vector``: (width,), the same in every row and step.
-    """
-
-    name: str
-    kind: str
-    width: Width = "hidden"
-
-
-@dataclass(frozen=True)
-class Product:
-    """``accumulators[j] += operand · weights[j]`` over ``depth`` columns of the operand.
-
-    An operand that is ``packed`` lies as weights do: [block of rows][column][rows of the block].
-    """
-
-    operand: str
-    depth: Width
-    accumulators: tuple[int, ...]
-    weights: tuple[str, ...]
-    packed: bool = False
-
-
-@dataclass(frozen=True)
-class Phase:
-    starts: tuple[str, ...]
-    """The array that each accumulator starts from; an empty name is zero."""
-    products: tuple[Product, ...]
-    loads: Mapping[Node, str]
-    """Leaves and earlier values, and the arrays they are read from."""
-    sums: Mapping[Node, int]
-    """Product nodes and their accumulators."""
-    stores: tuple[tuple[str, Node], ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    arrays: tuple[Array, ...]
-    phases: tuple[Phase, ...]
-    kept: tuple[str, ...]
-    """Arrays of intermediate values that the host provides; operands of products among them are in ``operands``."""
-    operands: frozenset[str]
-
-    def array(self, name: str) -> Array:
-        return next(a for a in self.arrays if a.name == name)
+from gatewise.compiler.schedule import Array, Phase, Plan, Product, Scheduler
 
 
 @dataclass(frozen=True)
@@ -97,149 +41,11 @@ class Plans:
     operand_of: tuple[str, ...]
     """For every use: the array whose rows multiply its ``weight_hh`` (``state.h``, ``keep…``), or an empty name."""
     diagonal_of: tuple[str, ...]
-    """For every row of ``weight_diagonal``: the array that it multiplies (``state.c``, ``now.c``, ``in.m``, ``save…``)."""
+    """For every row of ``weight_diagonal``: the array that it multiplies (as above, ``now.c`` or ``in.m``)."""
     input_terms: tuple[str, ...]
     """Keyword inputs that are used element-wise and get their gradient from ``backward``."""
     used: frozenset[int]
     """Uses whose pre-activation gets a gradient; that of the others is zero."""
-
-
-@dataclass
-class _Draft:
-    starts: list[str] = field(default_factory=list)
-    products: list[Product] = field(default_factory=list)
-    loads: dict[Node, str] = field(default_factory=dict)
-    sums: dict[Node, int] = field(default_factory=dict)
-    stores: list[tuple[str, Node]] = field(default_factory=list)
-    pending: dict[Node, None] = field(default_factory=dict)
-
-    def phase(self) -> Phase:
-        return Phase(tuple(self.starts), tuple(self.products), self.loads, self.sums, tuple(self.stores))
-
-
-class _Scheduler:
-    """Distributes expressions over phases; see ``schedule``."""
-
-    def __init__(self, sources: Mapping[Node, str], starts: Mapping[Node, str], weights: Mapping[Node, Sequence[str]]):
-        self.sources, self.starts, self.weights = dict(sources), starts, weights
-        self.levels: dict[Node, int] = {}
-        self.arrays: dict[Node, str] = {}
-        self.drafts: list[_Draft] = []
-        self.kept: list[str] = []
-        self.operands: dict[Node, str] = {}
-
-    def level(self, node: Node) -> int:
-        """The phase at whose end a value is known."""
-        for n in self.walk([node]):
-            if n in self.levels:
-                continue
-            if n in self.sources or not n.args:
-                self.levels[n] = 0
-            else:
-                self.levels[n] = max(self.levels[a] for a in n.args) + (n.op == "product")
-        return self.levels[node]
-
-    def walk(self, roots: Sequence[Node]) -> list[Node]:
-        """As postorder, but not into what is read from arrays."""
-        seen: dict[Node, None] = {}
-
-        def visit(node: Node) -> None:
-            if node in seen:
-                return
-            if node not in self.sources:
-                for arg in node.args:
-                    visit(arg)
-            seen[node] = None
-
-        for root in roots:
-            visit(root)
-        return list(seen)
-
-    def keep(self, node: Node, name: str = "") -> str:
-        """Store a value when it is computed, so that later phases can load it."""
-        if node not in self.arrays:
-            self.arrays[node] = name or f"keep{len(self.kept)}"
-            if not name:
-                self.kept.append(self.arrays[node])
-            self.draft(self.level(node)).stores.append((self.arrays[node], node))
-        return self.arrays[node] + "+"
-
-    def draft(self, level: int) -> _Draft:
-        while len(self.drafts) <= level:
-            self.drafts.append(_Draft())
-        return self.drafts[level]
-
-    def run(self, roots: Sequence[tuple[str, Node]]) -> None:
-        for name, node in roots:
-            if node in self.arrays:  # two results with one value
-                self.draft(self.level(node)).stores.append((name, node))
-            else:
-                self.keep(node, name)
-        for product in self.walk([n for _, n in roots]):
-            if product.op == "product" and product not in self.sources:
-                for operand in product.args:
-                    if operand not in self.sources:
-                        self.operands[operand] = self.keep(operand)
-        for level in reversed(range(len(self.drafts))):
-            position = 0
-            stores = self.draft(level).stores
-            while position < len(stores):
-                self.require(stores[position][1], level)
-                position += 1
-            # In the order of the uses: gates of one operand then share its product.
-            for product in sorted(self.draft(level).pending, key=lambda n: n.attr):  # type: ignore[arg-type,return-value]
-                self.multiply(product, self.draft(level))
-
-    def require(self, root: Node, level: int) -> None:
-        """Note where the phase gets each value that the root is computed from."""
-        draft = self.draft(level)
-        stack = [root]
-        while stack:
-            node = stack.pop()
-            if node in draft.loads or node in draft.pending or node.op == "const":
-                continue
-            if node in self.sources:
-                draft.loads[node] = self.sources[node]
-            elif self.level(node) == level:
-                if node.op == "product":
-                    draft.pending[node] = None
-                else:
-                    stack.extend(node.args)
-            elif node in self.arrays or node.op == "product" or node.op in UNARY_FUNCTIONS:
-                draft.loads[node] = self.keep(node)
-            else:
-                stack.extend(node.args)
-
-    def multiply(self, node: Node, draft: _Draft) -> None:
-        k = draft.sums[node] = len(draft.starts)
-        draft.starts.append(self.starts.get(node, ""))
-        for operand, weight in zip(node.args, self.weights[node], strict=True):
-            name = self.sources.get(operand) or self.operands[operand]
-            depth = operand.width
-            for j, earlier in enumerate(draft.products):
-                # Uses that share an operand share its loads; the order of each sum stays that of its operands.
-                if earlier.operand == name and k not in earlier.accumulators and self._last(draft, k) < j:
-                    draft.products[j] = Product(name, depth, (*earlier.accumulators, k), (*earlier.weights, weight))
-                    break
-            else:
-                draft.products.append(Product(name, depth, (k,), (weight,)))
-
-    @staticmethod
-    def _last(draft: _Draft, k: int) -> int:
-        return max((j for j, p in enumerate(draft.products) if k in p.accumulators), default=-1)
-
-    def plan(self, arrays: Sequence[Array]) -> Plan:
-        phases = tuple(d.phase() for d in self.drafts) or (_Draft().phase(),)
-        declared = {a.name: a for a in arrays}
-        used: dict[str, None] = {}
-        for phase in phases:
-            for name in (*phase.starts, *(p.operand for p in phase.products), *phase.loads.values()):
-                used[name.rstrip("+")] = None
-            for name, _ in phase.stores:
-                used[name] = None
-        declared |= {name: Array(name, "step") for name in self.kept}
-        present = tuple(declared[name] for name in used if name)
-        return Plan(present, phases, tuple(self.kept), frozenset(n.rstrip("+") for n in self.operands.values()))
 
 
 def _lowered(cell: Cell, hoist: bool) -> dict[Node, Node]:
@@ -253,10 +59,8 @@ def _lowered(cell: Cell, hoist: bool) -> dict[Node, Node]:
     for i, use in enumerate(cell.uses):
         operands = [] if hoist else [o for _, o in use.inputs]
         operands += [use.state] if use.state is not None else []
-        if operands:
-            value = make("product", image(operands), i, "hidden")  # type: ignore[arg-type]
-        else:
-            value = make("hoisted", (), i, "hidden")  # type: ignore[arg-type]
+        op, args = ("product", image(operands)) if operands else ("hoisted", ())
+        value = make(op, args, i, "hidden")
         for d in use.diagonals:
             parameter = make("parameter", (), f"weight_diagonal.{rows[i, d]}", "hidden")
             value = value + parameter * image([d])[0]
@@ -280,7 +84,7 @@ def _leaf_sources(roots: Sequence[Node]) -> dict[Node, str]:
     return {n: _LEAF_PREFIXES[n.op] + str(n.attr) for n in postorder(roots) if n.op in _LEAF_PREFIXES}
 
 
-def _forward(cell: Cell, hoist: bool, saved: Sequence[Node], names: Sequence[str]) -> _Scheduler:
+def _forward(cell: Cell, hoist: bool, saved: Sequence[Node], names: Sequence[str]) -> Scheduler:
     images = _lowered(cell, hoist)
     outputs = rewrite(cell.outputs, images)
     products = [n for n in postorder([*outputs, *saved]) if n.op == "product"]
@@ -291,7 +95,7 @@ def _forward(cell: Cell, hoist: bool, saved: Sequence[Node], names: Sequence[str
         inputs = [] if hoist else [_input_weight(cell, _index(n), node) for _, node in use.inputs]
         weights[n] = [*inputs, *([f"u.{_index(n)}"] if use.state is not None else [])]
     sources = _leaf_sources(outputs) | ({} if hoist else _operand_names(cell))
-    scheduler = _Scheduler(sources, starts, weights)
+    scheduler = Scheduler(sources, starts, weights)
     roots = [(f"state.{s}", o) for s, o in zip(cell.states, outputs, strict=True)]
     scheduler.run([*roots, *zip(names, saved, strict=True)])
     return scheduler
@@ -320,7 +124,7 @@ def _forward_arrays(cell: Cell, saved: Sequence[str]) -> list[Array]:
 def _project(cell: Cell) -> Plan | None:
     """Bias and input products of every use that has an input."""
     nodes = {
-        i: make("product", tuple(o for _, o in use.inputs), i, "hidden")  # type: ignore[arg-type]
+        i: make("product", tuple(o for _, o in use.inputs), i, "hidden")
         for i, use in enumerate(cell.uses)
         if use.inputs
     }
@@ -328,7 +132,7 @@ def _project(cell: Cell) -> Plan | None:
         return None
     starts = {n: f"bias.{i}" for i, n in nodes.items()}
     weights = {n: [_input_weight(cell, i, o) for _, o in cell.uses[i].inputs] for i, n in nodes.items()}
-    scheduler = _Scheduler(_operand_names(cell), starts, weights)
+    scheduler = Scheduler(_operand_names(cell), starts, weights)
     scheduler.run([(f"gx.{i}", n) for i, n in nodes.items()])
     return scheduler.plan(_forward_arrays(cell, []))
 
@@ -444,7 +248,7 @@ def _backward(
     sources |= {n: "dy" for n in postorder(roots) if n.op == "dy"}
     products = [n for n in postorder(roots) if isinstance(n.attr, tuple) and n.op == "product"]
     weights = {n: [f"ut.{i}" for i in n.attr] for n in products if isinstance(n.attr, tuple)}
-    scheduler = _Scheduler(sources, {}, weights)
+    scheduler = Scheduler(sources, {}, weights)
     results = [(f"d.{i}", d) for i, d in enumerate(d_affines) if d.op != "const"]
     results += [(f"adjoint.{s}", d) for s, d in zip(cell.states, d_states, strict=True)]
     results += [(f"term.{name}", d) for (name, _), d in zip(input_names, d_inputs, strict=True)]
@@ -465,8 +269,8 @@ def _input_gradient(cell: Cell, operand: Node, used: frozenset[int]) -> Plan:
     k = _operand_names(cell)[operand].removeprefix("operand.")
     uses = [i for i, use in enumerate(cell.uses) if i in used and any(n is operand for _, n in use.inputs)]
     operands = tuple(make("before", (), f"d.{i}", "hidden") for i in uses)
-    node = make("product", operands, -1, "hidden")  # type: ignore[arg-type]
-    scheduler = _Scheduler({o: str(o.attr) for o in operands}, {}, {node: [f"wt.{k}.{i}" for i in uses]})
+    node = make("product", operands, -1, "hidden")
+    scheduler = Scheduler({o: str(o.attr) for o in operands}, {}, {node: [f"wt.{k}.{i}" for i in uses]})
     scheduler.run([("dx", node)])
     return scheduler.plan([*(Array(f"d.{i}", "step") for i in uses), Array("dx", "step")])
 
@@ -478,7 +282,7 @@ def reduction() -> Plan:
     Each step's sum starts from zero, so that its error grows with the length of a run and not with that of the whole.
     """
     left, total = (make("before", (), name, "hidden") for name in ("left", "total"))
-    product = make("product", (left,), 0, "hidden")  # type: ignore[arg-type]
+    product = make("product", (left,), 0, "hidden")
     phase = Phase(
         ("",),
         (Product("left", "hidden", (0,), ("right",), packed=True),),

@@ -16,7 +16,7 @@ from gatewise.backends.cpu import frame as slots
 from gatewise.backends.cpu.frame import Frame
 from gatewise.backends.cpu.lanes import I32, I64, PTR, Code
 from gatewise.compiler.expression import Node, float_of
-from gatewise.compiler.plan import Phase, Plan
+from gatewise.compiler.schedule import Phase, Plan
 
 UNROLL = 4
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gatewise.compiler.plan import Plan
+from gatewise.compiler.schedule import Plan
 
 STEPS, ROWS, UNITS, THREADS, BY_UNITS = range(5)
 """Steps, rows (the batch), units (the width of results), threads, and whether these share out the units or the rows."""

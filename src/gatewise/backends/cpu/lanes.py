@@ -164,7 +164,8 @@ class Code:
             first = b.select(b.fcmp_ordered("<" if node.op == "minimum" else ">", *args), *args)
             return b.select(b.fcmp_unordered("uno", args[0], args[0]), args[0], first)
         assert node.op == "hard_sigmoid", node.op
-        slope, offset = node.attr  # type: ignore[misc]
+        assert isinstance(node.attr, tuple)
+        slope, offset = node.attr
         line = b.fadd(b.fmul(self.number(slope), args[0]), self.number(offset))
         low, high = b.fcmp_ordered("<=", line, self.zero()), b.fcmp_ordered(">=", line, self.number(1.0))
         return b.select(low, self.zero(), b.select(high, self.number(1.0), line))

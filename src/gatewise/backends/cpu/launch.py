@@ -16,7 +16,7 @@ from torch import Tensor
 from gatewise.backends.cpu import emit, frame, jit, openmp, pack, tile
 from gatewise.backends.cpu.emit import Options
 from gatewise.backends.cpu.tiers import Tier, get
-from gatewise.compiler.plan import Plan, Product
+from gatewise.compiler.schedule import Plan, Product
 
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
 _SIZES = {torch.float32: 4, torch.float64: 8}

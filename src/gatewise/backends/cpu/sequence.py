@@ -11,7 +11,8 @@ from gatewise.backends.cpu import launch
 from gatewise.backends.cpu.launch import Place, Target, place
 from gatewise.backends.cpu.layout import layout
 from gatewise.compiler.cell import Cell
-from gatewise.compiler.plan import Plan, make_plans
+from gatewise.compiler.plan import make_plans
+from gatewise.compiler.schedule import Plan
 
 CHUNK = 512
 """Rows of the input products that are worked on together, so that they stay in the second-level cache."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gatewise.backends.cpu.emit import Tile
 from gatewise.backends.cpu.tiers import Tier
-from gatewise.compiler.plan import Phase
+from gatewise.compiler.schedule import Phase
 
 HEIGHTS = (1, 2, 4, 6, 8)
 """Rows of a tile. Few, since each is a compilation; more than 8 rows need more address registers than there are."""
