@@ -17,7 +17,7 @@ class Layout:
     """Blocks are counted in units of ``hidden_size`` rows."""
 
     def __init__(self, cell: Cell, blocks: int) -> None:
-        redundant = blocks > len(cell.rows("bias_hh"))
+        redundant = blocks not in (0, len(cell.rows("bias_hh")))
         hh = cell.rows("weight_hh") if redundant else cell.rows("bias_hh")
         ih = cell.rows("bias_ih")
         self.operands = [node for _, node in input_operands(cell)]
