@@ -1,6 +1,30 @@
-"""Lets tests import their shared helpers (cells_zoo, strategies, tensor_gate) from this folder."""
+"""Lets tests import their shared helpers (cells_zoo, strategies, tensor_gate) from this folder; keeps compiled kernels
+out of the user's cache; fixtures for every folder."""
 
+import os
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+import torch
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+# One cache for the whole run and the processes that tests start. A GATEWISE_CACHE that is already set is used instead.
+if "GATEWISE_CACHE" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="gatewise-tests-", ignore_cleanup_errors=True)
+    os.environ["GATEWISE_CACHE"] = _cache.name
+
+
+@pytest.fixture
+def poisoned() -> Iterator[None]:
+    """Uninitialised memory is NaN, so that whatever reads it shows."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    assert torch.empty(3).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(before[0])
+    torch.utils.deterministic.fill_uninitialized_memory = before[1]

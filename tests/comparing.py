@@ -1,0 +1,252 @@
+"""The kernels of the cpu backend against the eager reference in float64: one function that every test compares with.
+
+The bound is contract 1: the error of a float32 kernel is at most twice that of eager in float32, plus a floor for
+values that eager got right by luck. Errors are taken per tensor in the maximum norm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import gatewise as gw
+from gatewise import ops
+from gatewise.backends.cpu import launch
+from gatewise.compiler.cell import Cell
+from gatewise.compiler.plan import Plan
+
+
+def floor(cell: Cell, inputs: int, hidden: int) -> float:
+    """The floor in units of eps · max|reference|.
+
+    A pre-activation is one chain of multiply-adds, as long as its weights have columns: its rounding errors add up like
+    a random walk, √columns. The reference's library adds in blocks and does better on long sums. Four more are for the
+    handful of roundings of the point-wise part, where a function may be wrong by 2 ulp.
+    """
+    shapes = cell.parameter_shapes(inputs, hidden).values()
+    return 4.0 + math.sqrt(sum(shape[1] for shape in shapes if len(shape) == 2))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One application of a cell; the defaults are the base case, from which tests vary one thing at a time."""
+
+    cell: Cell
+    dtype: torch.dtype = torch.float32
+    tier: str | None = None
+    hidden: int = 65
+    batch: int = 3
+    steps: int = 4
+    inputs: int = 5
+    reverse: bool = False
+    bias: bool = True
+    redundant: bool = False
+    layout: str = "contiguous"
+    """``contiguous``, ``transposed`` (last dimension outermost in memory), ``sliced`` (of wider memory, which is NaN),
+    ``expanded`` (one row for the whole batch)."""
+    cotangents: str = "all"
+    """Which results get a gradient: ``all``, ``output``, ``final``, or ``last`` (the last state only)."""
+    wanted: tuple[str, ...] = ()
+    """Names of the tensors that require a gradient; empty: all."""
+    seed: int = 0
+
+    def __str__(self) -> str:
+        changed = [
+            f"{k}={v}"
+            for k, v in self.__dict__.items()
+            if k != "cell" and v != type(self).__dataclass_fields__[k].default
+        ]
+        return " ".join([self.cell.name, *changed])
+
+
+@dataclass
+class Problem:
+    """Tensors by name: ``x``, ``in.*``, ``state.*`` and the parameters; and gradients of results by name."""
+
+    case: Case
+    tensors: dict[str, Tensor]
+    cotangents: dict[str, Tensor]
+
+    def of(self, prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {k: v for k, v in self.tensors.items() if k.startswith(("weight", "bias"))}
+
+    def to(self, dtype: torch.dtype) -> Problem:
+        """The same numbers in another dtype and contiguous."""
+        tensors = {k: v.detach().to(dtype, copy=True).contiguous() for k, v in self.tensors.items()}
+        return Problem(self.case, tensors, {k: v.to(dtype, copy=True).contiguous() for k, v in self.cotangents.items()})
+
+
+def problem(case: Case) -> Problem:
+    """Random numbers without symmetry: every gate, row and column differs in mean and scale."""
+    generator = torch.Generator().manual_seed(case.seed + 1)
+    cell, h = case.cell, case.hidden
+
+    def random(*shape: int, scale: float = 1.0) -> Tensor:
+        numbers = torch.randn(shape, generator=generator, dtype=torch.float64) + 0.2
+        if shape and shape[-1] > 1:
+            numbers = numbers * torch.linspace(0.6, 1.4, shape[-1], dtype=torch.float64)
+        return (scale * numbers).to(case.dtype)
+
+    widths = {"input": case.inputs, "hidden": h}
+    tensors = {"x": random(case.steps, case.batch, case.inputs)}
+    for name, width in cell.inputs:
+        tensors[f"in.{name}"] = random(case.steps, case.batch, widths.get(str(width), width))
+    for name in cell.states:
+        tensors[f"state.{name}"] = random(case.batch, h)
+    shapes = cell.parameter_shapes(case.inputs, h)
+    if case.redundant:
+        shapes["bias_hh"] = (len(cell.rows("weight_hh")) * h,)
+    for name, shape in shapes.items():
+        if case.bias or not name.startswith("bias"):
+            tensors[name] = random(*shape, scale=1.0 / math.sqrt(shape[-1]) if len(shape) == 2 else 0.5)
+            if name == "weight_diagonal":
+                tensors[name] = random(*shape, scale=0.5)
+    given = {
+        "none": [],
+        "all": ["y", *cell.states],
+        "output": ["y"],
+        "final": list(cell.states),
+        "last": [cell.states[-1]],
+    }[case.cotangents]
+    shape = {name: (case.steps, case.batch, h) if name == "y" else (case.batch, h) for name in given}
+    cotangents = {name: random(*shape[name]) for name in given}
+    arrange = LAYOUTS[case.layout]
+    tensors = {
+        k: v if k.startswith(("weight", "bias")) and case.layout == "expanded" else arrange(v)
+        for k, v in tensors.items()
+    }
+    return Problem(case, tensors, {k: arrange(v) for k, v in cotangents.items()})
+
+
+def _transposed(t: Tensor) -> Tensor:
+    return t.movedim(-1, 0).contiguous().movedim(0, -1)
+
+
+def _sliced(t: Tensor) -> Tensor:
+    wide = torch.full([2 * n + 3 for n in t.shape], math.nan, dtype=t.dtype)
+    inner = wide[tuple(slice(2, 2 + 2 * n, 2) for n in t.shape[:-1])][..., 1 : 1 + t.shape[-1]]
+    inner.copy_(t)
+    return inner
+
+
+def _expanded(t: Tensor) -> Tensor:
+    return t[..., :1, :].expand_as(t) if t.dim() > 1 and t.shape[-2] > 0 else t
+
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "contiguous": lambda t: t,
+    "transposed": _transposed,
+    "sliced": _sliced,
+    "expanded": _expanded,
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A mistake that a test plants into what the kernels compute."""
+
+    tensors: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
+    plan: Callable[[Plan], Plan] | None = None
+
+
+@contextlib.contextmanager
+def planted(fault: Fault) -> Iterator[list[int]]:
+    """Run every plan changed; counts those that the change applies to."""
+    real, changed = launch.run, [0]
+
+    def run(key: str, plan: Plan, *args: Any, **kwargs: Any) -> None:
+        assert fault.plan is not None
+        other = fault.plan(plan)
+        changed[0] += other != plan
+        real(f"{key} fault {other}", other, *args, **kwargs)
+
+    if fault.plan is not None:
+        launch.run = run
+    try:
+        yield changed
+    finally:
+        launch.run = real
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def evaluate(p: Problem, backend: str, *, grad: bool = True) -> dict[str, Tensor]:
+    """Results and gradients by name: ``y``, ``final.*`` and ``d.*``."""
+    leaves = {k: v.detach() for k, v in p.tensors.items()}  # strides stay
+    wanted = p.case.wanted or tuple(leaves)
+    for name in wanted if grad else ():
+        leaves[name].requires_grad_()
+    leaf = Problem(p.case, leaves, p.cotangents)
+    states = list(leaf.of("state.").values())
+    with gw.backend(backend, tier=p.case.tier if backend == "cpu" else None):
+        y, finals = ops.run(p.case.cell, leaves["x"], leaf.of("in."), states, leaf.parameters(), reverse=p.case.reverse)
+    results = {"y": y, **{f"final.{s}": f for s, f in zip(p.case.cell.states, finals, strict=True)}}
+    found = {k: v.detach() for k, v in results.items()}
+    if not grad:
+        return found
+    given = [(results["y" if k == "y" else f"final.{k}"], v) for k, v in p.cotangents.items()]
+    given = [(result, v) for result, v in given if result.requires_grad]
+    if given:
+        outputs, cotangents = zip(*given, strict=True)
+        grads = torch.autograd.grad(outputs, [leaves[k] for k in wanted], cotangents, allow_unused=True)
+        found |= {f"d.{k}": torch.zeros_like(leaves[k]) if g is None else g for k, g in zip(wanted, grads, strict=True)}
+    return found
+
+
+def compare(case: Case, fault: Fault | None = None) -> None:
+    """Assert contract 1 for every result and gradient of a case."""
+    p = problem(case)
+    exact, reference = evaluate(p.to(torch.float64), "eager"), evaluate(p.to(case.dtype), "eager")
+    if fault is None:
+        found = evaluate(p, "cpu")
+    else:
+        tensors = fault.tensors({k: v.clone() for k, v in p.tensors.items()}) if fault.tensors else p.tensors
+        with planted(fault) as changed:
+            found = evaluate(Problem(case, tensors, p.cotangents), "cpu")
+        assert fault.plan is None or changed[0] > 0, "the fault applies to no plan"
+    assert found.keys() == exact.keys()
+    unit = torch.finfo(case.dtype).eps * floor(case.cell, case.inputs, case.hidden)
+    for name, truth in exact.items():
+        value, other = found[name], reference[name]
+        assert value.dtype == case.dtype
+        assert value.shape == truth.shape, f"{case}: {name} has shape {tuple(value.shape)}"
+        if truth.numel() == 0:
+            continue
+        error, theirs = ((v.double() - truth).abs().max().item() for v in (value, other))
+        largest = truth.abs().max().item()
+        # In float64 the reference has errors of its own and nothing better is at hand: 8 units, about 2e-14.
+        bound = 8 * unit * largest if case.dtype == torch.float64 else 2 * theirs + unit * largest
+        if not error <= bound:  # NaN is not
+            raise Disagreement(f"{case}: {name} is wrong by {error:.3g}, eager by {theirs:.3g}, allowed {bound:.3g}")
+
+
+class Disagreement(AssertionError):
+    """A kernel's numbers are not those of the reference."""
+
+
+def same_bits(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
+    """Assert that the tensors have the same names, shapes and bits."""
+    assert a.keys() == b.keys()
+    for name in a:
+        assert a[name].shape == b[name].shape, name
+        assert a[name].dtype == b[name].dtype, name
+        kind = torch.int32 if a[name].dtype == torch.float32 else torch.int64
+        differ = (a[name].contiguous().view(kind) != b[name].contiguous().view(kind)).sum().item()
+        assert differ == 0, f"{name}: {differ} of {a[name].numel()} numbers differ"
