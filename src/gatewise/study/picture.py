@@ -24,13 +24,12 @@ def draw(comparison: Comparison, path: Path) -> None:
         ("equal parameters", [e for e in entries if e.sizing != "size"]),
     ]
     figure = Figure(figsize=(10, 4.2), dpi=130, layout="constrained")
-    bars_top = 1.3 * max(e.parameters for e in entries)
-    lows, highs = [e.mean - e.spread for e in entries], [e.mean + e.spread for e in entries]
-    room = 0.25 * (max(highs) - min(lows)) or 0.1 * max(highs)
+    bars_top = 1.8 * max(e.parameters for e in entries)  # bars below, line above; both axes start at zero
+    line_top = 1.2 * max(e.mean + e.spread for e in entries)
     axes = figure.subplots(1, 2)
     for index, (title, chosen) in enumerate(panels):
         score = _panel(axes[index], chosen, title, bars_top)
-        score.set_ylim(min(lows) - room, max(highs) + room)
+        score.set_ylim(0, line_top)
         if index == 0:
             axes[index].set_ylabel("parameters (bars)")
             score.set_yticklabels([])
