@@ -1,0 +1,88 @@
+"""The tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benches import derive
+from benches.floor import Ceilings
+from benches.shapes import CALL, Shape
+
+Record = Mapping[str, Any]
+TITLES = (
+    f"{'shape B,T,I,H':24}{'layer':18}{'ms':>10}{'spread':>8}{'lost':>6}"
+    f"{'÷ torch':>9}{'goal':>6}{'GFLOP/s':>9}{'of floor':>10}"
+)
+
+
+def print_header(report: Record) -> None:
+    """Machine and versions."""
+    found = report["machine"]
+    print(f"{found['processor']}, {found['cores']} cores, tier {found['tier']}, load {found['load']}, {found['date']}")
+    print(f"torch {found['torch']} ({found['torch_capability']}), LLVM {found['llvm']}, {found['threading']}")
+
+
+def print_titles(threads: int) -> None:
+    """The head of a thread setting's table. ``lost``: the share of samples in which another process took a core."""
+    print(f"\nthreads {threads}\n{TITLES}", flush=True)
+
+
+def print_ceilings(ceilings: Ceilings) -> None:
+    """The rates that the floor is made of."""
+    onednn = "none" if ceilings.onednn is None else f"{ceilings.onednn:.0f}"
+    rates = f"multiply-add {ceilings.multiply_add:.0f}, torch.mm {ceilings.mm:.0f}, oneDNN {onednn} GFLOP/s"
+    reading = [f"{_bytes(size)} {rate:.0f}" for size, rate in sorted(ceilings.gigabytes.items())]
+    print(f"ceilings: {rates}; reading GB/s: {', '.join(reading)}", flush=True)
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 2**20:.1f}M" if size >= 2**20 else f"{size / 2**10:.0f}K"
+
+
+def print_shape(record: Record) -> None:
+    """A line for every layer."""
+    shape = Shape.read(record["shape"])
+    for name, column in record["columns"].items():
+        print(f"{shape!s:24}{_line(shape, derive.BY_NAME[name].title, column)}", flush=True)
+
+
+def _line(shape: Shape, title: str, column: Record) -> str:
+    if "wrong" in column:
+        return f"WRONG {column['wrong']}"
+    text = (
+        f"{title:18}{milliseconds(column['ms']['median']):>10}{column['spread']:>8.0%}{column['ms']['disturbed']:>6.0%}"
+    )
+    text += f"{column['ratio']:>9.2f}" if "ratio" in column else " " * 9
+    text += f"{shape.goal:>6.1f}" if "ratio" in column and shape.kind != CALL else " " * 6
+    if "share" not in column:
+        return text
+    return f"{text}{column['gflops']:>9.1f}{column['share']:>10.1%} {column['bound']}"
+
+
+def milliseconds(value: float) -> str:
+    """Three digits."""
+    digits = 4 if value < 0.1 else 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:.{digits}f}"
+
+
+def print_memory(found: Sequence[Record]) -> None:
+    """What a training step adds at its peak."""
+    print("\npeak memory of one training step")
+    for record in found:
+        title = derive.BY_NAME[record["column"]].title
+        print(f"{title:18}" + (record.get("problem") or f"{record['step_mb']:8.0f} MB for {record['shape']}"))
+
+
+def print_summary(runs: Sequence[Record]) -> None:
+    """The goals that were missed."""
+    for run in runs:
+        compared = sum(
+            "ratio" in c for s in run["shapes"] if Shape.read(s["shape"]).kind != CALL for c in s["columns"].values()
+        )
+        found = derive.missed(run["shapes"])
+        print(f"\nthreads {run['threads']}: {compared - len(found)} of {compared} goals met")
+        for miss in found:
+            title = derive.BY_NAME[miss["column"]].title
+            reach = f"; on its floor {miss['ratio_at_floor']:.2f}"
+            print(f"  {miss['shape']:24}{title:18}{miss['ratio']:.2f} of {miss['goal']:.1f}{reach}")

@@ -1,0 +1,90 @@
+"""The shapes that are measured, the work and the traffic they cannot do without, and the goals set for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GATES = {"gru_after": 3, "gru_before": 3, "lstm": 4}
+"""Blocks of rows in the weights of each formula."""
+
+CALL = "call"
+INFERENCE = "inference"
+TRAIN = "train"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Batch, time, input and hidden size of one layer, and what is done with it."""
+
+    batch: int
+    time: int
+    input: int
+    hidden: int
+    kind: str = INFERENCE
+
+    @property
+    def training(self) -> bool:
+        return self.kind == TRAIN
+
+    def __str__(self) -> str:
+        sizes = f"{self.batch},{self.time},{self.input},{self.hidden}"
+        return sizes if self.kind == INFERENCE else f"{self.kind} {sizes}"
+
+    @classmethod
+    def read(cls, text: str) -> Shape:
+        """The shape printed as ``8,200,128,256`` or ``train 8,200,128,256`` (a colon may stand for the space).
+
+        Raises:
+            ValueError: when the text is no shape.
+        """
+        kind, _, sizes = text.replace(":", " ").strip().rpartition(" ")
+        try:
+            batch, time, width, hidden = (int(size) for size in sizes.split(","))
+        except ValueError:
+            raise ValueError(f"a shape must read B,T,I,H or train:B,T,I,H, but came {text!r}") from None
+        if kind not in ("", CALL, INFERENCE, TRAIN) or min(batch, time, width, hidden) < 1:
+            raise ValueError(f"a shape must read B,T,I,H or train:B,T,I,H with sizes of at least 1, but came {text!r}")
+        return cls(batch, time, width, hidden, kind or INFERENCE)
+
+    def operations(self, formula: str) -> float:
+        """Floating-point operations of the products; training also computes two gradients of each."""
+        forward = 2.0 * GATES[formula] * self.batch * self.time * self.hidden * (self.input + self.hidden)
+        return 3 * forward if self.training else forward
+
+    def recurrent_bytes(self, formula: str) -> int:
+        """Weights that every step reads: those of the state."""
+        return 4 * GATES[formula] * self.hidden * self.hidden
+
+    def input_bytes(self, formula: str) -> int:
+        """Weights that a layer may read once for all steps: those of the input."""
+        return 4 * GATES[formula] * self.hidden * self.input
+
+    @property
+    def goal(self) -> float:
+        """Time of torch divided by time of Gatewise that is wanted."""
+        if self.training:
+            return 1.5
+        return 2.0 if self.batch >= 8 or self == Shape(1, 100, 128, 256) else 1.5
+
+
+INFERENCE_SHAPES = (
+    Shape(1, 1, 64, 96),
+    Shape(1, 1, 128, 256),
+    Shape(1, 1, 256, 512),
+    Shape(1, 1, 512, 1024),
+    Shape(1, 100, 128, 256),
+    Shape(1, 1000, 40, 512),
+    Shape(8, 200, 128, 256),
+    Shape(32, 100, 256, 512),
+    Shape(64, 50, 512, 1024),
+    Shape(256, 24, 1, 128),
+)
+TRAIN_SHAPES = (
+    Shape(32, 100, 128, 256, TRAIN),
+    Shape(64, 24, 1, 64, TRAIN),
+    Shape(32, 200, 256, 512, TRAIN),
+    Shape(64, 50, 650, 650, TRAIN),
+    Shape(128, 35, 200, 200, TRAIN),
+)
+CALL_SHAPE = Shape(1, 1, 1, 1, CALL)
+"""Computes almost nothing: its time is that of a call from Python."""
