@@ -1,0 +1,60 @@
+"""Every Python block and every `gatewise` command in the README and the docs runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gatewise import cli
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# What a page shows in full length is run in a few steps.
+QUICK = {"fit": ["--max-steps", "10"], "compare": ["--max-steps", "2", "--seeds", "1", "--hidden-size", "8"]}
+
+
+def pages_with(pattern: str) -> list[Any]:
+    return [pytest.param(page, id=page.name) for page in PAGES if re.search(pattern, page.read_text(), re.MULTILINE)]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with the file that the pages speak of."""
+    months = np.datetime64("2010-01") + np.arange(96)
+    values = 50 + 5 * np.sin(np.arange(96) / 12 * 2 * np.pi) + np.random.default_rng(0).normal(size=96)
+    rows = [f"{month},{value:.2f}" for month, value in zip(months, values, strict=True)]
+    (tmp_path / "sales.csv").write_text("\n".join(["month,sales (units)", *rows]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", pages_with(r"^```python"))
+def test_python_blocks_run(page: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: dict[str, Any] = {"__name__": "page"}
+    for language, text in BLOCK.findall(page.read_text()):
+        if language == "python":
+            exec(compile(text, page.name, "exec"), names)
+
+
+@pytest.mark.parametrize("page", pages_with(r"^\$ gatewise"))
+def test_commands_run(page: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for line in re.findall(r"^\$ (gatewise .*)$", page.read_text(), re.MULTILINE):
+        words = shlex.split(line, comments=True)
+        quick = [] if "--resume" in words else QUICK.get(words[1], [])
+        monkeypatch.setattr(sys, "argv", words + quick)
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code == 0, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
