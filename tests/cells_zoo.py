@@ -103,7 +103,7 @@ def gru_d(gate, x, h, *, delta: "input"):
 
 @cell
 def ugrnn(gate, x, h):
-    """Collins et al. 2017 (arXiv 1611.09913), eq. 8-9, and a shared subexpression."""
+    """Collins et al. 2017 (arXiv 1611.09913), and a shared subexpression."""
     g = sigmoid(gate.g(x, h))
     keep = 1 - g
     return g * h + keep * tanh(gate.c(x, h)) - 0.01 * (keep * keep)

@@ -75,7 +75,7 @@ def test_every_cell_names_its_paper(name: str) -> None:
     assert any(year.strip(".,;:()").isdigit() and len(year) >= 4 for year in cells.get(name).source.split())
 
 
-@pytest.mark.parametrize("name", ["grü", "", "names", "Cell", "sigmoid", None, 3])
+@pytest.mark.parametrize("name", ["grü", "", "names", "Cell", "sigmoid", None, 3, ["gru"]])
 def test_unknown_cell(name: object) -> None:
     with pytest.raises(ValueError, match=r"cell must be one of gru, gru_renew, .* but came"):
         cells.get(name)

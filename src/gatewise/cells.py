@@ -99,7 +99,7 @@ def get(name: str) -> Cell:
     Raises:
         ValueError: for a name that is none; the sentence lists the names.
     """
-    value = globals().get(name)
+    value = globals().get(name) if isinstance(name, str) else None
     if not isinstance(value, Cell):
         raise ValueError(f"cell must be one of {', '.join(names())}, but came {name!r}")
     return value

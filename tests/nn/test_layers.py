@@ -108,6 +108,18 @@ def test_functional_calls_use_the_given_weights(backend: str) -> None:
     assert layer(x)[0].any()
 
 
+def test_autocast_hands_over_half_precision(backend: str) -> None:
+    model, layer = nn.Linear(3, 5), gw.LSTM(5, 7)
+    x = torch.randn(4, 2, 3)
+    expected, _ = layer(model(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        between = model(x)
+        assert between.dtype == torch.bfloat16
+        zero = torch.zeros(1, 2, 7, dtype=torch.bfloat16)
+        found, _ = layer(between, (zero, zero))
+    torch.testing.assert_close(found.float(), expected, rtol=0.05, atol=0.02)
+
+
 def test_the_layer_says_what_runs() -> None:
     layer = gw.GRU(5, 7)
     with gw.backend("eager"):
@@ -269,7 +281,6 @@ BAD_LAYERS = {
     "num_layers": (TypeError, (cells.gru, 5, 7, 1.5), {}, "num_layers must be an int, but came float"),
     "num_layers_bool": (TypeError, (cells.gru, 5, 7, True), {}, "num_layers must be an int, but came bool"),
     "bias": (TypeError, (cells.gru, 5, 7, 1, "no"), {}, "bias must be a bool, but came str"),
-    "bidirectional": (TypeError, (cells.gru, 5, 7), {"bidirectional": 2}, "bidirectional must be a bool, but came int"),
     "dropout": (
         ValueError,
         (cells.gru, 5, 7),

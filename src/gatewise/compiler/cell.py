@@ -62,7 +62,7 @@ class Cell:
     affines: tuple[Node, ...]
     """The affine nodes in the order in which the equations use them."""
     function: Callable[..., Any] | None = None
-    """The Python function that was traced, which also runs on tensors; None for a cell that was read from its text."""
+    """The Python function that was traced, which also runs on tensors; None for a cell read from its text or pinned."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cell) and self.text == other.text

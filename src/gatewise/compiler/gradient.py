@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gatewise.compiler.cell import Cell
-from gatewise.compiler.expression import Node, const, depends, make, postorder, simplified
+from gatewise.compiler.expression import Node, const, make, postorder, simplified
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,6 @@ def gradient(cell: Cell) -> Gradient:
 
     Gradients at kinks are torch's: relu and hard_sigmoid 0, minimum and maximum half to each side.
     """
-    wanted = ("state", "affine", "input")
     adjoints = _Adjoints()
     for state, output in zip(cell.states, cell.outputs, strict=True):
         adjoints.add(output, adjoint_leaf(state))
@@ -55,7 +54,12 @@ def gradient(cell: Cell) -> Gradient:
         if use.state is not None:
             operands.setdefault(use.state, []).append(i)
     affines: list[Node] = [const(0.0)] * len(cell.uses)
-    for node in reversed(postorder(cell.outputs)):
+    nodes = postorder(cell.outputs)
+    variable: set[Node] = set()
+    for node in nodes:
+        if node.op in ("state", "affine", "input") or any(arg in variable for arg in node.args):
+            variable.add(node)
+    for node in reversed(nodes):
         if node in operands:
             uses = [i for i in operands[node] if affines[i].op != "const"]
             if uses:
@@ -70,10 +74,10 @@ def gradient(cell: Cell) -> Gradient:
             for k, (owner, operand) in enumerate(cell.diagonals):
                 if owner == i:
                     adjoints.add(operand, _times(term, make("parameter", (), f"weight_diagonal.{k}", "hidden")))
-        elif depends(node, wanted):
+        elif node in variable:
             _propagate(node, term, adjoints)
     states = tuple(adjoints.terms.get(make("state", (), s, "hidden"), const(0.0)) for s in cell.states)
-    leaves = [n for n in postorder(cell.outputs) if n.op == "input" and n in adjoints.terms]
+    leaves = [n for n in nodes if n.op == "input" and n in adjoints.terms]
     return Gradient(states, tuple(affines), tuple((str(n.attr), adjoints.terms[n]) for n in leaves))
 
 

@@ -59,7 +59,7 @@ class Recurrent(nn.Module):
             type(self).__name__,
             cell,
             {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers},
-            {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional},
+            {"bias": bias, "batch_first": batch_first},
             dropout,
             redundant_bias,
         )
@@ -71,7 +71,7 @@ class Recurrent(nn.Module):
         self.cell = cell
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
-        self.bidirectional, self.redundant_bias = bidirectional, redundant_bias
+        self.bidirectional, self.redundant_bias = bool(bidirectional), redundant_bias
         self._parameter_names: list[dict[str, str]] = []
         for layer in range(num_layers):
             width = input_size if layer == 0 else hidden_size * self.num_directions
@@ -138,6 +138,8 @@ class Recurrent(nn.Module):
             TypeError, ValueError, RuntimeError: for what is no tensor, or has a wrong number of dimensions, size, dtype
                 or device; the types are torch.nn's.
         """
+        if isinstance(input, Tensor):
+            input = self._out_of_autocast(input)
         check_input(self, input)
         batched = input.dim() == 3
         x = input if batched else input.unsqueeze(1)
@@ -151,12 +153,19 @@ class Recurrent(nn.Module):
             y, final = y.squeeze(1), [f.squeeze(1) for f in final]
         return y, final[0] if len(final) == 1 else tuple(final)
 
+    def _out_of_autocast(self, value: Tensor) -> Tensor:
+        """Under torch.autocast earlier layers hand over half precision; this one computes in its weights' dtype."""
+        weight = next(self.parameters(), value)
+        if value.dtype == weight.dtype or value.device != weight.device or not value.is_floating_point():
+            return value
+        return value.to(weight.dtype) if torch.is_autocast_enabled(value.device.type) else value
+
     def _initial(self, x: Tensor, hx: State | None, batched: bool) -> list[Tensor]:
         rows = self.num_layers * self.num_directions
         if hx is None:
             zero = x.new_zeros(rows, x.shape[1], self.hidden_size)
             return [zero] * len(self.cell.states)
-        states = whole_states(self.cell, hx)
+        states = [self._out_of_autocast(s) for s in whole_states(self.cell, hx)]
         shape = (rows, x.shape[1], self.hidden_size) if batched else (rows, self.hidden_size)
         check_states(self.cell.states, states, x, shape, batched)
         return states if batched else [s.unsqueeze(1) for s in states]
