@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,10 +12,13 @@ import torch
 
 from benches import loops
 from benches.shapes import GATES, Shape
+from benches.timing import sample
 
-BURSTS = 24
-"""A ceiling is the best of so many short runs: another process can only make one slower."""
+BURSTS = 16
+"""A ceiling is the best of so many short runs in which no core was lost: another process can only make one slower."""
 BURST_SECONDS = 2e-3
+PATIENCE_SECONDS = 0.3
+"""On a busy machine such runs are rare; after this long the best of all counts."""
 SIDE = 1024
 """Rows and columns of the large product: 2 GFLOP, 4 MB a matrix."""
 
@@ -92,8 +96,9 @@ def _multiply_add(threads: int) -> float:
     source = loops.aligned((sums + 2) * width)
     source[:width] = 0.5
     source[2 * width :] = torch.arange(sums * width) / (sums * width)
+    target = loops.aligned(threads * width)
     work = 2.0 * threads * sums * width * loops.UNROLL
-    return _best(lambda team, count: loops.seconds("multiply_add", tier, team, count, source, 0), threads, work)
+    return _best(lambda team, n: loops.run("multiply_add", tier, team, n, source, 0, target), threads, work)
 
 
 def _reading(threads: int, size: int) -> float:
@@ -102,20 +107,30 @@ def _reading(threads: int, size: int) -> float:
     vectors = -(-size // (threads * step)) * loops.STREAMS
     source = loops.aligned(threads * vectors * loops.lanes(tier))
     source.zero_()
+    target = loops.aligned(threads * loops.lanes(tier))
     work = float(threads * vectors * tier.vector_bytes)
-    return _best(lambda team, count: loops.seconds("read", tier, team, count, source, vectors), threads, work)
+    return _best(lambda team, n: loops.run("read", tier, team, n, source, vectors, target), threads, work)
 
 
-def _best(run: Callable[[int, int], float], threads: int, work: float) -> float:
+def _best(run: Callable[[int, int], None], threads: int, work: float) -> float:
     """Work per nanosecond in the best burst. ``run`` takes threads and a number of turns; ``work`` is that of one turn.
 
     The length of a burst is found with one thread: a team on a busy machine takes milliseconds over nothing.
     """
     count = 1
-    while (once := run(1, count)) < BURST_SECONDS / 4:
+    while (once := sample(functools.partial(run, 1, count), 1).seconds) < BURST_SECONDS / 4:
         count *= 4
     count = max(1, round(count * BURST_SECONDS / once))
-    return work * count / min(run(threads, count) for _ in range(BURSTS)) / 1e9
+    return work * count / _least(functools.partial(run, threads, count)) / 1e9
+
+
+def _least(run: Callable[[], object]) -> float:
+    """Seconds of the best run."""
+    best, quiet, end = float("inf"), 0, time.perf_counter() + PATIENCE_SECONDS
+    while quiet < BURSTS and (best == float("inf") or time.perf_counter() < end):
+        found = sample(run, 1)
+        best, quiet = min(best, found.seconds), quiet + (not found.disturbed)
+    return best
 
 
 def _by_mm(a: torch.Tensor, b: torch.Tensor) -> Callable[[], object]:
@@ -133,9 +148,4 @@ def _product(make: Callable[[torch.Tensor, torch.Tensor], Callable[[], object]])
     product = make(*(torch.randn(SIDE, SIDE, generator=generator) for _ in range(2)))
     with torch.no_grad():
         product()
-        times = []
-        for _ in range(BURSTS // 2):
-            start = time.perf_counter()
-            product()
-            times.append(time.perf_counter() - start)
-    return 2.0 * SIDE**3 / min(times) / 1e9
+        return 2.0 * SIDE**3 / _least(product) / 1e9

@@ -21,7 +21,7 @@ Record = dict[str, Any]
 Start = Callable[[worker.Job], Iterator[Record]]
 
 FULL = {"budget": 8.0, "least": 7, "check_operations": 6e9, "seconds": 3600.0}
-QUICK = {"budget": 0.3, "least": 2, "check_operations": 2e8, "seconds": 20.0}
+QUICK = {"budget": 0.3, "least": 1, "check_operations": 2e8, "seconds": 18.0}
 
 
 def main(arguments: Sequence[str] | None = None, start: Start = worker.start) -> int:

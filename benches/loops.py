@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import time
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -100,15 +100,19 @@ def _module(tier: Tier, lines: Sequence[str]) -> str:
     return openmp.DECLARATIONS + text.replace("V", vector).replace("@FMA", f"@{name}") + _ENTRY
 
 
-def seconds(kind: str, tier: Tier, threads: int, count: int, source: torch.Tensor, share: int) -> float:
-    """One run of the loop ``multiply_add`` or ``read`` on so many threads."""
-    build = multiply_add_ir if kind == "multiply_add" else read_ir
-    kernel = jit.load(f"bench {kind}\n{build(tier)}", lambda: build(tier), tier, ["run"]).function("run")
-    target = aligned(threads * lanes(tier))
+def run(
+    kind: str, tier: Tier, threads: int, count: int, source: torch.Tensor, share: int, target: torch.Tensor
+) -> None:
+    """Run the loop ``multiply_add`` or ``read`` on so many threads, each of which stores a vector to the target."""
+    kernel = _loaded(kind, tier)
     frame = (ctypes.c_int64 * 5)(threads, count, source.data_ptr(), share, target.data_ptr())
-    start = time.perf_counter()
     kernel(ctypes.addressof(frame))
-    return time.perf_counter() - start
+
+
+@functools.cache
+def _loaded(kind: str, tier: Tier) -> Callable[[int], None]:
+    text = multiply_add_ir(tier) if kind == "multiply_add" else read_ir(tier)
+    return jit.load(f"bench {kind}\n{text}", lambda: text, tier, ["run"]).function("run")
 
 
 def aligned(floats: int) -> torch.Tensor:

@@ -116,6 +116,8 @@ def _times(run: Record) -> str:
     head = ["B,T,I,H", *(derive.BY_NAME[name].title for name in names)]
     text = f"## {_plural(run['threads']).capitalize()}\n\n"
     text += "Milliseconds, and how many times faster than torch; bold where the goal is met.\n\n" + _table(head, rows)
+    if any("ms" in c and _lost(c) for record in run["shapes"] for c in record["columns"].values()):
+        text += "\n\n† In every sample another process took a core: the time is too long by an unknown part."
     return text + (f"\n\nLeft out, as time was up: {', '.join(run['left_out'])}." if run["left_out"] else "")
 
 
@@ -126,11 +128,16 @@ def _order(columns: Mapping[str, Any]) -> list[str]:
 def _time(column: Record, shape: Shape) -> str:
     if "ms" not in column:
         return "wrong"
-    text = milliseconds(column["ms"]["median"])
+    text = milliseconds(column["ms"]["median"]) + ("†" if _lost(column) else "")
     if "ratio" not in column:
         return text
     ratio = f"{column['ratio']:.2f} ×"
     return f"{text} ({'**' + ratio + '**' if column['ratio'] >= shape.goal else ratio})"
+
+
+def _lost(column: Record) -> bool:
+    """Whether no sample was free of other processes, so that the time is theirs as well."""
+    return bool(column["ms"]["disturbed"] == 1)
 
 
 def _shares(run: Record) -> str:
@@ -246,13 +253,14 @@ def _rival_shares(run: Record) -> list[str]:
 
 
 _REASONS = """
-A single step of a small layer is bound by the call from Python: the arithmetic takes a microsecond, see "A call".
-A sequence at batch 1 is bound by reading the weights of the state at every step: fast while each core's share stays
-in its second-level cache, several times slower beyond, whatever the program. Batches are bound by arithmetic: torch
-runs one matrix product and about nine point-wise passes a step, and what can be gained is the passes, the calls
-between them, and how far the product stays below the multiply-adds. Where torch's product (MKL with AVX-512) and its
-LSTM (oneDNN) stand near that rate already, little is left above them. Training adds the products of the weight
-gradients, which run over all steps at once, where a library's product is at its best."""
+A single step of a small layer is bound by the call from Python, see "A call": its arithmetic takes about a
+microsecond. A sequence at batch 1 is bound by reading the weights of the state at every step: fast while each core's
+share stays in its second-level cache, several times slower beyond, whatever the program. Batches are bound by
+arithmetic. torch runs a matrix product and about nine point-wise passes a step; what can be gained on it is the
+passes, the calls between them, and how far its product stays below the multiply-adds. So the nearer torch's own share
+of the floor is to 100 %, the less any program can gain: the last column of "Goals" says where that rules a goal out.
+Training adds the products of the weight gradients, which run over all steps at once, where a library's product is at
+its best."""
 
 
 def main() -> None:

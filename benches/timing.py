@@ -77,7 +77,7 @@ def measure(
             if done >= least and time.perf_counter() - start > budget:
                 break
             for name in order:
-                samples[name].append(_sample(columns[name], calls[name]))
+                samples[name].append(sample(columns[name], calls[name]))
             order = order[1:] + order[:1]  # nobody always follows the same neighbour
     finally:
         if collecting:
@@ -87,13 +87,14 @@ def measure(
 
 def _calls(function: Callable[[], object]) -> int:
     """How many calls make a sample long enough. The first call warms up; an interruption may hit one of the others."""
-    once = _sample(function, 1).seconds
+    once = sample(function, 1).seconds
     if once < 20 * SAMPLE_SECONDS:
-        once = min(_sample(function, 1).seconds for _ in range(4))
+        once = min(sample(function, 1).seconds for _ in range(4))
     return max(1, round(SAMPLE_SECONDS / max(once, 1e-7)))
 
 
-def _sample(function: Callable[[], object], calls: int) -> Sample:
+def sample(function: Callable[[], object], calls: int) -> Sample:
+    """Time so many calls in a row."""
     if calls > 1:
         function()  # weights and code of a short call were displaced by the columns before it
     repeat, lost = range(calls), _cores_lost()
