@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from gatewise.backends import choose, eager
+from gatewise import batching
+from gatewise.backends import choose, eager, prologue
 from gatewise.compiler.cell import Cell
-from gatewise.compiler.expression import Node, postorder
 from gatewise.compiler.plan import input_operands, make_plans
 from gatewise.compiler.text import parse
 
@@ -35,21 +36,20 @@ _cell = lru_cache(maxsize=256)(parse)
 
 
 class Options:
-    """What the operators need to know beside tensors, as one string: tier, direction, parameter names, training."""
+    """What the operators need to know beside tensors, as one string: tier, direction, training, how many operands,
+    inputs and states there are, and the names of the parameters."""
 
-    def __init__(self, tier: str, reverse: bool, names: tuple[str, ...], training: bool) -> None:
-        self.tier, self.reverse, self.names, self.training = tier, reverse, names, training
-
-    @staticmethod
-    @lru_cache(maxsize=256)
-    def text(tier: str, reverse: bool, names: tuple[str, ...], training: bool) -> str:
-        return f"{tier} {int(reverse)} {int(training)} {' '.join(names)}"
+    def __init__(self, text: str) -> None:
+        self.tier, reverse, training, _, *names = text.split(" ")
+        self.reverse, self.training, self.names = reverse == "1", training == "1", tuple(names)
 
     @staticmethod
-    @lru_cache(maxsize=256)
-    def read(text: str) -> Options:
-        tier, reverse, training, *names = text.split()
-        return Options(tier, reverse == "1", tuple(names), training == "1")
+    def text(tier: str, reverse: bool, training: bool, counts: Sequence[int], names: Sequence[str]) -> str:
+        numbers = ",".join([str(n) for n in counts])
+        return " ".join([tier, str(int(reverse)), str(int(training)), numbers, *names])
+
+
+_options = lru_cache(maxsize=256)(Options)
 
 
 def run(
@@ -77,19 +77,18 @@ def run(
     choice = choose(x.device, x.dtype)
     if choice.name == "eager":
         return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse)
-    leaves = {"x": x, **inputs}
-    pairs = input_operands(cell)
-    values: dict[Node, Any] = {n: leaves[str(n.attr)] for n in postorder([p for _, p in pairs]) if n.op == "input"}
-    operands = eager.evaluate([node for _, node in pairs], values)
-    names = make_plans(cell).input_terms
+    steps, results, names = prologue.prologue(cell.text)
+    operands = prologue.operands(steps, results, {"x": x, **inputs})
     if not operands and not names:
         operands = [x.detach()]  # which the cell does not read: it says how many steps there are
     flat = (*operands, *(inputs[n] for n in names), *states, *parameters.values())
     differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in flat)
-    special = torch._C._functorch.peek_interpreter_stack() is not None
-    options = Options.text(choice.tier, reverse, tuple(parameters), differentiable or special)
+    _refuse_forward_mode(flat)
+    special = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+    counts = (len(operands), len(names), len(states))
+    options = Options.text(choice.tier, reverse, differentiable or special, counts, list(parameters))
     if differentiable or special:
-        outputs = _apply(_Sequence, cell.text, options, (len(operands), len(names)), *flat)
+        outputs = _apply(_Sequence, cell.text, options, *flat)
         return outputs[0], list(outputs[1:-1])
     y, finals, _ = torch.ops.gatewise.forward(
         cell.text, options, operands, [inputs[n] for n in names], list(states), list(parameters.values())
@@ -97,34 +96,48 @@ def run(
     return y, finals
 
 
+def _refuse_forward_mode(tensors: Sequence[Tensor]) -> None:
+    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
+        return
+    if any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+        raise RuntimeError(
+            "forward-mode derivatives are not computed by the cpu backend; use `with gatewise.backend('eager'):`"
+        )
+
+
 def _apply(function: Any, *arguments: Any) -> Any:
     """``function.apply``, which torch leaves untyped."""
     return function.apply(*arguments)
 
 
-def _split(
-    cell: Cell, counts: tuple[int, int], flat: Sequence[Any]
-) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+def _split(options: str, flat: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
     """Operands, inputs, states, parameters."""
-    a, b = counts
-    c = a + b + len(cell.states)
-    return list(flat[:a]), list(flat[a : a + b]), list(flat[a + b : c]), list(flat[c:])
+    # Out of the string, each time: torch.compile keeps strings as constants through an autograd function, not tuples.
+    n_operands, n_inputs, n_states = [int(n) for n in options.split(" ")[3].split(",")]
+    b = n_operands + n_inputs
+    c = b + n_states
+    return list(flat[:n_operands]), list(flat[n_operands:b]), list(flat[b:c]), list(flat[c:])
+
+
+def _count(options: str) -> int:
+    """How many tensors ``_split`` parts."""
+    words = options.split(" ")
+    return sum([int(n) for n in words[3].split(",")]) + len(words) - 4
 
 
 class _Sequence(torch.autograd.Function):
-    """(cell, options, counts, *tensors) → (y, *finals, saved)."""
+    """(cell, options, *tensors) → (y, *finals, saved)."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(cell: str, options: str, counts: tuple[int, int], *flat: Tensor) -> tuple[Tensor, ...]:
-        y, finals, saved = torch.ops.gatewise.forward(cell, options, *_split(_cell(cell), counts, flat))
+    def forward(cell: str, options: str, *flat: Tensor) -> tuple[Tensor, ...]:
+        y, finals, saved = torch.ops.gatewise.forward(cell, options, *_split(options, flat))
         return (y, *finals, saved)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        cell, options, counts, *flat = inputs
-        ctx.cell, ctx.options, ctx.counts = cell, options, counts
+        ctx.cell, ctx.options, *flat = inputs
         ctx.mark_non_differentiable(output[-1])
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*flat, output[0], output[-1])
@@ -132,15 +145,12 @@ class _Sequence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, *rest: Tensor | None) -> tuple[Any, ...]:
         *flat, y, saved = ctx.saved_tensors
-        wanted = tuple(bool(need) for need in ctx.needs_input_grad[3:])
-        grads = _apply(_Backward, ctx.cell, ctx.options, ctx.counts, wanted, len(flat), *flat, y, saved, dy, *rest[:-1])
-        return (None, None, None, *(g if w else None for g, w in zip(grads, wanted, strict=True)))
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:
-        raise RuntimeError(
-            "forward-mode derivatives are not computed by the cpu backend; use `with gatewise.backend('eager'):`"
-        )
+        needed = ctx.needs_input_grad[-len(flat) :]
+        wanted = "".join(["1" if need else "0" for need in needed])
+        # torch.compile differentiates once, and hands a nested function without gradients its arguments shifted by one.
+        gradients = _Backward.forward if torch.compiler.is_compiling() else _differentiable_backward
+        grads = gradients(ctx.cell, ctx.options, wanted, *flat, y, saved, dy, *rest[:-1])
+        return (None, None, *[g if w else None for g, w in zip(grads, needed, strict=True)])
 
 
 class _Backward(torch.autograd.Function):
@@ -149,16 +159,17 @@ class _Backward(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        cell: str, options: str, counts: tuple[int, int], wanted: tuple[bool, ...], n: int, *tensors: Any
-    ) -> tuple[Tensor, ...]:
+    def forward(cell: str, options: str, wanted: str, *tensors: Any) -> tuple[Tensor, ...]:
+        n = _count(options)
         flat, y, saved, dy, finals = tensors[:n], tensors[n], tensors[n + 1], tensors[n + 2], tensors[n + 3 :]
-        parts = _split(_cell(cell), counts, flat)
-        return tuple(torch.ops.gatewise.backward(cell, options, *parts, y, saved, dy, list(finals), list(wanted)))
+        needed = [w == "1" for w in wanted]
+        parts = _split(options, flat)
+        return tuple(torch.ops.gatewise.backward(cell, options, *parts, y, saved, dy, list(finals), needed))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.cell, ctx.options, ctx.counts, _, ctx.n, *tensors = inputs
+        ctx.cell, ctx.options, _, *tensors = inputs
+        ctx.n = _count(ctx.options)
         ctx.set_materialize_grads(False)
         ctx.present = tuple(t is not None for t in tensors[ctx.n + 2 :])
         ctx.save_for_backward(*tensors[: ctx.n], *(t for t in tensors[ctx.n + 2 :] if t is not None))
@@ -168,7 +179,7 @@ class _Backward(torch.autograd.Function):
         flat, arrived = ctx.saved_tensors[: ctx.n], ctx.saved_tensors[ctx.n :]
 
         def gradients(flat: tuple[Tensor, ...], arrived: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            results: Any = torch.func.vjp(lambda *f: _eager(ctx.cell, ctx.options, ctx.counts, f), *flat)
+            results: Any = torch.func.vjp(lambda *f: _eager(ctx.cell, ctx.options, f), *flat)
             outputs, pull = results
             remaining = list(arrived)
             given = [remaining.pop(0) if p else torch.zeros_like(o) for p, o in zip(ctx.present, outputs, strict=True)]
@@ -180,13 +191,18 @@ class _Backward(torch.autograd.Function):
         d_flat, d_arrived = pull(cotangents)
         rest = list(d_arrived)
         tail = [rest.pop(0) if p else None for p in ctx.present]
-        return (None, None, None, None, None, *d_flat, None, None, *tail)
+        return (None, None, None, *d_flat, None, None, *tail)
 
 
-def _eager(cell_text: str, options: str, counts: tuple[int, int], flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def _differentiable_backward(*arguments: Any) -> tuple[Tensor, ...]:
+    results: tuple[Tensor, ...] = _apply(_Backward, *arguments)
+    return results
+
+
+def _eager(cell_text: str, options: str, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The same function of the same tensors on the eager backend."""
-    cell, opts = _cell(cell_text), Options.read(options)
-    operands, inputs, states, parameters = _split(cell, counts, flat)
+    cell, opts = _cell(cell_text), _options(options)
+    operands, inputs, states, parameters = _split(options, flat)
     nodes = [node for _, node in input_operands(cell)]
     names = make_plans(cell).input_terms
     y, finals = eager.interpret(
@@ -231,7 +247,7 @@ def _forward_cpu(
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     from gatewise.backends.cpu import sequence
 
-    opts = Options.read(options)
+    opts = _options(options)
     return sequence.forward(_call(cell, opts, operands, inputs, states, parameters), training=opts.training)
 
 
@@ -243,7 +259,7 @@ def _forward_fake(
     states: list[Tensor],
     parameters: list[Tensor],
 ) -> tuple[Tensor, list[Tensor], Tensor]:
-    opts, plans = Options.read(options), make_plans(_cell(cell))
+    opts, plans = _options(options), make_plans(_cell(cell))
     steps = (*operands, *inputs)[0].shape[0]
     y = states[0].new_empty((steps, *states[0].shape))
     slabs = len(plans.saved) + len(plans.histories) if opts.training else 0
@@ -269,7 +285,7 @@ def _backward_cpu(
 ) -> list[Tensor]:
     from gatewise.backends.cpu import gradients
 
-    opts = Options.read(options)
+    opts = _options(options)
     first = len(wanted) - len(opts.names)
     names = {name for name, want in zip(opts.names, wanted[first:], strict=True) if want}
     if any(wanted[: len(operands)]):
@@ -299,7 +315,7 @@ def _backward_fake(
     wanted: list[bool],
 ) -> list[Tensor]:
     flat = [*operands, *inputs, *states, *parameters]
-    opts = Options.read(options)
+    opts = _options(options)
     any_operand = any(wanted[: len(operands)])
     first = len(wanted) - len(opts.names)
     made = [any_operand if k < len(operands) else k < first or wanted[k] for k in range(len(flat))]
@@ -310,3 +326,15 @@ _library.impl("forward", _forward_cpu, "CPU")
 _library.impl("backward", _backward_cpu, "CPU")
 torch.library.register_fake("gatewise::forward", _forward_fake, lib=_library)
 torch.library.register_fake("gatewise::backward", _backward_fake, lib=_library)
+
+
+def _forward_vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
+    return batching.forward(torch.ops.gatewise.forward, info, in_dims, *arguments)
+
+
+def _backward_vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
+    return batching.backward(torch.ops.gatewise.backward, info, in_dims, *arguments)
+
+
+torch.library.register_vmap("gatewise::forward", _forward_vmap, lib=_library)
+torch.library.register_vmap("gatewise::backward", _backward_vmap, lib=_library)

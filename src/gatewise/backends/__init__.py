@@ -37,6 +37,9 @@ class _Wish:
 
 
 _wish: contextvars.ContextVar[_Wish | None] = contextvars.ContextVar("gatewise_backend", default=None)
+# The same for torch.compile, which cannot trace a context variable but guards a global: a program compiled under one
+# wish is compiled anew under another.
+_traced_wish: _Wish | None = None
 
 
 @contextlib.contextmanager
@@ -48,11 +51,14 @@ def backend(name: str, *, tier: str | None = None) -> Iterator[None]:
     Raises:
         ValueError: for a name that is none, a tier without the cpu backend, or a tier that this machine cannot run.
     """
-    token = _wish.set(_checked(name, tier))
+    global _traced_wish
+    token, earlier = _wish.set(_checked(name, tier)), _traced_wish
+    _traced_wish = _wish.get()
     try:
         yield
     finally:
         _wish.reset(token)
+        _traced_wish = earlier
 
 
 def _checked(name: str, tier: str | None) -> _Wish:
@@ -70,9 +76,9 @@ def _checked(name: str, tier: str | None) -> _Wish:
 
 def wish() -> tuple[str, str | None]:
     """The backend and tier asked for: by a ``with`` block, else by the environment, else ``auto``."""
-    current = _wish.get()
+    current = _traced_wish if torch.compiler.is_compiling() else _wish.get()
     if current is None:
-        name = os.environ.get("GATEWISE_BACKEND", "auto") or "auto"
+        name = os.environ.get("GATEWISE_BACKEND", "") or "auto"
         if name not in NAMES:
             raise ValueError(f"GATEWISE_BACKEND must be one of {', '.join(NAMES)}, but is {name!r}")
         return name, None
@@ -93,14 +99,24 @@ def choose(device: torch.device, dtype: torch.dtype) -> Choice:
         problem = f"the cpu backend computes on the CPU, but the tensors are on {device.type}"
     elif dtype not in (torch.float32, torch.float64):
         problem = f"the cpu backend computes in float32 and float64, but the tensors are {str(dtype).split('.')[-1]}"
+    elif tier is None and not _default_tier():
+        problem = "the cpu backend writes code for x86-64 and AArch64, and this machine is neither"
     if problem:
         if name == "cpu":
             raise RuntimeError(problem)
         return Choice("eager", "", problem)
+    chosen = tier or _default_tier()
+    return Choice("cpu", chosen, "asked for by name" if name == "cpu" else "compiled for this machine")
+
+
+def _default_tier() -> str:
+    """The tier of this machine or of GATEWISE_TIER; empty where no tier runs. A constant to torch.compile."""
     from gatewise.backends.cpu import tiers
 
-    chosen = tier or tiers.default().name
-    return Choice("cpu", chosen, "asked for by name" if name == "cpu" else "compiled for this machine")
+    return tiers.default().name if tiers.available() else ""
+
+
+torch.compiler.assume_constant_result(_default_tier)
 
 
 def report() -> dict[str, object]:
@@ -121,7 +137,7 @@ def report() -> dict[str, object]:
         "llvmlite": llvmlite.__version__,
         "llvm": ".".join(str(v) for v in llvm.llvm_version_info),
         "host": llvm.get_host_cpu_name(),
-        "tier": tier or tiers.default().name,
+        "tier": tier or _default_tier(),
         "tiers": tiers.available(),
         "threads": openmp.threads(),
         "threading": openmp.reason(),

@@ -43,7 +43,7 @@ TENSOR_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "maximum": _tensor_pair(torch.maximum),
     "where": torch.where,
 }
-_OPERATORS: dict[str, Callable[..., Any]] = {
+OPERATORS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
@@ -85,7 +85,7 @@ def compute(nodes: Sequence[Node], values: dict[Node, Any], affine: Callable[[No
         elif node.op == "affine" and affine is not None:
             values[node] = affine(node)
         elif node.op != "diagonal":
-            function = _OPERATORS.get(node.op) or TENSOR_FUNCTIONS[node.op]
+            function = OPERATORS.get(node.op) or TENSOR_FUNCTIONS[node.op]
             args = [values[a] for a in node.args]
             if node.op == "where" and not any(isinstance(a, Tensor) for a in args[1:]):
                 # torch gives a choice between two numbers its default dtype, not that of the cell's values.

@@ -1,0 +1,64 @@
+"""The input-like operands of a cell's affine maps as a list of torch operations, in plain values.
+
+Mostly they are inputs as they came. Where equations compute with inputs before the product, these operations run for
+all steps at once. No node of the graph remains in the list, so that torch.compile can trace it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gatewise.backends.eager import OPERATORS, TENSOR_FUNCTIONS
+from gatewise.compiler.expression import postorder
+from gatewise.compiler.plan import input_operands, make_plans
+from gatewise.compiler.text import parse
+
+Step = tuple[str, str | float | None, tuple[int, ...], tuple[float, ...]]
+"""(operation, name of an input or a number, positions of arguments, further arguments)."""
+
+_FUNCTIONS = {**TENSOR_FUNCTIONS, **OPERATORS}
+
+
+@lru_cache(maxsize=256)
+def _prologue(text: str) -> tuple[tuple[Step, ...], tuple[int, ...], tuple[str, ...]]:
+    cell = parse(text)
+    nodes = [node for _, node in input_operands(cell)]
+    everything = postorder(nodes)
+    position = {node: k for k, node in enumerate(everything)}
+    steps: list[Step] = []
+    for node in everything:
+        leaf = node.attr if isinstance(node.attr, (str, float)) else None
+        extra = tuple(float(v) for v in node.attr) if isinstance(node.attr, tuple) else ()
+        steps.append((node.op, leaf, tuple(position[a] for a in node.args), extra))
+    return tuple(steps), tuple(position[n] for n in nodes), make_plans(cell).input_terms
+
+
+def prologue(text: str) -> tuple[tuple[Step, ...], tuple[int, ...], tuple[str, ...]]:
+    """What of the inputs reaches the kernels of the cell with this text; a constant to torch.compile.
+
+    Returns:
+        The operations, the positions of the operands among their values (in the order of ``input_operands``), and the
+        keyword inputs that are used outside affine maps.
+    """
+    return _prologue(text)
+
+
+torch.compiler.assume_constant_result(prologue)
+
+
+def operands(steps: tuple[Step, ...], results: tuple[int, ...], leaves: Mapping[str, Tensor]) -> list[Tensor]:
+    """The operands from the inputs, ``x`` among them."""
+    values: list[Any] = []
+    for op, leaf, arguments, extra in steps:
+        if op == "input":
+            values.append(leaves[str(leaf)])
+        elif op == "const":
+            values.append(leaf)
+        else:
+            values.append(_FUNCTIONS[op](*[values[k] for k in arguments], *extra))
+    return [values[k] for k in results]
