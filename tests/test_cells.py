@@ -181,12 +181,19 @@ CASES = [
     ("piecewise", {"s": 0.0, "v": 1.0}),
     ("branches", {"v": 0.5}),
     ("branches", {"u": 0.0}),
+    ("raw", {"z": 0.5}),
 ]
+
+
+@cell
+def raw(gate, x, h):
+    """A gate without a function, pinned to a number that the equations also hold."""
+    return 0.5 * tanh(gate.n(x, h)) + gate.z(x)
 
 
 @pytest.mark.parametrize(("name", "gates"), CASES, ids=str)
 def test_pinning_is_overwriting_the_gates_and_keeps_the_rows_of_the_others(name: str, gates: dict[str, float]) -> None:
-    made = {**{n: cells.get(n) for n in GATES}, **ZOO}[name]
+    made = {**{n: cells.get(n) for n in GATES}, **ZOO, "raw": raw}[name]
     pinned = made.pin(**gates)
     assert not set(gates) & set(pinned.gates)
     assert list(pinned.gates) == [g for g in made.gates if g in pinned.gates]

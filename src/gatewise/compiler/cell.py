@@ -191,7 +191,7 @@ class Cell:
             raise ValueError(f"cell {self.name}: these gates cannot be pinned to these values: {error}") from None
         outputs = tuple(_vector(o, self.states[0]) for o in images[: len(self.outputs)])
         alive = set(postorder(outputs))
-        affines = tuple(dict.fromkeys(a for a in images[len(self.outputs) :] if a in alive))
+        affines = tuple(a for a in dict.fromkeys(images[len(self.outputs) :]) if a.op == "affine" and a in alive)
         suffix = "_".join(f"{gate}{_identifier(value)}" for gate, value in values.items())
         return Cell(f"{self.name}_{suffix}", self.source, self.states, self.inputs, outputs, affines)
 
