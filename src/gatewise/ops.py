@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from gatewise import batching
-from gatewise.backends import choose, eager, prologue
+from gatewise.backends import batching, choose, eager, prologue
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import input_operands, make_plans
 from gatewise.compiler.text import parse
