@@ -209,7 +209,8 @@ def _compare(
     with _backend(backend), console.status(f"comparing {', '.join(names)}") as status:
 
         def report(what: str, done: int, total: int) -> None:
-            status.update(f"fit {done + 1} of {total}: {what}")
+            line = f"fit {done + 1} of {total}: {what}"
+            status.update(line) if console.is_terminal else print(line, file=sys.stderr)
 
         result = compare(
             task, data, cells=chosen, hidden_size=hidden_size, seeds=seeds, directory=output, report=report, **options
