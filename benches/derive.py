@@ -30,6 +30,7 @@ def _figures(shape: Shape, name: str, columns: Mapping[str, Record], ceilings: C
     rival = columns.get(column.rival, {})
     if "ms" in rival:
         found["ratio"] = rival["ms"]["median"] / ms["median"]
+        found["disturbed"] = max(ms["disturbed"], rival["ms"]["disturbed"]) == 1
     if shape.kind != CALL:
         floor, bound = ceilings.floor(shape, column.formula)
         found["gflops"] = shape.operations(column.formula) / ms["median"] / 1e6
@@ -41,17 +42,23 @@ def _figures(shape: Shape, name: str, columns: Mapping[str, Record], ceilings: C
 
 
 def _judged(records: Iterable[Record]) -> Iterator[tuple[Shape, str, Record]]:
-    """The figures that have a goal."""
+    """The figures that have a goal and can be held against it: other processes had no part in every sample."""
     for record in records:
         shape = Shape.read(record["shape"])
         for name, column in record["columns"].items():
-            if shape.kind != CALL and "ratio" in column:
+            if shape.kind != CALL and "ratio" in column and not column["disturbed"]:
                 yield shape, name, column
 
 
 def compared(records: Iterable[Record]) -> int:
-    """How many figures have a goal."""
+    """How many figures can be held against a goal."""
     return sum(1 for _ in _judged(records))
+
+
+def disturbed(records: Iterable[Record]) -> int:
+    """How many figures cannot, because other processes took a core in every sample."""
+    columns = (c for r in records if Shape.read(r["shape"]).kind != CALL for c in r["columns"].values())
+    return sum("ratio" in column and column["disturbed"] for column in columns)
 
 
 def missed(records: Iterable[Record]) -> list[Record]:

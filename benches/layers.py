@@ -39,11 +39,11 @@ def main(arguments: Sequence[str] | None = None, start: Start = worker.start) ->
     report |= {"runs": runs, "memory": _memory(options, shapes)}
     report["machine"]["load_after"] = machine.load()
     problems = [p for run in runs for p in (*derive.wrong(run["shapes"]), *run["problems"])]
+    if options.json:
+        _write(options.json, dumps(report, indent=1) + "\n")
     print_summary(runs)
     for sentence in problems:
         print(f"WRONG {sentence}")
-    if options.json:
-        _write(options.json, dumps(report, indent=1) + "\n")
     return 1 if problems else 0
 
 
@@ -51,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benches.layers", description=__doc__)
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--threads", type=_count, nargs="+", help="thread settings, each in a process of its own (1 2)")
-    parser.add_argument("--quick", action="store_true", help="few rounds, short references: less than a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="few rounds, short references, no memory: less than a minute"
+    )
     parser.add_argument(
         "--shapes", type=_shape, nargs="+", metavar="B,T,I,H", help="shapes; train:B,T,I,H for training"
     )
@@ -114,7 +116,7 @@ def _run(job: worker.Job, start: Start) -> Record:
 
 
 def _memory(options: argparse.Namespace, shapes: Sequence[Shape]) -> list[Record]:
-    if options.no_memory or memory.SHAPE not in shapes:
+    if options.quick or options.no_memory or memory.SHAPE not in shapes:
         return []
     found = [memory.in_process(column, memory.SHAPE) for column in COLUMNS]
     print_memory(found)

@@ -24,7 +24,7 @@ def print_header(report: Record) -> None:
 
 
 def print_titles(threads: int) -> None:
-    """The head of a thread setting's table. ``lost``: the share of samples in which another process took a core."""
+    """The head of a thread setting's table. ``lost``: the share of samples in which other processes took a core."""
     print(f"\nthreads {threads}\n{TITLES}", flush=True)
 
 
@@ -77,11 +77,11 @@ def print_memory(found: Sequence[Record]) -> None:
 def print_summary(runs: Sequence[Record]) -> None:
     """The goals that were missed."""
     for run in runs:
-        compared = sum(
-            "ratio" in c for s in run["shapes"] if Shape.read(s["shape"]).kind != CALL for c in s["columns"].values()
-        )
+        compared, disturbed = derive.compared(run["shapes"]), derive.disturbed(run["shapes"])
         found = derive.missed(run["shapes"])
         print(f"\nthreads {run['threads']}: {compared - len(found)} of {compared} goals met")
+        if disturbed:
+            print(f"  {disturbed} more not judged: other processes took a core in every sample")
         for miss in found:
             title = derive.BY_NAME[miss["column"]].title
             reach = f"; on its floor {miss['ratio_at_floor']:.2f}"

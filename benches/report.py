@@ -117,7 +117,9 @@ def _times(run: Record) -> str:
     text = f"## {_plural(run['threads']).capitalize()}\n\n"
     text += "Milliseconds, and how many times faster than torch; bold where the goal is met.\n\n" + _table(head, rows)
     if any("ms" in c and _lost(c) for record in run["shapes"] for c in record["columns"].values()):
-        text += "\n\n† In every sample another process took a core: the time is too long by an unknown part."
+        text += (
+            "\n\n† In every sample other processes took a core: too long by an unknown part, and held against no goal."
+        )
     return text + (f"\n\nLeft out, as time was up: {', '.join(run['left_out'])}." if run["left_out"] else "")
 
 
@@ -132,7 +134,7 @@ def _time(column: Record, shape: Shape) -> str:
     if "ratio" not in column:
         return text
     ratio = f"{column['ratio']:.2f} ×"
-    return f"{text} ({'**' + ratio + '**' if column['ratio'] >= shape.goal else ratio})"
+    return f"{text} ({'**' + ratio + '**' if column['ratio'] >= shape.goal and not column['disturbed'] else ratio})"
 
 
 def _lost(column: Record) -> bool:
@@ -197,6 +199,8 @@ Peak of one training step of shape {measured[0]["shape"].removeprefix("train ")}
 def _missed(runs: Sequence[Record]) -> str:
     rows = []
     total = sum(derive.compared(run["shapes"]) for run in runs)
+    disturbed = sum(derive.disturbed(run["shapes"]) for run in runs)
+    unjudged = f"; {disturbed} more are not judged, as other processes took part in their times" if disturbed else ""
     for run in runs:
         for miss in derive.missed(run["shapes"]):
             lacking = f"{1 - miss['ratio'] / miss['goal']:.0%}"
@@ -207,7 +211,7 @@ def _missed(runs: Sequence[Record]) -> str:
     text = f"""## Goals
 
 Twice torch's speed for batches of 8 and more and for 1,100,128,256; 1.5 times for other inference and in training.
-Met: {total - len(rows)} of {total}."""
+Met: {total - len(rows)} of {total}{unjudged}."""
     if not rows:
         return text
     head = ["B,T,I,H", "threads", "layer", "reached", "goal", "lacking", "of the floor", "on the floor"]

@@ -1,31 +1,30 @@
 """Times of several callables in turn, so that a machine that slows down slows all of them.
 
-Samples in which another process took a core from this one (the system counts these switches) are dropped where enough
-others remain: on a busy machine they time the scheduler.
+Samples in which threads of this process waited for a core (Linux says how long) are dropped where enough others remain:
+on a busy machine they time the scheduler.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import ModuleType
-
-resource: ModuleType | None
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
+from pathlib import Path
 
 SAMPLE_SECONDS = 1e-3
 """Short calls are repeated for this long, because reading the clock and a cold cache cost about a microsecond each."""
 
+WAITING_SHARE = 0.02
+"""A sample in which threads waited longer than this for a core is disturbed; waking a thread alone takes less."""
+_TASKS = Path("/proc/self/task")
+
 
 @dataclass(frozen=True)
 class Sample:
-    """Seconds of one turn, and whether a core was lost in it."""
+    """Seconds of one turn, and whether other processes had a part in them."""
 
     seconds: float
     disturbed: bool = False
@@ -35,8 +34,8 @@ class Sample:
 class Times:
     """Milliseconds per call over the samples that count: extremes, quartiles, median.
 
-    ``rounds`` is the number of samples that count, ``disturbed`` the share of all samples in which this process lost a
-    core.
+    ``rounds`` is the number of samples that count, ``disturbed`` the share of all samples in which other
+    processes took a core.
     """
 
     min: float
@@ -97,14 +96,18 @@ def sample(function: Callable[[], object], calls: int) -> Sample:
     """Time so many calls in a row."""
     if calls > 1:
         function()  # weights and code of a short call were displaced by the columns before it
-    repeat, lost = range(calls), _cores_lost()
+    repeat, waited = range(calls), _waited()
     start = time.perf_counter()
     for _ in repeat:
         function()
     seconds = time.perf_counter() - start
-    return Sample(seconds, _cores_lost() != lost)
+    return Sample(seconds, _waited() - waited > WAITING_SHARE * seconds)
 
 
-def _cores_lost() -> int:
-    """How often a thread of this process was made to give up its core; 0 where the system does not say."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else 0
+def _waited() -> float:
+    """Seconds that the threads of this process have stood ready without a core; 0 where the system does not say."""
+    total = 0
+    for path in _TASKS.glob("*/schedstat"):
+        with contextlib.suppress(OSError, IndexError, ValueError):  # the thread has ended
+            total += int(path.read_text().split()[1])
+    return 1e-9 * total

@@ -78,6 +78,8 @@ def work(job: Job, columns: Sequence[Column]) -> Iterator[Record]:
         yield {"kind": "ceilings", **ceilings.record()}
         yield {"kind": "shape", **measure_shape(shape, job, columns)}
     ceilings.measure()
+    for text in job.shapes if time.monotonic() < end else ():
+        ceilings.again(Shape.read(text))
     yield {"kind": "ceilings", **ceilings.record()}
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benches import derive, layers, loops, memory, worker
+from benches import derive, layers, loops, memory, timing, worker
 from benches.check import Reference, WrongNumbersError, checked_steps, verify
 from benches.columns import COLUMNS, LOOP, Column, LoopGRU, Problem, fill
 from benches.floor import Ceilings, reading_size
@@ -172,7 +172,8 @@ def test_the_floor_is_positive() -> None:
     ceilings.again(TINY)
     assert min(ceilings.multiply_add, ceilings.mm, *ceilings.gigabytes.values()) > 0
     assert ceilings.onednn is None or ceilings.onednn > 0
-    assert Ceilings.read(json.loads(json.dumps(ceilings.record()))) == ceilings
+    record = ceilings.record()
+    assert Ceilings.read(json.loads(json.dumps(record))).record() == record
     for shape in (TINY, TINY_TRAIN, Shape(1, 1, 5, 7)):
         floor, bound = ceilings.floor(shape, "gru_before")
         assert floor > 0
@@ -191,12 +192,25 @@ def test_the_floor_takes_the_slower_of_two() -> None:
     assert twice == pytest.approx(2 * weights / 1e-3 / 1e6)
 
 
+def test_less_is_never_read_more_slowly() -> None:
+    ceilings = Ceilings(1, gigabytes={100: 5.0, 200: 9.0, 300: 7.0})
+    assert [ceilings.bandwidth(size) for size in (100, 200, 300)] == [9.0, 9.0, 7.0]
+    assert list(ceilings.record()["read_gigabytes_per_second"].values()) == [9.0, 9.0, 7.0]
+
+
 def test_disturbed_samples_are_dropped_where_others_remain() -> None:
     quiet, disturbed = [Sample(s) for s in (1.0, 2.0, 3.0)], [Sample(9.0, True)]
     times = Times.of(quiet + disturbed, 1, least=3)
     assert (times.min, times.median, times.max, times.rounds, times.disturbed) == (1e3, 2e3, 3e3, 3, 0.25)
     assert Times.of(quiet[:2] + disturbed, 1, least=3).max == 9e3
     assert Times.of([Sample(2.0)], 4, least=1).median == 500.0
+
+
+def test_waiting_for_a_core_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = iter([0.0, 1.0, 1.0, 1.0])
+    monkeypatch.setattr(timing, "_waited", lambda: next(waited))
+    assert timing.sample(lambda: None, 1).disturbed
+    assert not timing.sample(lambda: None, 1).disturbed
 
 
 def test_columns_take_turns() -> None:
@@ -269,7 +283,7 @@ def test_quick_writes_all_figures(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_what_follows_from_times() -> None:
-    ms = {"min": 1.0, "lower": 1.5, "median": 2.0, "upper": 2.5, "max": 3.0}
+    ms = {"min": 1.0, "lower": 1.5, "median": 2.0, "upper": 2.5, "max": 3.0, "disturbed": 0.5}
     slower = {**ms, "median": 4.0}
     record = {"shape": "8,2,5,7", "threads": 1, "columns": {"torch_gru": {"ms": slower}, "gru_after": {"ms": ms}}}
     ceilings = Ceilings(1, multiply_add=6 * 8 * 2 * 7 * 12 / 1e6, gigabytes={588: 1e9})
@@ -284,6 +298,8 @@ def test_what_follows_from_times() -> None:
     assert (derive.compared(complete), derive.missed(complete)) == (1, [])
     complete[0]["columns"]["gru_after"]["ratio"] = 1.99
     assert [m["goal"] for m in derive.missed(complete)] == [2.0]
+    complete[0]["columns"]["gru_after"]["disturbed"] = True
+    assert (derive.compared(complete), derive.disturbed(complete), derive.missed(complete)) == (0, 1, [])
 
 
 def test_goals() -> None:
