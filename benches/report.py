@@ -151,9 +151,7 @@ def _shares(run: Record) -> str:
             rows.append([str(shape), *(_share(columns[name]) for name in _order(columns)), bound])
     names = _order(run["shapes"][0]["columns"]) if run["shapes"] else []
     head = ["B,T,I,H", *(derive.BY_NAME[name].title for name in names), "floor set by"]
-    text = (
-        "GFLOP/s, share of the floor that is reached (100 % cannot be passed), and distance between the quartiles as\n"
-    )
+    text = "GFLOP/s, share of the floor (100 % is the best that can be), and the distance between the quartiles as\n"
     return text + "a share of the median.\n\n" + _table(head, rows)
 
 
