@@ -1,4 +1,4 @@
-"""Recurrent layers: one class for any cell, and torch.nn's three by name."""
+"""The recurrent layer of any cell."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gatewise import cells, ops
+from gatewise import ops
 from gatewise.backends import choose
 from gatewise.compiler.cell import Cell
 from gatewise.nn.checks import check_constructor, check_input, check_states, whole_states
+from gatewise.nn.formula import FormulaInStateDict
 
 State = Tensor | tuple[Tensor, ...]
-FORMULA_KEY = "_extra_state"
 
 
-class Recurrent(nn.Module):
+class Recurrent(FormulaInStateDict):
     """A stack of recurrent layers of one cell, with the arguments, names and shapes of ``torch.nn.GRU``.
 
     Args:
@@ -185,170 +185,3 @@ class Recurrent(nn.Module):
             if self.dropout > 0 and self.training and layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, True)
         return x, [torch.stack(per_state) for per_state in zip(*finals, strict=True)]
-
-    # A layer of torch's own formula exchanges weights with torch.nn freely. Every other layer carries its formula in
-    # the state_dict, so that weights of one equation never load into another unnoticed.
-
-    def _carries_formula(self) -> bool:
-        return True
-
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self._carries_formula():
-            destination[prefix + FORMULA_KEY] = torch.tensor(list(self.cell.text.encode()), dtype=torch.uint8)
-
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        formula = state_dict.pop(prefix + FORMULA_KEY, None)
-        message = self._formula_problem(formula)
-        if message:
-            error_msgs.append(message)
-            return
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
-
-    def _formula_problem(self, formula: Any) -> str:
-        if formula is None:
-            if not self._carries_formula():
-                return ""
-            return (
-                f"the state_dict carries no formula, as torch.nn's do, but this layer computes {self.cell.name}; load "
-                "torch's weights into GRU(..., reset_after=True), LSTM or RNN"
-            )
-        try:
-            text = bytes(torch.as_tensor(formula).tolist()).decode()
-        except (ValueError, TypeError, UnicodeDecodeError):
-            return "the formula in the state_dict is damaged: it is not the text of a cell"
-        if text != self.cell.text:
-            name = text.partition("(")[0].removeprefix("def ")
-            return (
-                f"the state_dict holds the weights of cell {name}, but this layer computes {self.cell.name}; build the "
-                "layer with the cell the weights were trained with"
-            )
-        return ""
-
-
-class GRU(Recurrent):
-    """Gated recurrent unit with the arguments of ``torch.nn.GRU``.
-
-    ``reset_after=False`` is Cho et al. 2014 (arXiv 1406.1078v3), eq. 5-8: the reset gate acts on the state before the
-    recurrent product. ``reset_after=True`` is torch's and cuDNN's formula, with their weights and results.
-    """
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        reset_after: bool = False,
-    ) -> None:
-        cell = cells.gru_reset_after if reset_after else cells.gru
-        self.reset_after = reset_after
-        super().__init__(
-            cell,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            device,
-            dtype,
-            redundant_bias=reset_after,
-        )
-
-    def extra_repr(self) -> str:
-        return super().extra_repr() + (", reset_after=True" if self.reset_after else "")
-
-    def _carries_formula(self) -> bool:
-        return not self.reset_after
-
-
-class LSTM(Recurrent):
-    """Long short-term memory with the arguments, weights and results of ``torch.nn.LSTM``; the state is (h, c)."""
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        proj_size: int = 0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        if proj_size != 0:
-            raise ValueError(f"proj_size must be 0, but came {proj_size}; use torch.nn.LSTM for projections")
-        super().__init__(
-            cells.lstm,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            device,
-            dtype,
-            redundant_bias=True,
-        )
-
-    def _carries_formula(self) -> bool:
-        return False
-
-
-class RNN(Recurrent):
-    """The plain recurrent network with the arguments, weights and results of ``torch.nn.RNN``."""
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity must be 'tanh' or 'relu', but came {nonlinearity!r}")
-        self.nonlinearity = nonlinearity
-        super().__init__(
-            cells.rnn if nonlinearity == "tanh" else cells.rnn_relu,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            device,
-            dtype,
-            redundant_bias=True,
-        )
-
-    def _carries_formula(self) -> bool:
-        return False
