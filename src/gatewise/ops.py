@@ -80,7 +80,10 @@ def run(
     operands = prologue.operands(steps, results, {"x": x, **inputs})
     if not operands and not names:
         operands = [x.detach()]  # which the cell does not read: it says how many steps there are
-    flat = (*operands, *(inputs[n] for n in names), *states, *parameters.values())
+    terms, states = [inputs[n] for n in names], list(states)
+    if torch.compiler.is_compiling():  # which takes no tensor twice
+        terms, states = ([t.view_as(t) for t in tensors] for tensors in (terms, states))
+    flat = (*operands, *terms, *states, *parameters.values())
     differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in flat)
     _refuse_forward_mode(flat)
     special = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
@@ -89,19 +92,29 @@ def run(
     if differentiable or special:
         outputs = _apply(_Sequence, cell.text, options, *flat)
         return outputs[0], list(outputs[1:-1])
-    y, finals, _ = torch.ops.gatewise.forward(
-        cell.text, options, operands, [inputs[n] for n in names], list(states), list(parameters.values())
-    )
+    y, finals, _ = torch.ops.gatewise.forward(cell.text, options, operands, terms, states, list(parameters.values()))
     return y, finals
 
 
 def _refuse_forward_mode(tensors: Sequence[Tensor]) -> None:
     if torch.compiler.is_compiling() or forward_ad._current_level < 0:
         return
-    if any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+    if any(forward_ad.unpack_dual(t).tangent is not None or _dual_below(t) for t in tensors):
         raise RuntimeError(
             "forward-mode derivatives are not computed by the cpu backend; use `with gatewise.backend('eager'):`"
         )
+
+
+def _dual_below(tensor: Tensor) -> bool:
+    """Whether a forward-mode level of torch.func lies below the level that computes now, as in ``hessian``."""
+    functorch = torch._C._functorch
+    below = (functorch.get_interpreter_stack() or [])[:-1]
+    levels = {i.level() for i in below if i.key() == functorch.TransformType.Jvp}
+    while levels and functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.maybe_get_level(tensor) in levels:
+            return True
+        tensor = functorch.get_unwrapped(tensor)
+    return False
 
 
 def _apply(function: Any, *arguments: Any) -> Any:
