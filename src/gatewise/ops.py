@@ -304,12 +304,12 @@ def _backward_cpu(
         names.add("operands")
     call = _call(cell, opts, operands, inputs, states, parameters)
     found = gradients.backward(call, y, saved, dy, finals, frozenset(names))
-    nothing = y.new_empty(0)
+    # Results of an operator share no memory: each missing one is a tensor of its own.
     return [
-        *(found.operands or [nothing] * len(operands)),
+        *(found.operands or [y.new_empty(0) for _ in operands]),
         *found.inputs.values(),
         *found.states,
-        *(found.parameters.get(name, nothing) for name in opts.names),
+        *(found.parameters[name] if name in names else y.new_empty(0) for name in opts.names),
     ]
 
 
