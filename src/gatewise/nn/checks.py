@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
 
 from gatewise.compiler.cell import Cell
 
@@ -52,16 +51,23 @@ def check_constructor(
 
 def check_input(layer: Recurrent, x: object) -> None:
     name = type(layer).__name__
-    if isinstance(x, PackedSequence):
-        raise TypeError(
-            f"{name}: input must be a tensor, but came a PackedSequence; pass the padded tensor, as "
-            "torch.nn.utils.rnn.pad_packed_sequence makes it"
-        )
     if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: input must be a tensor, but came {type(x).__name__}")
+        raise TypeError(f"{name}: input must be a tensor or a PackedSequence, but came {type(x).__name__}")
     if x.dim() not in (2, 3):
         raise ValueError(f"{name}: input must have 2 (unbatched) or 3 dimensions, but came {x.dim()}")
-    weight = next(layer.parameters(), x)
+    check_width(layer, x)
+
+
+def check_packed(layer: Recurrent, data: Tensor) -> None:
+    if data.dim() != 2:
+        raise RuntimeError(
+            f"{type(layer).__name__}: the data of a PackedSequence must have 2 dimensions, but came {data.dim()}"
+        )
+    check_width(layer, data)
+
+
+def check_width(layer: Recurrent, x: Tensor) -> None:
+    name, weight = type(layer).__name__, next(layer.parameters(), x)
     _check_like(f"{name}: input", x, weight.dtype, weight.device, "the weights")
     if x.shape[-1] != layer.input_size:
         raise RuntimeError(
@@ -80,8 +86,10 @@ def whole_states(cell: Cell, hx: object) -> list[Tensor]:
     return states
 
 
-def check_states(names: Sequence[str], states: list[Tensor], x: Tensor, shape: tuple[int, ...], batched: bool) -> None:
-    for name, state in zip(names, states, strict=True):
+def check_states(
+    names: Sequence[str], states: list[Tensor], x: Tensor, shapes: list[tuple[int, ...]], batched: bool
+) -> None:
+    for name, state, shape in zip(names, states, shapes, strict=True):
         what = "hx" if len(names) == 1 else f"state {name} of hx"
         if state.dim() != len(shape):
             raise RuntimeError(

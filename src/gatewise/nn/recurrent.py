@@ -9,10 +9,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from gatewise import ops
 from gatewise.backends import choose
 from gatewise.compiler.cell import Cell
+from gatewise.nn import packed
 from gatewise.nn.checks import check_constructor, check_input, check_states, whole_states
 from gatewise.nn.formula import FormulaInStateDict
 
@@ -74,7 +76,7 @@ class Recurrent(FormulaInStateDict):
         self.bidirectional, self.redundant_bias = bool(bidirectional), redundant_bias
         self._parameter_names: list[dict[str, str]] = []
         for layer in range(num_layers):
-            width = input_size if layer == 0 else hidden_size * self.num_directions
+            width = input_size if layer == 0 else self.state_sizes[0] * self.num_directions
             for suffix in ("", "_reverse")[: self.num_directions]:
                 self._add_layer(f"_l{layer}{suffix}", width, device, dtype)
         self.reset_parameters()
@@ -82,6 +84,11 @@ class Recurrent(FormulaInStateDict):
     @property
     def num_directions(self) -> int:
         return 2 if self.bidirectional else 1
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """The width of each state; the first is that of the output of one direction."""
+        return (self.hidden_size,) * len(self.cell.states)
 
     def _add_layer(self, suffix: str, width: int, device: Any, dtype: Any) -> None:
         shapes = self.cell.parameter_shapes(width, self.hidden_size)
@@ -123,11 +130,12 @@ class Recurrent(FormulaInStateDict):
         parts += [f"{k}={getattr(self, k)}" for k, default in defaults.items() if getattr(self, k) != default]
         return ", ".join(parts)
 
-    def forward(self, input: Tensor, hx: State | None = None) -> tuple[Tensor, State]:
+    def forward(self, input: Tensor | PackedSequence, hx: State | None = None) -> tuple[Tensor | PackedSequence, State]:
         """Run over a sequence.
 
         Args:
-            input: (T, B, input_size), (B, T, input_size) with ``batch_first``, or (T, input_size) unbatched.
+            input: (T, B, input_size), (B, T, input_size) with ``batch_first``, or (T, input_size) unbatched; or a
+                PackedSequence, sorted or not.
             hx: the states before the first step, (num_layers · directions, B, hidden_size) each, without B when
                 unbatched; a tuple for cells with several states; zeros when absent.
 
@@ -138,6 +146,8 @@ class Recurrent(FormulaInStateDict):
             TypeError, ValueError, RuntimeError: for what is no tensor, or has a wrong number of dimensions, size, dtype
                 or device; the types are torch.nn's.
         """
+        if isinstance(input, PackedSequence):
+            return packed.forward(self, input, hx)
         if isinstance(input, Tensor):
             input = self._out_of_autocast(input)
         check_input(self, input)
@@ -163,11 +173,10 @@ class Recurrent(FormulaInStateDict):
     def _initial(self, x: Tensor, hx: State | None, batched: bool) -> list[Tensor]:
         rows = self.num_layers * self.num_directions
         if hx is None:
-            zero = x.new_zeros(rows, x.shape[1], self.hidden_size)
-            return [zero] * len(self.cell.states)
+            return [x.new_zeros(rows, x.shape[1], size) for size in self.state_sizes]
         states = [self._out_of_autocast(s) for s in whole_states(self.cell, hx)]
-        shape = (rows, x.shape[1], self.hidden_size) if batched else (rows, self.hidden_size)
-        check_states(self.cell.states, states, x, shape, batched)
+        lead = (rows, x.shape[1]) if batched else (rows,)
+        check_states(self.cell.states, states, x, [(*lead, size) for size in self.state_sizes], batched)
         return states if batched else [s.unsqueeze(1) for s in states]
 
     def _stack(self, x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -177,11 +186,15 @@ class Recurrent(FormulaInStateDict):
             outputs = []
             for d in range(directions):
                 k = layer * directions + d
-                parameters = {name: getattr(self, full) for name, full in self._parameter_names[k].items()}
-                y, final = ops.run(self.cell, x, {}, [s[k] for s in states], parameters, reverse=d == 1)
+                y, final = self._run(k, x, [s[k] for s in states])
                 outputs.append(y)
                 finals.append(final)
             x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
             if self.dropout > 0 and self.training and layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, True)
         return x, [torch.stack(per_state) for per_state in zip(*finals, strict=True)]
+
+    def _run(self, k: int, x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """One direction of one layer, the k-th in the order of the states."""
+        parameters = {name: getattr(self, full) for name, full in self._parameter_names[k].items()}
+        return ops.run(self.cell, x, {}, states, parameters, reverse=self.bidirectional and k % 2 == 1)
