@@ -193,13 +193,11 @@ def _assemble(
     outputs = rewrite(cell.outputs, images)
     forward = set(postorder(outputs))
     roots = [*d_states, *d_affines, *d_inputs]
-    saved = _needed(roots, forward, set(outputs))
     operand_nodes = [rewrite([u.state], images)[0] if u.state is not None else None for u in cell.uses]
     diagonal_nodes = [rewrite([d], images)[0] for _, d in cell.diagonals]
-    for node in (*operand_nodes, *diagonal_nodes):
-        known_elsewhere = node is None or node.op in ("state", "input") or node in outputs
-        if node is not None and not known_elsewhere and node not in saved:
-            saved.append(node)
+    weighted = [n for n in (*operand_nodes, *diagonal_nodes) if n is not None and n.op not in ("state", "input")]
+    weighted = [n for n in dict.fromkeys(weighted) if n not in outputs]
+    saved = [*_needed(roots, forward, {*outputs, *weighted}), *weighted]
     names = [f"save{j}" for j in range(len(saved))]
     known = dict(zip(saved, names, strict=True))
     now = {o: f"now.{s}" for s, o in zip(cell.states, outputs, strict=True) if o.op != "state"}
