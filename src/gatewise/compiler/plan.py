@@ -43,7 +43,7 @@ class Plans:
     diagonal_of: tuple[str, ...]
     """For every row of ``weight_diagonal``: the array that it multiplies (as above, ``now.c`` or ``in.m``)."""
     input_terms: tuple[str, ...]
-    """Keyword inputs that are used element-wise and get their gradient from ``backward``."""
+    """Keyword inputs that are used element-wise; ``backward`` writes the gradients of those that do not only decide."""
     used: frozenset[int]
     """Uses whose pre-activation gets a gradient; that of the others is zero."""
 
@@ -249,7 +249,8 @@ def _backward(
     scheduler = Scheduler(sources, {}, weights)
     results = [(f"d.{i}", d) for i, d in enumerate(d_affines) if d.op != "const"]
     results += [(f"adjoint.{s}", d) for s, d in zip(cell.states, d_states, strict=True)]
-    results += [(f"term.{name}", d) for (name, _), d in zip(input_names, d_inputs, strict=True)]
+    # An input that only decides gets a gradient of zero, which no kernel needs to write.
+    results += [(f"term.{name}", d) for (name, _), d in zip(input_names, d_inputs, strict=True) if d.op != "const"]
     scheduler.run(results)
     arrays = [Array(f"adjoint.{s}", "carry") for s in cell.states]
     arrays += [Array(f"state.{s}", "carry") for s in cell.states]

@@ -203,6 +203,9 @@ def _signature(name: str, function: Callable[..., Any]) -> tuple[tuple[str, ...]
     names = [p.name for p in positional]
     inputs = tuple((p.name, _width(name, p)) for p in parameters if p.kind is p.KEYWORD_ONLY)
     check_names(name, names, [n for n, _ in inputs])
+    for n in [*names[2:], *(n for n, _ in inputs)]:
+        if n.endswith("_"):  # gatewise.compiler.masking gives such names to the inputs that it adds
+            raise CellError(f"cell {name}: {n!r} cannot name a state or an input; names with a final _ are Gatewise's")
     return tuple(names[2:]), inputs
 
 

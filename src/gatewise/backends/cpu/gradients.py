@@ -35,15 +35,21 @@ def backward(
     """
     used = sorted(_plans(call).used, key=lambda i: not call.cell.uses[i].inputs)
     d = call.empty(call.steps, call.rows, len(used), call.units)
-    terms = {name: call.empty(call.steps, call.rows, call.units) for name in _plans(call).input_terms}
+    written = {a.name for a in _plans(call).backward.arrays}
+    names = [n for n in _plans(call).input_terms if f"term.{n}" in written]
+    terms = {name: call.empty(call.steps, call.rows, call.units) for name in names}
     states = _sequence(call, y, saved, dy, finals, d, used, terms)
-    inputs = {
-        name: term if call.inputs[name].shape[-1] == call.units != 1 else term.sum(-1, keepdim=True)
-        for name, term in terms.items()
-    }
+    inputs = {name: _input(value, terms.get(name)) for name, value in call.inputs.items()}
     operands = [_operand(call, k, d, used) for k in range(len(call.operands))] if "operands" in wanted else []
     parameters = {name: _parameter(call, name, y, saved, d, used) for name in call.parameters if name in wanted}
     return Gradients(operands, inputs, states, parameters)
+
+
+def _input(value: Tensor, term: Tensor | None) -> Tensor:
+    """The gradient of a keyword input from its terms of hidden width; one of width 1 sums them over units."""
+    if term is None:
+        return value.new_zeros(value.shape)
+    return term if value.shape[-1] == term.shape[-1] != 1 else term.sum(-1, keepdim=True)
 
 
 def _plans(call: Call) -> Plans:

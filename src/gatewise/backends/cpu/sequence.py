@@ -23,7 +23,8 @@ class Call:
 
     Args:
         operands: the input-like operands of the affine maps, (T, B, width), in the order of ``input_operands``.
-        inputs: keyword inputs that are used element-wise, (T, B, width). states: (B, hidden_size) each.
+        inputs: keyword inputs that are used element-wise, (T, B, width), with any strides in T and B.
+        states: (B, hidden_size) each.
         parameters: by the names of ``Cell.parameter_shapes``; biases may be absent.
     """
 
@@ -41,7 +42,7 @@ class Call:
         self.cell, self.to, self.reverse, self.steps = cell, to, reverse, steps
         self.rows, self.units = states[0].shape
         self.operands = [o.contiguous() for o in operands]
-        self.inputs = {name: value.contiguous() for name, value in inputs.items()}
+        self.inputs = {name: lanes(value) for name, value in inputs.items()}
         self.states = [lanes(s) for s in states]
         self.parameters = {name: p.contiguous() for name, p in parameters.items()}
         bias = self.parameters.get("bias_hh")
