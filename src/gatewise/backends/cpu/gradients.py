@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gatewise.backends.cpu.launch import place
-from gatewise.backends.cpu.layout import weight_name
+from gatewise.backends.cpu.layout import gradient_order, runs
 from gatewise.backends.cpu.reduce import reduce
 from gatewise.backends.cpu.sequence import Call, lanes, turns
 from gatewise.compiler.plan import Plans, make_plans
@@ -33,7 +33,7 @@ def backward(
         dy: gradient of the output, (T, B, H). finals: gradients of the final states. None means zero.
         wanted: names of the parameters whose gradients are needed, and ``operands`` for those of the inputs.
     """
-    used = sorted(_plans(call).used, key=lambda i: not call.cell.uses[i].inputs)
+    used = gradient_order(call.cell)
     d = call.empty(call.steps, call.rows, len(used), call.units)
     written = {a.name for a in _plans(call).backward.arrays}
     names = [n for n in _plans(call).input_terms if f"term.{n}" in written]
@@ -127,34 +127,15 @@ def _parameter(call: Call, name: str, y: Tensor, saved: Tensor, d: Tensor, used:
                 values, first = _values(call, _plans(call).diagonal_of[row], y, saved)
                 _accumulate_diagonal(call, total[row], d[:, :, used.index(i)], values, first)
         return total
-    runs: list[tuple[slice, int, int, str]] = []  # rows of the result, slabs of d, and what they are multiplied with
-    for k, i in enumerate(used):
-        for rows, source in _owned(call, name, i):
-            if runs and runs[-1][0].stop == rows.start and runs[-1][2] == k and runs[-1][3] == source:
-                runs[-1] = (slice(runs[-1][0].start, rows.stop), runs[-1][1], k + 1, source)
-            else:
-                runs.append((rows, k, k + 1, source))
-    for rows, low, high, source in runs:
-        part = d[:, :, low:high]
-        if not source:
+    for run in runs(cell, call.bias_blocks, name):
+        rows = slice(run.first * call.units, (run.first + run.blocks) * call.units)
+        part = d[:, :, run.slab : run.slab + run.blocks]
+        if not run.source:
             total[rows] = part.sum((0, 1)).flatten()
             continue
-        values, first = _values(call, source, y, saved)
+        values, first = _values(call, run.source, y, saved)
         _accumulate_product(call, total[rows], part, values, first)
     return total
-
-
-def _owned(call: Call, name: str, i: int) -> list[tuple[slice, str]]:
-    """The rows of a parameter that a use owns, and the array that multiplies them; none for a bias."""
-    use = call.cell.uses[i]
-    if name.startswith("bias"):
-        return [(call.rows_of(block), "") for bias, block in call.layout.biases[i] if bias == name]
-    if name == "weight_hh":
-        owned = [(f"u.{i}", _plans(call).operand_of[i])] if use.state is not None else []
-    else:
-        indices = [call.layout.operands.index(node) for owner, node in use.inputs if weight_name(owner) == name]
-        owned = [(f"w.{k}.{i}", f"operand.{k}") for k in indices]
-    return [(call.rows_of(call.layout.weights[weight][1]), source) for weight, source in owned]
 
 
 def _values(call: Call, source: str, y: Tensor, saved: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 from gatewise.compiler.cell import Cell
-from gatewise.compiler.plan import input_operands
+from gatewise.compiler.plan import input_operands, make_plans
 
 
 def weight_name(owner: str) -> str:
@@ -45,3 +46,47 @@ def layout(cell: Cell, blocks: int) -> Layout:
     """The layout of a cell's parameters whose ``bias_hh`` has so many blocks: those that the cell needs, or, as in
     torch, one for every block of ``weight_hh``."""
     return Layout(cell, blocks)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring blocks of a parameter's gradient that one sum over time and batch gives."""
+
+    first: int
+    blocks: int
+    slab: int
+    """Where the gradients of their pre-activations begin; see ``gradient_order``."""
+    source: str
+    """The array that they are multiplied with, by its name in the plans; empty for a bias."""
+
+
+@lru_cache(maxsize=256)
+def gradient_order(cell: Cell) -> tuple[int, ...]:
+    """The uses whose pre-activations get a gradient, as they lie side by side: those with inputs first."""
+    return tuple(sorted(make_plans(cell).used, key=lambda i: (not cell.uses[i].inputs, i)))
+
+
+@lru_cache(maxsize=256)
+def runs(cell: Cell, blocks: int, parameter: str) -> tuple[Run, ...]:
+    """How the gradient of a weight matrix or a bias is put together."""
+    found: list[Run] = []
+    for slab, i in enumerate(gradient_order(cell)):
+        for first, source in _owned(cell, blocks, parameter, i):
+            last = found[-1] if found else Run(-1, 0, -1, "")
+            follows = (last.first + last.blocks, last.slab + last.blocks, last.source) == (first, slab, source)
+            if follows and found:
+                found[-1] = Run(last.first, last.blocks + 1, last.slab, source)
+            else:
+                found.append(Run(first, 1, slab, source))
+    return tuple(found)
+
+
+def _owned(cell: Cell, blocks: int, parameter: str, i: int) -> list[tuple[int, str]]:
+    """The blocks of a parameter that a use owns, and what multiplies them."""
+    use, places = cell.uses[i], layout(cell, blocks)
+    if parameter.startswith("bias"):
+        return [(block, "") for name, block in places.biases[i] if name == parameter]
+    if parameter == "weight_hh":
+        return [(places.weights[f"u.{i}"][1], make_plans(cell).operand_of[i])] if use.state is not None else []
+    indices = [places.operands.index(node) for owner, node in use.inputs if weight_name(owner) == parameter]
+    return [(places.weights[f"w.{k}.{i}"][1], f"operand.{k}") for k in indices]

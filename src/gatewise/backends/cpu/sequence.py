@@ -47,7 +47,7 @@ class Call:
         self.parameters = {name: p.contiguous() for name, p in parameters.items()}
         bias = self.parameters.get("bias_hh")
         blocks = 0 if bias is None else len(bias) // self.units
-        self.layout = layout(cell, blocks)
+        self.bias_blocks, self.layout = blocks, layout(cell, blocks)
         self.alive: list[Tensor] = []
 
     def empty(self, *shape: int) -> Tensor:
