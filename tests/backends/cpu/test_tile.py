@@ -1,0 +1,46 @@
+"""Tiles fit into the registers, whatever the sizes, and are few."""
+
+from itertools import product
+
+import pytest
+from kernel_cells import ALL
+
+from gatewise.backends.cpu import tiers, tile
+from gatewise.compiler.plan import make_plans
+
+SIZES = list(product((1, 2, 3, 7, 8, 16, 17, 64, 512), (1, 7, 16, 63, 65, 100, 256, 1000)))
+
+
+def phases(name):
+    made = make_plans(ALL[name])
+    return [f for plan in (made.forward, made.backward, *made.inputs, made.project) for f in plan.phases]
+
+
+@pytest.mark.parametrize("tier", ["avx512", "avx2", "sse2", "neon"])
+@pytest.mark.parametrize("name", ["gru", "lstm", "rnn", "driven"])
+def test_sums_fit_into_the_registers(name, tier):
+    chosen = tiers.get(tier)
+    for size in (4, 8):
+        length = chosen.vector_bytes // size
+        for phase in phases(name):
+            for rows, units in SIZES:
+                found = tile.choose(phase, chosen, length, rows, units)
+                sums = found.rows * len(phase.starts) * found.vectors
+                assert found.rows >= 1
+                assert found.vectors >= 1
+                assert sums < chosen.registers or (found.rows, found.vectors) == (1, 1)
+
+
+def test_a_tile_is_no_larger_than_the_work():
+    """Rows that are not there would be computed in vain, and so would vectors."""
+    chosen = tiers.get("avx512")
+    phase = make_plans(ALL["rnn"]).forward.phases[1]
+    assert tile.choose(phase, chosen, 16, 1, 1000).rows == 1
+    assert tile.choose(phase, chosen, 16, 64, 1).vectors == 1
+
+
+def test_few_tiles_serve_all_sizes():
+    chosen = tiers.get("avx512")
+    for phase in phases("gru"):
+        found = {tile.choose(phase, chosen, 16, rows, units) for rows in range(1, 70) for units in range(1, 600, 7)}
+        assert len(found) <= 30
