@@ -25,8 +25,8 @@ PHASES |= dict.fromkeys(("gru_reset_after", "lstm", "lstm_coupled", "rnn", "rnn_
 SAVED = {
     "gru": 4,
     "gru_reset_after": 4,
-    "lstm": 5,
-    "lstm_coupled": 4,
+    "lstm": 4,
+    "lstm_coupled": 3,
     "rnn": 0,
     "rnn_relu": 0,
     "mgu": 3,

@@ -147,7 +147,8 @@ def _needed(roots: Sequence[Node], forward: set[Node], available: set[Node]) -> 
         if node in seen or node in available:
             continue
         seen.add(node)
-        if node in forward and (node.op in ("product", "hoisted") or node.op in UNARY_FUNCTIONS):
+        known = bool(node.args) and node.args[0] in available  # tanh(c) of a kept c: less to compute than to keep
+        if node in forward and (node.op in ("product", "hoisted") or (node.op in UNARY_FUNCTIONS and not known)):
             saved[node] = None
         elif not (node in forward and node.op in ("state", "input", "parameter")):
             stack.extend(reversed(node.args))
