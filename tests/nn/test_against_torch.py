@@ -263,8 +263,6 @@ def test_states_refused_as_torch_does(kind: str, state: str) -> None:
 def test_other_options_of_torch_get_a_sentence() -> None:
     with pytest.raises(ValueError, match=r"nonlinearity must be 'tanh' or 'relu', but came 'sin'"):
         gw.RNN(5, 7, nonlinearity="sin")
-    with pytest.raises(ValueError, match=r"proj_size must be 0, but came 3; use torch\.nn\.LSTM"):
-        gw.LSTM(5, 7, proj_size=3)
     with pytest.warns(UserWarning, match="with num_layers=1 does nothing") as caught:
         gw.GRU(5, 7, dropout=0.5)
     assert caught[0].filename == __file__

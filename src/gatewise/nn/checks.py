@@ -49,6 +49,15 @@ def check_constructor(
         raise ValueError(f"{name}: dropout must be a probability between 0 and 1, but came {dropout!r}")
 
 
+def check_projection(proj_size: object, hidden_size: object) -> None:
+    if not isinstance(proj_size, int) or isinstance(proj_size, bool):
+        raise TypeError(f"LSTM: proj_size must be an int, but came {type(proj_size).__name__}")
+    if proj_size < 0 or (isinstance(hidden_size, int) and 0 < hidden_size <= proj_size):
+        raise ValueError(
+            f"LSTM: proj_size must be at least 0 and below hidden_size {hidden_size}, but came {proj_size}"
+        )
+
+
 def check_input(layer: Recurrent, x: object) -> None:
     name = type(layer).__name__
     if not isinstance(x, Tensor):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from gatewise import cells
+from gatewise.nn import projected
+from gatewise.nn.checks import check_projection
 from gatewise.nn.recurrent import Recurrent
 
 
@@ -53,7 +56,11 @@ class GRU(Recurrent):
 
 
 class LSTM(Recurrent):
-    """Long short-term memory with the arguments, weights and results of ``torch.nn.LSTM``; the state is (h, c)."""
+    """Long short-term memory with the arguments, weights and results of ``torch.nn.LSTM``; the state is (h, c).
+
+    With ``proj_size`` h is projected to that width by ``weight_hr_l{k}`` (Sak et al. 2014, arXiv 1402.1128) in every
+    step; such a layer runs step by step on the eager backend.
+    """
 
     def __init__(
         self,
@@ -68,8 +75,8 @@ class LSTM(Recurrent):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if proj_size != 0:
-            raise ValueError(f"proj_size must be 0, but came {proj_size}; use torch.nn.LSTM for projections")
+        check_projection(proj_size, hidden_size)
+        self.proj_size = proj_size
         super().__init__(
             cells.lstm,
             input_size,
@@ -83,6 +90,35 @@ class LSTM(Recurrent):
             dtype,
             redundant_bias=True,
         )
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        return (self.proj_size or self.hidden_size, self.hidden_size)
+
+    @property
+    def backend(self) -> str:
+        if not self.proj_size:
+            return super().backend
+        projected.refuse_by_name()
+        return "eager: proj_size projects the state in every step, which no kernel does"
+
+    def extra_repr(self) -> str:
+        sizes = f"{self.input_size}, {self.hidden_size}"
+        projection = f", proj_size={self.proj_size}" if self.proj_size else ""
+        return super().extra_repr().replace(sizes, sizes + projection, 1)
+
+    def _shapes(self, width: int) -> dict[str, tuple[int, ...]]:
+        shapes = super()._shapes(width)
+        if self.proj_size:
+            shapes["weight_hh"] = (4 * self.hidden_size, self.proj_size)
+            shapes["weight_hr"] = (self.proj_size, self.hidden_size)
+        return shapes
+
+    def _run(self, k: int, x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        if not self.proj_size:
+            return super()._run(k, x, states)
+        parameters = {name: getattr(self, full) for name, full in self._parameter_names[k].items()}
+        return projected.sequence(x, states, parameters, reverse=self.bidirectional and k % 2 == 1)
 
     def _carries_formula(self) -> bool:
         return False

@@ -12,16 +12,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gatewise import ops
-from gatewise.backends import choose
 from gatewise.compiler.cell import Cell
 from gatewise.nn import packed
+from gatewise.nn.base import CellModule
 from gatewise.nn.checks import check_constructor, check_input, check_states, whole_states
-from gatewise.nn.formula import FormulaInStateDict
 
 State = Tensor | tuple[Tensor, ...]
 
 
-class Recurrent(FormulaInStateDict):
+class Recurrent(CellModule):
     """A stack of recurrent layers of one cell, with the arguments, names and shapes of ``torch.nn.GRU``.
 
     Args:
@@ -91,15 +90,19 @@ class Recurrent(FormulaInStateDict):
         return (self.hidden_size,) * len(self.cell.states)
 
     def _add_layer(self, suffix: str, width: int, device: Any, dtype: Any) -> None:
-        shapes = self.cell.parameter_shapes(width, self.hidden_size)
-        if self.redundant_bias:
-            shapes["bias_hh"] = (len(self.cell.rows("weight_hh")) * self.hidden_size,)
         names = {}
-        for name, shape in shapes.items():
+        for name, shape in self._shapes(width).items():
             if self.bias or not name.startswith("bias"):
                 names[name] = name + suffix
                 self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
         self._parameter_names.append(names)
+
+    def _shapes(self, width: int) -> dict[str, tuple[int, ...]]:
+        """The parameters of one direction of one layer, whose input has this width."""
+        shapes = self.cell.parameter_shapes(width, self.hidden_size)
+        if self.redundant_bias:
+            shapes["bias_hh"] = (len(self.cell.rows("weight_hh")) * self.hidden_size,)
+        return shapes
 
     def reset_parameters(self) -> None:
         """Uniform in ±1/√hidden_size, in torch's order."""
@@ -114,13 +117,6 @@ class Recurrent(FormulaInStateDict):
 
     def flatten_parameters(self) -> None:
         """Nothing to do: the kernels take the weights as they are. Here for code written for ``torch.nn``."""
-
-    @property
-    def backend(self) -> str:
-        """What runs this layer now, and why, e.g. ``cpu/avx512: compiled for this machine``."""
-        parameter = next(self.parameters(), torch.empty(0))
-        choice = choose(parameter.device, parameter.dtype)
-        return f"{choice}: {choice.reason}"
 
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]
@@ -162,13 +158,6 @@ class Recurrent(FormulaInStateDict):
         if not batched:
             y, final = y.squeeze(1), [f.squeeze(1) for f in final]
         return y, final[0] if len(final) == 1 else tuple(final)
-
-    def _out_of_autocast(self, value: Tensor) -> Tensor:
-        """Under torch.autocast earlier layers hand over half precision; this one computes in its weights' dtype."""
-        weight = next(self.parameters(), value)
-        if value.dtype == weight.dtype or value.device != weight.device or not value.is_floating_point():
-            return value
-        return value.to(weight.dtype) if torch.is_autocast_enabled(value.device.type) else value
 
     def _initial(self, x: Tensor, hx: State | None, batched: bool) -> list[Tensor]:
         rows = self.num_layers * self.num_directions
