@@ -26,10 +26,12 @@ GATES = {
     "gru_reset_after": "rzn",
     "lstm": "ifgo",
     "lstm_coupled": "fgo",
+    "lstm_peephole": "ifgo",
     "rnn": "n",
     "rnn_relu": "n",
     "mgu": "fn",
     "light_gru": "zn",
+    "augru": "rzn",
 }
 
 
@@ -147,6 +149,29 @@ def test_u8_a_keeping_update_gate_carries_the_state_across_the_span(pinned: Cell
     assert torch.equal(final, states[0])
     assert torch.equal(y, states[0].expand_as(y))
     assert pinned.parameter_count(INPUT, HIDDEN) == 0
+
+
+def test_augru_without_attention_keeps_and_with_full_attention_renews_as_the_gru() -> None:
+    x, _, states = make_inputs(cells.augru, 6, 3, INPUT, HIDDEN, DTYPE)
+    parameters = make_parameters(cells.augru, INPUT, HIDDEN, DTYPE)
+    blind, _ = eager.sequence(cells.augru, x, {"attention": torch.zeros(6, 3, 1, dtype=DTYPE)}, states, parameters)
+    assert torch.equal(blind, states[0].expand_as(blind))
+    full, _ = eager.sequence(cells.augru, x, {"attention": torch.ones(6, 3, 1, dtype=DTYPE)}, states, parameters)
+    sign = torch.ones(3 * HIDDEN, dtype=DTYPE)
+    sign[HIDDEN : 2 * HIDDEN] = -1  # torch's z keeps
+    kept = {n: p * (sign[: len(p), None] if p.dim() == 2 else sign[: len(p)]) for n, p in parameters.items()}
+    kept["bias_hh"] = parameters["bias_hh"]
+    y, _ = eager.sequence(cells.gru_reset_after, x, {}, states, kept)
+    torch.testing.assert_close(full, y, rtol=1e-12, atol=1e-13)
+
+
+def test_the_peephole_lstm_without_peepholes_is_the_lstm() -> None:
+    x, _, states = make_inputs(cells.lstm, 6, 3, INPUT, HIDDEN, DTYPE)
+    parameters = make_parameters(cells.lstm, INPUT, HIDDEN, DTYPE)
+    none = {"weight_diagonal": torch.zeros(3, HIDDEN, dtype=DTYPE)}
+    y, _ = eager.sequence(cells.lstm_peephole, x, {}, states, parameters | none)
+    expected, _ = eager.sequence(cells.lstm, x, {}, states, parameters)
+    torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-13)
 
 
 def test_pinning_the_lstm() -> None:

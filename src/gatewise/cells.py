@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from gatewise.compiler.cell import Cell
-from gatewise.compiler.functions import relu, sigmoid, tanh
+from gatewise.compiler.functions import diagonal, relu, sigmoid, tanh
 from gatewise.compiler.trace import cell
 
 
@@ -61,6 +61,18 @@ def lstm_coupled(gate: Any, x: Any, h: Any, c: Any) -> Any:
 
 
 @cell
+def lstm_peephole(gate: Any, x: Any, h: Any, c: Any) -> Any:
+    """Gers & Schmidhuber 2000, "Recurrent nets that time and count", with tanh as in Greff et al. 2017
+    (arXiv 1503.04069), sec. II: i and f see the old cell state, o the new one, through element-wise weights."""
+    i = sigmoid(gate.i(x, h, diagonal(c)))
+    f = sigmoid(gate.f(x, h, diagonal(c)))
+    g = tanh(gate.g(x, h))
+    c = f * c + i * g
+    o = sigmoid(gate.o(x, h, diagonal(c)))
+    return o * tanh(c), c
+
+
+@cell
 def rnn(gate: Any, x: Any, h: Any) -> Any:
     """Elman 1990 with tanh; torch.nn.RNN."""
     return tanh(gate.n(x, h))
@@ -86,6 +98,16 @@ def light_gru(gate: Any, x: Any, h: Any) -> Any:
     z = sigmoid(gate.z(x, h))
     n = relu(gate.n(x, h))
     return z * h + (1 - z) * n
+
+
+@cell
+def augru(gate: Any, x: Any, h: Any, *, attention: Any = 1) -> Any:
+    """Zhou et al. 2018, DIEN (arXiv 1809.03672), the GRU with attentional update gate: the score of attention scales
+    the update gate, and z near 1 renews. The candidate's recurrent half has its own bias, as in gru_reset_after."""
+    r = sigmoid(gate.r(x, h))
+    z = attention * sigmoid(gate.z(x, h))
+    n = tanh(gate.n(x) + r * gate.n(h))
+    return (1 - z) * h + z * n
 
 
 def names() -> list[str]:

@@ -22,10 +22,14 @@ BUILT_IN = {
     "gru_reset_after": GATES + "n = tanh(W_n x + b_n + r ⊙ (U_n h + c_n))\nh' = z ⊙ h + (1 − z) ⊙ n",
     "lstm": "i = σ(W_i x + U_i h + b_i)\n" + LSTM_GATES + "c' = f ⊙ c + i ⊙ g\nh' = o ⊙ tanh(c')",
     "lstm_coupled": LSTM_GATES + "c' = f ⊙ c + (1 − f) ⊙ g\nh' = o ⊙ tanh(c')",
+    "lstm_peephole": "i = σ(W_i x + U_i h + p_i ⊙ c + b_i)\nf = σ(W_f x + U_f h + p_f ⊙ c + b_f)\n"
+    "g = tanh(W_g x + U_g h + b_g)\nc' = f ⊙ c + i ⊙ g\n"
+    "o = σ(W_o x + U_o h + p_o ⊙ c' + b_o)\nh' = o ⊙ tanh(c')",
     "rnn": "n = tanh(W_n x + U_n h + b_n)\nh' = n",
     "rnn_relu": "n = ReLU(W_n x + U_n h + b_n)\nh' = n",
     "mgu": "f = σ(W_f x + U_f h + b_f)\nn = tanh(W_n x + U_n (f ⊙ h) + b_n)\nh' = (1 − f) ⊙ h + f ⊙ n",
     "light_gru": "z = σ(W_z x + U_z h + b_z)\nn = ReLU(W_n x + U_n h + b_n)\nh' = z ⊙ h + (1 − z) ⊙ n",
+    "augru": GATES + "n = tanh(W_n x + b_n + r ⊙ (U_n h + c_n))\nh' = (1 − attention · z) ⊙ h + attention · z ⊙ n",
 }
 
 

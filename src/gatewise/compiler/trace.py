@@ -226,7 +226,8 @@ RESERVED = frozenset({"ih", "hh", "diagonal", "x", "gate"})
 
 
 def _width(cell_name: str, parameter: inspect.Parameter) -> Width:
-    declared = parameter.annotation if parameter.annotation is not parameter.empty else parameter.default
+    typed = parameter.annotation not in (parameter.empty, Any, "Any")  # Any is for type checkers, no width
+    declared = parameter.annotation if typed else parameter.default
     if isinstance(declared, str):
         # Under `from __future__ import annotations` the annotation arrives as source text.
         with contextlib.suppress(ValueError, SyntaxError):
