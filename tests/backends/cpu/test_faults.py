@@ -188,7 +188,7 @@ def test_one_too_few(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     real = launch._prepare
 
-    def prepare(*args: object, **kwargs: object) -> launch._Prepared:
+    def prepare(*args: object, **kwargs: object) -> launch.Prepared:
         made = real(*args, **kwargs)
         rows, units, *rest = made.header
         if what == "rows":

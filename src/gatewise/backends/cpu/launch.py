@@ -79,10 +79,12 @@ class _Panel:
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
     """A plan at given sizes: the machine code, the head of its frame and the shape of its panels."""
 
     call: Callable[[int], None]
+    address: int
+    """Of the machine code."""
     header: tuple[int, ...]
     arrays: tuple[str, ...]
     panels: tuple[_Panel, ...]
@@ -90,16 +92,13 @@ class _Prepared:
     frame_type: type[ctypes.Array[ctypes.c_int64]]
 
 
-_prepared: dict[tuple[object, ...], _Prepared] = {}
+_prepared: dict[tuple[object, ...], Prepared] = {}
 
 
 def _prepare(
     key: str, plan: Plan, to: Target, rows: int, units: int, widths: Mapping[str, int], threads: int, entry: str
-) -> _Prepared:
-    threads = _useful_threads(plan, rows, units, widths, threads)
-    # Rows need no barrier; units let each core keep its share of the weights: that wins only while rows are few (2
-    # threads, 8 rows of 256 units over 200 steps: 3.4 ms by rows, 4.2 ms by units).
-    by_units = threads > 1 and rows < 3 * threads
+) -> Prepared:
+    threads, by_units = share(plan, rows, units, widths, threads)
     share_rows, share_units = (rows, -(-units // threads)) if by_units else (-(-rows // threads), units)
     shapes = tuple(tile.choose(p, to.tier, to.length, share_rows, share_units) for p in plan.phases)
     options = Options(_NAMES[to.dtype], to.tier.vector_bytes, shapes, units % to.length != 0)
@@ -112,14 +111,50 @@ def _prepare(
         workers = threads if depth * units > 65536 else 1
         panels.append(_Panel(product.weights, depth, line, depth * line, count * depth * line, vectors, workers))
     size = frame.Frame.of(plan).size
-    return _Prepared(
+    return Prepared(
         loaded.function("run"),
-        (rows, units, threads, int(by_units)),
+        loaded.address("run"),
+        (rows, units, threads, by_units),
         tuple(a.name for a in plan.arrays),
         tuple(panels),
         _packer(_NAMES[to.dtype], to.tier)[entry],
         ctypes.c_int64 * size,
     )
+
+
+def prepare(key: str, plan: Plan, to: Target, rows: int, units: int, widths: Mapping[str, int], entry: str) -> Prepared:
+    """What of a call depends on sizes and torch's number of threads alone; see ``run`` for the arguments."""
+    threads = openmp.threads()
+    identity = (key, to, rows, units, *widths.values(), threads)
+    prepared = _prepared.get(identity)
+    if prepared is None:
+        prepared = _prepared[identity] = _prepare(key, plan, to, rows, units, widths, threads, entry)
+    return prepared
+
+
+def pack_panels(
+    prepared: Prepared, to: Target, units: int, weights: Callable[[str], tuple[int, int]], steps: int | None = None
+) -> tuple[Tensor, list[int]]:
+    """The memory with the packed weights of all products, and the products' part of the frame.
+
+    Args:
+        steps: every step has weights of its own, that many further rows of them; None: all share them.
+    """
+    runs = 1 if steps is None else steps
+    memory = torch.empty(runs * sum(p.total for p in prepared.panels) + _ALIGNMENT, dtype=torch.uint8)
+    address = memory.data_ptr() + (-memory.data_ptr()) % _ALIGNMENT
+    vector = to.length * to.size
+    numbers: list[int] = []
+    for panel in prepared.panels:
+        for j, name in enumerate(panel.weights):
+            source, row = weights(name)
+            start = address + j * panel.vectors * vector
+            depth, block = runs * panel.depth, runs * panel.block
+            packing = (source, row, units, depth, start, panel.line, block, panel.vectors, panel.workers)
+            _invoke(prepared.pack, (ctypes.c_int64 * pack.SLOTS)(*packing))
+        numbers += (panel.depth, address, runs * panel.block, 0 if steps is None else panel.block)
+        address += runs * panel.total
+    return memory, numbers
 
 
 def run(
@@ -146,28 +181,13 @@ def run(
         entry: how weights are packed: ``transposed`` when their rows are units, ``copied`` when they are columns.
         advance: every step has weights of its own, that many further rows of them.
     """
-    threads = openmp.threads()
-    identity = (key, to, rows, units, *widths.values(), threads)
-    prepared = _prepared.get(identity)
-    if prepared is None:
-        prepared = _prepared[identity] = _prepare(key, plan, to, rows, units, widths, threads, entry)
+    prepared = prepare(key, plan, to, rows, units, widths, entry)
     numbers: list[int] = [steps, *prepared.header]
     for name in prepared.arrays:
         numbers += places[name]
-    runs = steps if advance else 1
-    memory = torch.empty(runs * sum(p.total for p in prepared.panels) + _ALIGNMENT, dtype=torch.uint8)
-    address = memory.data_ptr() + (-memory.data_ptr()) % _ALIGNMENT
-    vector = to.length * to.size
-    for panel in prepared.panels:
-        for j, name in enumerate(panel.weights):
-            source, row = weights(name)
-            start = address + j * panel.vectors * vector
-            depth, block = runs * panel.depth, runs * panel.block
-            packing = (source, row, units, depth, start, panel.line, block, panel.vectors, panel.workers)
-            _invoke(prepared.pack, (ctypes.c_int64 * pack.SLOTS)(*packing))
-        numbers += (panel.depth, address, runs * panel.block, panel.block if advance else 0)
-        address += runs * panel.total
-    _invoke(prepared.call, prepared.frame_type(*numbers))
+    memory, panels = pack_panels(prepared, to, units, weights, steps if advance else None)
+    _invoke(prepared.call, prepared.frame_type(*numbers, *panels))
+    del memory  # which the kernel read until here
 
 
 def pack_rows(to: Target, address: int, row: int, depth: int, units: int, threads: int) -> Tensor:
@@ -199,6 +219,14 @@ def _useful_threads(plan: Plan, rows: int, units: int, widths: Mapping[str, int]
     work = rows * units * max(columns, 1)
     # A barrier costs 0.2 to 1 µs, in which one core does about 30 000 multiply-adds.
     return threads if (rows >= 3 * threads and work > 20_000) or work > 60_000 else 1
+
+
+def share(plan: Plan, rows: int, units: int, widths: Mapping[str, int], threads: int) -> tuple[int, int]:
+    """Of so many threads, how many a call uses, and whether they share out the units (1) or the rows (0)."""
+    threads = _useful_threads(plan, rows, units, widths, threads)
+    # Rows need no barrier; units let each core keep its share of the weights: that wins only while rows are few (2
+    # threads, 8 rows of 256 units over 200 steps: 3.4 ms by rows, 4.2 ms by units).
+    return threads, int(threads > 1 and rows < 3 * threads)
 
 
 def empty(shape: Sequence[int], like: Tensor) -> Tensor:
