@@ -21,7 +21,7 @@ from gatewise.compiler.functions import (
     tanh,
     where,
 )
-from gatewise.nn import GRU, LSTM, RNN, Recurrent
+from gatewise.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell
 
 __version__ = "0.1.0"
 
@@ -31,6 +31,9 @@ __all__ = [
     "RNN",
     "Cell",
     "CellError",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
     "Recurrent",
     "backend",
     "cell",

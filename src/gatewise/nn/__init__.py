@@ -1,6 +1,7 @@
-"""Layers: any cell, and drop-in replacements for torch.nn's GRU, LSTM and RNN."""
+"""Layers: any cell, and drop-in replacements for torch.nn's layers and cells."""
 
 from gatewise.nn.drop_in import GRU, LSTM, RNN
 from gatewise.nn.recurrent import Recurrent
+from gatewise.nn.single_step import GRUCell, LSTMCell, RNNCell
 
-__all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "Recurrent"]

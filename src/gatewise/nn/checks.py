@@ -27,11 +27,6 @@ def check_constructor(
             f"{name}: cell must be a gatewise cell (see gatewise.cells and @gatewise.cell), "
             f"but came {type(cell).__name__}"
         )
-    if cell.inputs:
-        raise ValueError(
-            f"{name}: cell must take x and states only, but {cell.name} also takes the keyword inputs "
-            f"{', '.join(n for n, _ in cell.inputs)}; gatewise.ops.run computes it"
-        )
     if redundant_bias and not set(cell.rows("bias_hh")) <= set(cell.rows("weight_hh")):
         raise ValueError(
             f"{name}: redundant_bias must be False for cell {cell.name}, whose bias_hh has gates without weight_hh"
@@ -49,6 +44,27 @@ def check_constructor(
         raise ValueError(f"{name}: dropout must be a probability between 0 and 1, but came {dropout!r}")
 
 
+def check_keyword_inputs(name: str, cell: Cell, num_layers: int) -> None:
+    for key, width in cell.inputs:
+        if key in ("input", "hx", "lengths", "reset"):
+            raise ValueError(
+                f"{name}: cell {cell.name} names a keyword input {key}, which is an argument of every layer"
+            )
+        if width == "input" and num_layers > 1:
+            raise ValueError(
+                f"{name}: num_layers must be 1 for cell {cell.name}, whose keyword input {key} is as wide as x, "
+                f"but came {num_layers}"
+            )
+
+
+def refuse_beside_packed(layer: Recurrent, lengths: object, reset: object, inputs: Mapping[str, object]) -> None:
+    if lengths is not None or reset is not None or inputs or layer.cell.inputs:
+        raise TypeError(
+            f"{type(layer).__name__}: a PackedSequence takes no lengths, reset or keyword inputs; pass the padded tensor "
+            "and its lengths instead"
+        )
+
+
 def check_projection(proj_size: object, hidden_size: object) -> None:
     if not isinstance(proj_size, int) or isinstance(proj_size, bool):
         raise TypeError(f"LSTM: proj_size must be an int, but came {type(proj_size).__name__}")
@@ -56,6 +72,11 @@ def check_projection(proj_size: object, hidden_size: object) -> None:
         raise ValueError(
             f"LSTM: proj_size must be at least 0 and below hidden_size {hidden_size}, but came {proj_size}"
         )
+
+
+def check_nonlinearity(nonlinearity: object) -> None:
+    if nonlinearity not in ("tanh", "relu"):
+        raise ValueError(f"nonlinearity must be 'tanh' or 'relu', but came {nonlinearity!r}")
 
 
 def check_input(layer: Recurrent, x: object) -> None:
@@ -77,7 +98,7 @@ def check_packed(layer: Recurrent, data: Tensor) -> None:
 
 def check_width(layer: Recurrent, x: Tensor) -> None:
     name, weight = type(layer).__name__, next(layer.parameters(), x)
-    _check_like(f"{name}: input", x, weight.dtype, weight.device, "the weights")
+    check_like(f"{name}: input", x, weight.dtype, weight.device, "the weights")
     if x.shape[-1] != layer.input_size:
         raise RuntimeError(
             f"{name}: the last dimension of input must be input_size {layer.input_size}, but came {x.shape[-1]}"
@@ -107,10 +128,10 @@ def check_states(
             )
         if tuple(state.shape) != shape:
             raise RuntimeError(f"{what} must have shape {shape}, but came {tuple(state.shape)}")
-        _check_like(what, state, x.dtype, x.device, "the input")
+        check_like(what, state, x.dtype, x.device, "the input")
 
 
-def _check_like(what: str, tensor: Tensor, dtype: torch.dtype, device: torch.device, other: str) -> None:
+def check_like(what: str, tensor: Tensor, dtype: torch.dtype, device: torch.device, other: str) -> None:
     if tensor.dtype != dtype:
         raise ValueError(f"{what} must have the dtype of {other}, {dtype}, but came {tensor.dtype}")
     if tensor.device != device:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gatewise import cells
 from gatewise.nn import projected
-from gatewise.nn.checks import check_projection
+from gatewise.nn.checks import check_nonlinearity, check_projection
 from gatewise.nn.recurrent import Recurrent
 
 
@@ -140,8 +140,7 @@ class RNN(Recurrent):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity must be 'tanh' or 'relu', but came {nonlinearity!r}")
+        check_nonlinearity(nonlinearity)
         self.nonlinearity = nonlinearity
         super().__init__(
             cells.rnn if nonlinearity == "tanh" else cells.rnn_relu,

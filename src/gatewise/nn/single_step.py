@@ -1,0 +1,165 @@
+"""torch.nn's GRUCell, LSTMCell and RNNCell by name: one step of a cell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gatewise import cells, ops
+from gatewise.compiler.cell import Cell
+from gatewise.nn.base import CellModule
+from gatewise.nn.checks import check_constructor, check_nonlinearity, whole_states
+from gatewise.nn.step_checks import check_step, check_step_states
+
+
+class SingleStep(CellModule):
+    """One step of a cell; parameters are ``weight_ih``, ``weight_hh``, ``bias_ih`` and ``bias_hh``, as torch.nn's."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        input_size: int,
+        hidden_size: int,
+        bias: bool,
+        redundant_bias: bool,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        sizes = {"input_size": input_size, "hidden_size": hidden_size}
+        check_constructor(type(self).__name__, cell, sizes, {"bias": bias}, 0.0, redundant_bias)
+        self.cell, self.input_size, self.hidden_size, self.bias = cell, input_size, hidden_size, bias
+        shapes = cell.parameter_shapes(input_size, hidden_size)
+        if redundant_bias:
+            shapes["bias_hh"] = (len(cell.rows("weight_hh")) * hidden_size,)
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            present = name in shapes and (bias or not name.startswith("bias"))
+            value = nn.Parameter(torch.empty(shapes[name], device=device, dtype=dtype)) if present else None
+            self.register_parameter(name, value)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Uniform in ±1/√hidden_size, in torch's order."""
+        bound = 1.0 / math.sqrt(self.hidden_size)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+
+    def _step(self, x: Tensor, hx: Any) -> list[Tensor]:
+        """The states after one step, each in the shape of the argument."""
+        if isinstance(x, Tensor):
+            x = self._out_of_autocast(x)
+        check_step(self, x)
+        batched = x.dim() == 2
+        rows = x if batched else x.unsqueeze(0)
+        final = self._run(rows, self._initial(x, rows, hx))
+        return final if batched else [f.squeeze(0) for f in final]
+
+    def _initial(self, x: Tensor, rows: Tensor, hx: Any) -> list[Tensor]:
+        if hx is None:
+            return [rows.new_zeros(rows.shape[0], self.hidden_size) for _ in self.cell.states]
+        states = [self._out_of_autocast(s) for s in whole_states(self.cell, hx)]
+        check_step_states(self, states, x)
+        return states if x.dim() == 2 else [s.unsqueeze(0) for s in states]
+
+    def _run(self, x: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        parameters = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return ops.run(self.cell, x.unsqueeze(0), {}, states, parameters)[1]
+
+
+class GRUCell(SingleStep):
+    """One step of a gated recurrent unit with the arguments of ``torch.nn.GRUCell``.
+
+    ``reset_after=False`` is Cho et al. 2014 (arXiv 1406.1078v3), eq. 5-8, with no ``bias_hh``; ``reset_after=True`` is
+    torch's formula, with its weights and results, which do not load into the other.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        reset_after: bool = False,
+    ) -> None:
+        self.reset_after = reset_after
+        cell = cells.gru_reset_after if reset_after else cells.gru
+        super().__init__(cell, input_size, hidden_size, bias, reset_after, device, dtype)
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """The state after one step.
+
+        Args:
+            input: (B, input_size) or (input_size).
+            hx: the state before, (B, hidden_size) or (hidden_size); zeros when absent.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: for what is no tensor, or has a wrong number of dimensions, size,
+                dtype or device; the types are torch.nn's.
+        """
+        return self._step(input, hx)[0]
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (", reset_after=True" if self.reset_after else "")
+
+    def _carries_formula(self) -> bool:
+        return not self.reset_after
+
+
+class LSTMCell(SingleStep):
+    """One step of a long short-term memory with the arguments, weights and results of ``torch.nn.LSTMCell``."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(cells.lstm, input_size, hidden_size, bias, True, device, dtype)
+
+    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """The states (h, c) after one step; input, hx and errors as in ``GRUCell``, with hx a pair (h, c)."""
+        h, c = self._step(input, hx)
+        return h, c
+
+    def _carries_formula(self) -> bool:
+        return False
+
+
+class RNNCell(SingleStep):
+    """One step of the plain recurrent network with the arguments, weights and results of ``torch.nn.RNNCell``."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        check_nonlinearity(nonlinearity)
+        self.nonlinearity = nonlinearity
+        cell = cells.rnn if nonlinearity == "tanh" else cells.rnn_relu
+        super().__init__(cell, input_size, hidden_size, bias, True, device, dtype)
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """The state after one step; input, hx and errors as in ``GRUCell``."""
+        return self._step(input, hx)[0]
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (", nonlinearity=relu" if self.nonlinearity == "relu" else "")
+
+    def _carries_formula(self) -> bool:
+        return False
