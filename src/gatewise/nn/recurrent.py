@@ -16,6 +16,7 @@ from gatewise.compiler.cell import Cell
 from gatewise.nn import packed
 from gatewise.nn.base import CellModule
 from gatewise.nn.checks import check_constructor, check_input, check_states, whole_states
+from gatewise.nn.stream import Stream
 
 State = Tensor | tuple[Tensor, ...]
 
@@ -117,6 +118,10 @@ class Recurrent(CellModule):
 
     def flatten_parameters(self) -> None:
         """Nothing to do: the kernels take the weights as they are. Here for code written for ``torch.nn``."""
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """The layer one step at a time, for x that arrives step by step; see ``gatewise.nn.stream``."""
+        return Stream(self, batch_size)
 
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]

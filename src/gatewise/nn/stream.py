@@ -1,0 +1,256 @@
+"""A layer one step at a time, with its state inside: for frames that arrive one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+import torch
+from torch import Tensor
+
+from gatewise import ops
+from gatewise.backends import Choice, backend, choose
+from gatewise.compiler.cell import Cell
+
+if TYPE_CHECKING:
+    from gatewise.nn.recurrent import Recurrent
+
+Parameters = Sequence[Mapping[str, Tensor]]
+
+
+class _Engine(Protocol):
+    """What computes the steps of a stream."""
+
+    @property
+    def states(self) -> Tensor: ...  # (states, layers, batch, hidden_size), the memory itself
+
+    def pack(self, parameters: Parameters) -> None: ...
+
+    def step(self, x: Tensor, out: Tensor) -> None: ...
+
+
+class Stream:
+    """The steps of a recurrent layer, one call each: its whole stack in one native call, with weights packed once.
+
+    Made by ``layer.stream(batch_size)``. On the cpu backend a step gives the same bits as the layer's call on the whole
+    sequence. Streams are inference: nothing is recorded for gradients, and dropout between layers does not act, in
+    whatever mode the layer is. The backend is the one chosen when the stream is made. A stream is for one thread at a
+    time.
+
+    Args:
+        layer: a ``Recurrent`` of one direction. batch_size: rows of every x; they are independent sequences.
+
+    Raises:
+        TypeError, ValueError: for a layer that cannot be streamed, or a batch size that is no positive int.
+    """
+
+    def __init__(self, layer: Recurrent, batch_size: int = 1) -> None:
+        weight = next(layer.parameters(), torch.empty(0))
+        _check_layer(layer, weight)
+        if not isinstance(batch_size, int) or isinstance(batch_size, bool):
+            raise TypeError(f"batch_size must be an int, but came {type(batch_size).__name__}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be greater than zero, but came {batch_size}")
+        self.layer, self.batch_size = layer, batch_size
+        self._device, self._dtype = weight.device, weight.dtype
+        self._choice = choose(weight.device, weight.dtype)
+        # Memory made in inference mode could not be written outside of it.
+        with torch.inference_mode(False), torch.no_grad():
+            self._engine, self._reason = self._make()
+            y = torch.empty(batch_size, layer.hidden_size, device=self._device, dtype=self._dtype)
+        self._results = {torch.Size((batch_size, layer.input_size)): y}
+        if batch_size == 1:
+            self._results[torch.Size((layer.input_size,))] = y[0]
+
+    def _make(self) -> tuple[_Engine, str]:
+        choice, layer = self._choice, self.layer
+        if choice.name == "cpu":
+            from gatewise.backends.cpu import stream
+
+            sizes = layer.input_size, self.batch_size, layer.hidden_size
+            if stream.native(layer.cell):
+                steps = stream.Steps(layer.cell, choice.tier, self._dtype, *sizes, _parameters(layer))
+                return steps, choice.reason
+            reason = f"{choice.reason}, packing at every step, since cell {layer.cell.name} computes with x first"
+            return _Sequences(layer.cell, choice, self.batch_size, layer.hidden_size, _parameters(layer)), reason
+        return _Sequences(layer.cell, choice, self.batch_size, layer.hidden_size, _parameters(layer)), choice.reason
+
+    @property
+    def backend(self) -> str:
+        """What runs the steps, and why, e.g. ``cpu/avx512: compiled for this machine``."""
+        return f"{self._choice}: {self._reason}"
+
+    def step(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Take one step.
+
+        Args:
+            x: (batch_size, input_size), or (input_size,) when batch_size is 1.
+            out: where the result goes, of its shape; without it memory is made, which takes longer than a small step.
+
+        Returns:
+            The output of the last layer, (batch_size, hidden_size), or (hidden_size,) for x without a batch.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: for what is no tensor, or has a wrong shape, dtype or device; the state
+                is then as before.
+        """
+        result = self._results.get(x.shape) if type(x) is Tensor else None
+        if result is None or x.dtype is not self._dtype or not (x.is_cpu and x.is_contiguous()) or x.is_neg():
+            x = self._checked(x)
+            result = self._results[x.shape]
+        if out is None:
+            out = torch.empty_like(result)
+        elif (
+            type(out) is not Tensor
+            or out.dtype is not self._dtype
+            or out.shape != result.shape
+            or not (out.is_cpu and out.is_contiguous())
+            or out.requires_grad
+        ):
+            return self._into(x, out, result)
+        self._engine.step(x, out)
+        return out
+
+    def _checked(self, x: object) -> Tensor:
+        """What is right but not as kernels take it, made so; a sentence for what is wrong."""
+        shapes = " or ".join(str(tuple(shape)) for shape in self._results)
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x must be a tensor of shape {shapes}, but came {type(x).__name__}")
+        if x.shape not in self._results:
+            raise ValueError(
+                f"x must have shape {shapes}, (batch_size, input_size) of this stream, but came {tuple(x.shape)}"
+            )
+        self._check_kind("x", x)
+        return x.detach().resolve_neg().contiguous()
+
+    def _check_kind(self, what: str, tensor: Tensor) -> None:
+        if tensor.dtype != self._dtype:
+            raise ValueError(f"{what} must have the dtype of the stream, {self._dtype}, but came {tensor.dtype}")
+        if tensor.device != self._device:
+            raise RuntimeError(f"{what} must be on the device of the stream, {self._device}, but came {tensor.device}")
+
+    def _into(self, x: Tensor, out: object, result: Tensor) -> Tensor:
+        """A step into memory of any strides."""
+        if not isinstance(out, Tensor):
+            raise TypeError(f"out must be a tensor of shape {tuple(result.shape)}, but came {type(out).__name__}")
+        if out.shape != result.shape:
+            raise ValueError(f"out must have shape {tuple(result.shape)}, but came {tuple(out.shape)}")
+        self._check_kind("out", out)
+        if out.requires_grad:
+            raise ValueError(
+                "out must not require a gradient, since a stream records none, but its requires_grad is set"
+            )
+        y = torch.empty_like(result)
+        self._engine.step(x, y)
+        return out.copy_(y)
+
+    @property
+    def state(self) -> Tensor | tuple[Tensor, ...]:
+        """A copy of the state, (num_layers, batch_size, hidden_size), a tuple of them for cells with several; what is
+        assigned is copied too. The layer's own final states fit."""
+        states = self._engine.states.clone()
+        return states[0] if len(states) == 1 else tuple(state.clone() for state in states)
+
+    @state.setter
+    def state(self, value: Tensor | tuple[Tensor, ...]) -> None:
+        own = self._engine.states
+        shape, names = tuple(own.shape[1:]), self.layer.cell.states
+        given = [value] if isinstance(value, Tensor) else list(value)
+        if len(given) != len(names):
+            raise TypeError(f"state must be {len(names)} of shape {shape}, {', '.join(names)}, but came {len(given)}")
+        for name, state in zip(names, given, strict=True):
+            if not isinstance(state, Tensor) or state.shape != shape:
+                came = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
+                raise ValueError(f"state {name} must be a tensor of shape {shape}, but came {came}")
+            self._check_kind(f"state {name}", state)
+        with torch.no_grad():
+            own.copy_(torch.stack(given))
+
+    def reset(self, rows: Any = None) -> None:
+        """Set the state to zero.
+
+        Args:
+            rows: only these rows of the batch: an int, ints, or a mask of shape (batch_size,); all when absent.
+
+        Raises:
+            ValueError: for rows that are not there or are no rows.
+        """
+        if rows is None:
+            self._engine.states.zero_()
+            return
+        index = torch.as_tensor(rows, device=self._device)
+        n = self.batch_size
+        if index.dtype == torch.bool:
+            if index.shape != (n,):
+                raise ValueError(f"a mask of rows must have shape ({n},), but came {tuple(index.shape)}")
+        elif index.numel() == 0:
+            return
+        elif index.is_floating_point() or index.is_complex() or index.dim() > 1:
+            raise ValueError(f"rows must be an int, ints or a mask of shape ({n},), but came {rows!r}")
+        elif int(index.min()) < 0 or int(index.max()) >= n:
+            raise ValueError(f"rows must lie between 0 and {n - 1}, but came {rows!r}")
+        self._engine.states[:, :, index] = 0
+
+    def refresh(self) -> None:
+        """Take over the layer's weights as they are now; until then steps use those of before. The state stays.
+
+        Raises:
+            ValueError: when the layer has moved to another dtype or device.
+        """
+        weight = next(self.layer.parameters(), torch.empty(0, dtype=self._dtype, device=self._device))
+        if weight.dtype != self._dtype or weight.device != self._device:
+            raise ValueError(
+                f"the layer must be as the stream was made, {self._dtype} on {self._device}, but is {weight.dtype} on "
+                f"{weight.device}; call layer.stream() again"
+            )
+        with torch.inference_mode(False), torch.no_grad():
+            self._engine.pack(_parameters(self.layer))
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("a stream holds addresses and cannot be copied or pickled; save its .state and make another")
+
+    def __repr__(self) -> str:
+        return f"Stream({self.layer!r}, batch_size={self.batch_size})"
+
+
+def _check_layer(layer: Recurrent, weight: Tensor) -> None:
+    if layer.bidirectional:
+        raise ValueError(
+            "a bidirectional layer cannot be streamed, since its reverse direction starts at the last step"
+        )
+    if any(size != layer.hidden_size for size in layer.state_sizes):
+        raise ValueError("a layer with a proj_size cannot be streamed; use one whose output is its state")
+    if layer.cell.inputs:
+        names = ", ".join(name for name, _ in layer.cell.inputs)
+        raise ValueError(f"a stream feeds x alone, but cell {layer.cell.name} also takes the keyword inputs {names}")
+    if weight.device.type == "meta":
+        raise ValueError("the layer must have weights to stream, but they are on the meta device, which has none")
+
+
+def _parameters(layer: Recurrent) -> list[dict[str, Tensor]]:
+    return [{name: getattr(layer, full) for name, full in names.items()} for names in layer._parameter_names]
+
+
+class _Sequences:
+    """Steps as sequences of one step: for the eager backend, and for cells that compute with x before a product."""
+
+    def __init__(self, cell: Cell, choice: Choice, rows: int, units: int, parameters: Parameters) -> None:
+        self.cell, self.choice = cell, choice
+        like = next((p for own in parameters for p in own.values()), torch.empty(0))
+        self.states = like.new_zeros(len(cell.states), len(parameters), rows, units)
+        self.pack(parameters)
+
+    def pack(self, parameters: Parameters) -> None:
+        self.parameters = [{name: p.detach().clone() for name, p in own.items()} for own in parameters]
+
+    def step(self, x: Tensor, out: Tensor) -> None:
+        y = x.reshape(1, self.states.shape[2], -1)
+        finals: list[list[Tensor]] = []
+        with torch.no_grad(), backend(self.choice.name, tier=self.choice.tier or None):
+            for k, own in enumerate(self.parameters):
+                y, final = ops.run(self.cell, y, {}, list(self.states[:, k]), own)
+                finals.append(final)
+            # Written only now: a fault on the way leaves the state as it was.
+            for k, final in enumerate(finals):
+                self.states[:, k] = torch.stack(final)
+            out.copy_(y.reshape(out.shape))
