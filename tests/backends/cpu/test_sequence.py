@@ -43,8 +43,8 @@ def test_one_row_is_not_a_number(cell: Cell, what: str, value: float) -> None:
     assert not all(values.isfinite().all() for values in found.values())
 
 
-@few_cells
-@pytest.mark.parametrize("hidden", [1, 40, 65])
+@pytest.mark.parametrize("cell", FEW[:3], ids=lambda c: c.name)
+@pytest.mark.parametrize("hidden", [1, 40])
 def test_nothing_is_written_outside(cell: Cell, hidden: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tensor that kernels write stands between two stretches of a mark, which stays."""
     made = []
