@@ -38,6 +38,8 @@ class Options:
     tiles: tuple[Tile, ...]
     masked: bool
     """Whether the number of units may be no multiple of the vector length."""
+    prefetch: bool = False
+    """Whether the weights exceed the second-level cache, so that each block asks for the next one's in time."""
 
 
 def emit(plan: Plan, options: Options) -> str:
@@ -165,7 +167,7 @@ class _PhaseWriter:
             left = c.b.sub(self.units, self.first_unit)
             self.vectors = c.minimum(c.ceil_div(left, c.length), c.i64(self.tile.vectors))
             with c.loop(row_low, row_high, self.tile.rows) as row:
-                self._tile(row, row_high)
+                self._tile(row, row_low, row_high)
         c.b.ret_void()
 
     # Addresses
@@ -223,18 +225,18 @@ class _PhaseWriter:
 
     # The tile
 
-    def _tile(self, row: ir.Value, row_high: ir.Value) -> None:
+    def _tile(self, row: ir.Value, row_low: ir.Value, row_high: ir.Value) -> None:
         c = self.c
         last = c.b.sub(row_high, c.i64(1))
         # Rows past the end repeat the last one; their sums are never stored.
         rows = [c.minimum(c.b.add(row, c.i64(i)), last) for i in range(self.tile.rows)]
         if self.phase.starts:
-            self._sums(rows)
+            self._sums(rows, c.b.udiv(c.b.sub(row, row_low), c.i64(self.tile.rows)))
         height = c.minimum(c.b.sub(row_high, row), c.i64(self.tile.rows))
         with c.loop(c.i64(0), height) as i, c.loop(c.i64(0), self.vectors) as v:
             self._epilogue(c.b.add(row, i), i, v)
 
-    def _sums(self, rows: list[ir.Value]) -> None:
+    def _sums(self, rows: list[ir.Value], number: ir.Value) -> None:
         c = self.c
         n, width = len(self.phase.starts), self.tile.vectors
         lanes = []
@@ -248,8 +250,10 @@ class _PhaseWriter:
                 address = self._row_address(start, row) if start else None
                 for offset, mask in lanes:
                     values.append(c.zero() if address is None else c.load(c.at(address, offset), mask))
+        # Each of a block's first four tiles fetches a quarter of the next block's panels.
+        ahead = c.minimum(number, c.i64(3))
         for j in range(len(self.phase.products)):
-            values = self._product(j, rows, values)
+            values = self._product(j, rows, values, ahead)
         for k, value in enumerate(values):
             c.store(value, self._stacked(c.i64(k)), align=c.length * c.size)
         self.accumulators = n
@@ -257,7 +261,7 @@ class _PhaseWriter:
     def _stacked(self, index: ir.Value) -> ir.Value:
         return self.c.b.gep(self.stack, [index], source_etype=self.c.vector)
 
-    def _product(self, j: int, rows: list[ir.Value], values: list[ir.Value]) -> list[ir.Value]:
+    def _product(self, j: int, rows: list[ir.Value], values: list[ir.Value], quarter: ir.Value) -> list[ir.Value]:
         c, product = self.c, self.phase.products[j]
         n, width = len(self.phase.starts), self.tile.vectors
         slot = self.frame.products[self.index, j]
@@ -266,16 +270,23 @@ class _PhaseWriter:
         offset = c.b.mul(self.step, c.slot(self.frame_value, slot + slots.STEP_STRIDE))
         offset = c.b.add(offset, c.b.mul(self.block, stride))
         panel = c.at(c.pointer(c.slot(self.frame_value, slot + slots.PANEL)), offset)
-        place = self._packed_row if product.packed else self._row_address
-        operands = [place(product.operand, row) for row in rows]
+        row_address = self._packed_row if product.packed else self._row_address
+        operands = [row_address(product.operand, row) for row in rows]
         column_bytes = c.i64(c.size * (c.length if product.packed else 1))
         line = len(product.accumulators) * width  # vectors of the panel per column
+        line_bytes = line * c.length * c.size
+        skipped = c.b.mul(c.b.mul(quarter, c.b.udiv(depth, c.i64(UNROLL))), c.i64(line_bytes))
+        coming = c.at(panel, c.b.add(stride, skipped))
         touched = [(a, v) for a in product.accumulators for v in range(width)]
 
         def terms(step: int, k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+            if step == UNROLL and self.owner.options.prefetch:
+                place = c.at(coming, c.b.mul(c.b.udiv(k, c.i64(UNROLL)), c.i64(line_bytes)))
+                for offset in range(0, line_bytes, 64):
+                    c.prefetch(c.at(place, c.i64(offset)))
             for u in range(step):
                 column = c.b.add(k, c.i64(u)) if u else k
-                at = c.at(panel, c.b.mul(column, c.i64(line * c.length * c.size)))
+                at = c.at(panel, c.b.mul(column, c.i64(line_bytes)))
                 bytes_in = c.b.mul(column, column_bytes)
                 weights = [c.load(c.at(at, c.i64(w * c.length * c.size)), align=c.length * c.size) for w in range(line)]
                 for i, operand in enumerate(operands):

@@ -141,6 +141,13 @@ class Code:
         function = self._intrinsic("llvm.masked.store", ir.VoidType(), [self.vector, PTR, I32, self.mask])
         self.b.call(function, [value, address, ir.Constant(I32, self.size), mask])
 
+    def prefetch(self, address: ir.Value) -> None:
+        """Ask for a line to be in the second-level cache."""
+        name = "llvm.prefetch.p0"
+        known = self.module.globals.get(name)
+        function = known or ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR, I32, I32, I32]), name)
+        self.b.call(function, [address, *(ir.Constant(I32, n) for n in (0, 2, 1))])  # read, keep in L2, data
+
     def load_number(self, address: ir.Value) -> ir.Value:
         """One number in all lanes."""
         return self.splat(self.b.load(address, typ=self.scalar))

@@ -21,6 +21,8 @@ from gatewise.compiler.schedule import Plan, Product
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
 _SIZES = {torch.float32: 4, torch.float64: 8}
 _ALIGNMENT = 64
+SECOND_LEVEL = 1 << 20
+"""Bytes of weights from which kernels fetch ahead: the smaller of today's second-level caches."""
 
 Place = tuple[int, int, int, int, int, int, int, int]
 """Where an array lies, in the order of the frame's fields: base, stride, row, mask, shift, special step, and the base
@@ -101,7 +103,14 @@ def _prepare(
     threads, by_units = share(plan, rows, units, widths, threads)
     share_rows, share_units = (rows, -(-units // threads)) if by_units else (-(-rows // threads), units)
     shapes = tuple(tile.choose(p, to.tier, to.length, share_rows, share_units) for p in plan.phases)
-    options = Options(_NAMES[to.dtype], to.tier.vector_bytes, shapes, units % to.length != 0)
+    weights = sum(len(q.accumulators) * _depth(q, widths, units) for _, q in _products(plan)) * units * to.size
+    options = Options(
+        _NAMES[to.dtype],
+        to.tier.vector_bytes,
+        shapes,
+        units % to.length != 0,
+        share_rows > 1 and weights > SECOND_LEVEL,
+    )
     loaded = jit.load(f"{key}\n{options}", lambda: emit.emit(plan, options), to.tier, ("run",))
     panels = []
     for (p, _), product in _products(plan):

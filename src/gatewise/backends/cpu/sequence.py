@@ -172,8 +172,8 @@ def turns(plan: Plan, carry: str) -> int:
     return 4 if ahead and any(p.operand == carry for phase in plan.phases for p in phase.products) else 2
 
 
-RESIDENT = 3 << 20
-"""Bytes of weights that a step can read from the second-level cache, or nearly so."""
+RESIDENT = 8 << 20
+"""Bytes of weights that a step may read again: beyond a few second-level caches they come too slowly."""
 
 
 def hoists(call: Call) -> bool:

@@ -27,17 +27,18 @@ def choose(phase: Phase, tier: Tier, length: int, rows: int, units: int) -> Tile
             registers = sums + (line + 1 if height > 1 else 2)
             if registers > tier.registers and (height, vectors) != (1, 1):
                 continue
-            cost = _cost(n, height, vectors, rows, needed)
+            cost = _cost(n, height, vectors, rows, needed, tier.vector_bytes)
             if cost < best_cost:
                 best, best_cost = Tile(height, vectors), cost
     return best
 
 
-def _cost(n: int, height: int, vectors: int, rows: int, needed: int) -> float:
-    """Cycles per column of the whole phase: arithmetic, loads and latency, whichever binds, on every tile."""
+def _cost(n: int, height: int, vectors: int, rows: int, needed: int, vector_bytes: int) -> float:
+    """Cycles per column of the whole phase: arithmetic, loads, cache or latency, whichever binds, on every tile."""
     tiles = -(-rows // height) * -(-needed // vectors)
-    sums, loads = height * n * vectors, height + n * vectors
-    cycles = max(sums / 2, loads / 2, 4.0)
+    sums, loads, line_bytes = height * n * vectors, height + n * vectors, n * vectors * vector_bytes
+    # A tile reads its panel from the second-level cache, at about 24 bytes a cycle.
+    cycles = max(sums / 2, loads / 2, line_bytes / 24, 4.0)
     return tiles * (cycles + 0.02 * loads)
 
 
