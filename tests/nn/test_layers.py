@@ -259,7 +259,6 @@ def test_bad_calls(make: Any, error: type[Exception], call: tuple[Any, ...], mes
     assert "\n" not in str(caught.value)
 
 
-KEYWORDS = "cell must take x and states only, but gru_d also takes the keyword inputs delta"
 BAD_LAYERS = {
     "cell_function": (TypeError, (lambda gate, x, h: h, 5, 7), {}, "cell must be a gatewise cell"),
     "cell_name": (
@@ -268,7 +267,7 @@ BAD_LAYERS = {
         {},
         "cell must be a gatewise cell (see gatewise.cells and @gatewise.cell), but",
     ),
-    "keyword_inputs": (ValueError, (ZOO["gru_d"], 5, 7), {}, KEYWORDS),
+    "keyword_inputs": (ValueError, (ZOO["gru_d"], 5, 7, 2), {}, "num_layers must be 1 for cell gru_d"),
     "redundant": (ValueError, (ZOO["halves"], 5, 7), {"redundant_bias": True}, "redundant_bias must be False"),
     "input_size": (ValueError, (cells.gru, 0, 7), {}, "Recurrent: input_size must be greater than zero, but came 0"),
     "hidden_size": (ValueError, (cells.gru, 5, -7), {}, "hidden_size must be greater than zero, but came -7"),

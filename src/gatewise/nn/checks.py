@@ -60,8 +60,8 @@ def check_keyword_inputs(name: str, cell: Cell, num_layers: int) -> None:
 def refuse_beside_packed(layer: Recurrent, lengths: object, reset: object, inputs: Mapping[str, object]) -> None:
     if lengths is not None or reset is not None or inputs or layer.cell.inputs:
         raise TypeError(
-            f"{type(layer).__name__}: a PackedSequence takes no lengths, reset or keyword inputs; pass the padded tensor "
-            "and its lengths instead"
+            f"{type(layer).__name__}: a PackedSequence takes no lengths, reset or keyword inputs; pass the padded "
+            "tensor and its lengths instead"
         )
 
 

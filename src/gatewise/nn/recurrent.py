@@ -15,7 +15,15 @@ from gatewise import ops
 from gatewise.compiler.cell import Cell
 from gatewise.nn import packed
 from gatewise.nn.base import CellModule
-from gatewise.nn.checks import check_constructor, check_input, check_states, whole_states
+from gatewise.nn.beside import Beside, Lengths, beside, variants
+from gatewise.nn.checks import (
+    check_constructor,
+    check_input,
+    check_keyword_inputs,
+    check_states,
+    refuse_beside_packed,
+    whole_states,
+)
 from gatewise.nn.stream import Stream
 
 State = Tensor | tuple[Tensor, ...]
@@ -35,7 +43,8 @@ class Recurrent(CellModule):
 
     Parameters are ``weight_ih_l{k}``, ``weight_hh_l{k}``, ``bias_ih_l{k}``, ``bias_hh_l{k}`` (suffix ``_reverse``); row
     blocks follow the order in which the equations first use the gates, and empty ones are left out. They start uniform
-    in ±1/√hidden_size, as torch's.
+    in ±1/√hidden_size, as torch's. A cell with keyword inputs and with ``diagonal`` weights also has
+    ``weight_{name}_l{k}`` for each that a gate multiplies by a matrix, and ``weight_diagonal_l{k}``.
 
     Raises:
         TypeError, ValueError: for arguments of the wrong type or value.
@@ -65,12 +74,14 @@ class Recurrent(CellModule):
             dropout,
             redundant_bias,
         )
+        check_keyword_inputs(type(self).__name__, cell, num_layers)
         if dropout > 0 and num_layers == 1:
             warnings.warn(
                 f"dropout acts between layers, so dropout={dropout} with num_layers=1 does nothing",
                 stacklevel=2 if type(self) is Recurrent else 3,
             )
         self.cell = cell
+        self._variants = variants(cell, learned=False)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
         self.bidirectional, self.redundant_bias = bool(bidirectional), redundant_bias
@@ -131,7 +142,15 @@ class Recurrent(CellModule):
         parts += [f"{k}={getattr(self, k)}" for k, default in defaults.items() if getattr(self, k) != default]
         return ", ".join(parts)
 
-    def forward(self, input: Tensor | PackedSequence, hx: State | None = None) -> tuple[Tensor | PackedSequence, State]:
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: State | None = None,
+        *,
+        lengths: Lengths | None = None,
+        reset: Tensor | None = None,
+        **inputs: Tensor,
+    ) -> tuple[Tensor | PackedSequence, State]:
         """Run over a sequence.
 
         Args:
@@ -139,6 +158,13 @@ class Recurrent(CellModule):
                 PackedSequence, sorted or not.
             hx: the states before the first step, (num_layers · directions, B, hidden_size) each, without B when
                 unbatched; a tuple for cells with several states; zeros when absent.
+            lengths: (B,) ints, in any order, on any device: how many steps of each row count. Past the end the output
+                is zero; the final state is that of the last step that counts, or the initial one for a length of 0.
+            reset: (T, B) bool, (B, T) with ``batch_first``, (T,) unbatched: where it is True the state before the step
+                is zero instead of what the steps before, or ``hx``, left. On the way back no state crosses from such a
+                step to the one before it.
+            inputs: the keyword inputs of the cell, for every layer; laid out as ``input``, each with its own width, and
+                for a width of 1 also without the last dimension.
 
         Returns:
             The output (the first state) at every step, and the final states, in the layout of the arguments.
@@ -148,6 +174,7 @@ class Recurrent(CellModule):
                 or device; the types are torch.nn's.
         """
         if isinstance(input, PackedSequence):
+            refuse_beside_packed(self, lengths, reset, inputs)
             return packed.forward(self, input, hx)
         if isinstance(input, Tensor):
             input = self._out_of_autocast(input)
@@ -157,7 +184,7 @@ class Recurrent(CellModule):
         if self.batch_first and batched:
             x = x.transpose(0, 1)
         states = self._initial(x, hx, batched)
-        y, final = self._stack(x, states)
+        y, final = self._stack(x, states, beside(self, x, batched, lengths, reset, inputs))
         if self.batch_first and batched:
             y = y.transpose(0, 1)
         if not batched:
@@ -173,14 +200,16 @@ class Recurrent(CellModule):
         check_states(self.cell.states, states, x, [(*lead, size) for size in self.state_sizes], batched)
         return states if batched else [s.unsqueeze(1) for s in states]
 
-    def _stack(self, x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def _stack(self, x: Tensor, states: list[Tensor], along: Beside | None = None) -> tuple[Tensor, list[Tensor]]:
         directions = self.num_directions
+        x = x if along is None else along.blank(x)
         finals: list[list[Tensor]] = []
         for layer in range(self.num_layers):
             outputs = []
             for d in range(directions):
                 k = layer * directions + d
-                y, final = self._run(k, x, [s[k] for s in states])
+                start = [s[k] for s in states]
+                y, final = self._run(k, x, start) if along is None else self._run_along(k, x, start, along)
                 outputs.append(y)
                 finals.append(final)
             x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
@@ -192,3 +221,11 @@ class Recurrent(CellModule):
         """One direction of one layer, the k-th in the order of the states."""
         parameters = {name: getattr(self, full) for name, full in self._parameter_names[k].items()}
         return ops.run(self.cell, x, {}, states, parameters, reverse=self.bidirectional and k % 2 == 1)
+
+    def _run_along(self, k: int, x: Tensor, states: list[Tensor], along: Beside) -> tuple[Tensor, list[Tensor]]:
+        """As ``_run``, with what goes along with x."""
+        reverse = self.bidirectional and k % 2 == 1
+        parameters = {name: getattr(self, full) for name, full in self._parameter_names[k].items()}
+        given = along.of_cell(self.cell, x, None, reverse)
+        y, final = ops.run(self._variants[along.kind], x, given, states, parameters, reverse=reverse)
+        return along.blank(y), final

@@ -107,6 +107,8 @@ class Forecaster(Task):
             horizon, season, hidden_size, num_layers, dropout, epochs, max_steps, learning_rate, patience, seed, label
         )
         self._cell = cell_of(cell)
+        if self._cell.inputs:
+            raise InputError(f"cell must take nothing beside x, but {self._cell.name} takes {self._cell.inputs[0][0]}")
         self.table: Table | None = None
         self.series: list[Series] = []
         self.season = self.horizon = self.context = 1
