@@ -155,13 +155,15 @@ class Stream:
     def state(self, value: Tensor | tuple[Tensor, ...]) -> None:
         own = self._engine.states
         shape, names = tuple(own.shape[1:]), self.layer.cell.states
-        given = [value] if isinstance(value, Tensor) else list(value)
+        given = list(value) if isinstance(value, (tuple, list)) else [value]
         if len(given) != len(names):
-            raise TypeError(f"state must be {len(names)} of shape {shape}, {', '.join(names)}, but came {len(given)}")
+            form = "a tensor" if len(names) == 1 else f"a tuple of {len(names)} tensors"
+            raise TypeError(f"state must be {form} of shape {shape}, but came {len(given)}")
         for name, state in zip(names, given, strict=True):
-            if not isinstance(state, Tensor) or state.shape != shape:
-                came = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
-                raise ValueError(f"state {name} must be a tensor of shape {shape}, but came {came}")
+            if not isinstance(state, Tensor):
+                raise TypeError(f"state {name} must be a tensor of shape {shape}, but came {type(state).__name__}")
+            if state.shape != shape:
+                raise ValueError(f"state {name} must have shape {shape}, but came {tuple(state.shape)}")
             self._check_kind(f"state {name}", state)
         with torch.no_grad():
             own.copy_(torch.stack(given))
@@ -178,8 +180,11 @@ class Stream:
         if rows is None:
             self._engine.states.zero_()
             return
-        index = torch.as_tensor(rows, device=self._device)
         n = self.batch_size
+        try:
+            index = torch.as_tensor(rows, device=self._device)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"rows must be an int, ints or a mask of shape ({n},), but came {rows!r}") from None
         if index.dtype == torch.bool:
             if index.shape != (n,):
                 raise ValueError(f"a mask of rows must have shape ({n},), but came {tuple(index.shape)}")
