@@ -1,7 +1,8 @@
 """The kernels of the cpu backend against the eager reference in float64: one function that every test compares with.
 
 The bound is contract 1: the error of a float32 kernel is at most twice that of eager in float32, plus a floor for
-values that eager got right by luck. Errors are taken per tensor in the maximum norm.
+values that eager got right by luck. Errors are taken per tensor in the maximum norm. Where that is not enough, the
+problem itself may be at fault: ``sensitivity`` says how far a rounding of what is given moves the exact result.
 """
 
 from __future__ import annotations
@@ -233,8 +234,29 @@ def compare(case: Case, fault: Fault | None = None) -> None:
         largest = truth.abs().max().item()
         # In float64 the reference has errors of its own and nothing better is at hand: 8 units, about 2e-14.
         bound = 8 * unit * largest if case.dtype == torch.float64 else 2 * theirs + unit * largest
+        if error > bound:
+            bound += (8 if case.dtype == torch.float64 else 2) * sensitivity(p, exact)[name]
         if not error <= bound:  # NaN is not
             raise Disagreement(f"{case}: {name} is wrong by {error:.3g}, eager by {theirs:.3g}, allowed {bound:.3g}")
+
+
+def sensitivity(p: Problem, exact: Mapping[str, Tensor]) -> dict[str, float]:
+    """How far exact results move when every number given is rounded once more, up or down.
+
+    Sums that cancel and long recurrences amplify roundings without any method being at fault; the first shows in
+    results of one number only, which the floor measures by itself.
+    """
+    moved = dict.fromkeys(exact, 0.0)
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        q = p.to(torch.float64)
+        for tensor in (*q.tensors.values(), *q.cotangents.values()):
+            signs = torch.randint(0, 2, tensor.shape, generator=generator, dtype=torch.float64) * 2 - 1
+            tensor.mul_(1 + torch.finfo(p.case.dtype).eps / 2 * signs)
+        for name, value in evaluate(q, "eager").items():
+            if value.numel():
+                moved[name] = max(moved[name], (value - exact[name]).abs().max().item())
+    return moved
 
 
 class Disagreement(AssertionError):

@@ -143,6 +143,5 @@ def test_everything(cell: Cell, dtype: torch.dtype, tier: str) -> None:
             with threads(count):
                 case = Case(cell, dtype, tier, hidden=hidden, batch=batch, steps=steps, inputs=inputs, reverse=reverse)
                 compare(case)
-    # Not the 200 steps: there some cells amplify a rounding of their input a thousandfold and more, whoever computes.
-    for varied in CHEAP + DEAR[:-1]:
+    for varied in CHEAP + DEAR:
         compare(Case(cell, dtype, tier, **varied))
