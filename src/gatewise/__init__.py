@@ -21,7 +21,7 @@ from gatewise.compiler.functions import (
     tanh,
     where,
 )
-from gatewise.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell
+from gatewise.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell, replace
 
 __version__ = "0.1.0"
 
@@ -45,6 +45,7 @@ __all__ = [
     "maximum",
     "minimum",
     "relu",
+    "replace",
     "sigmoid",
     "softplus",
     "tanh",

@@ -2,6 +2,7 @@
 
 from gatewise.nn.drop_in import GRU, LSTM, RNN
 from gatewise.nn.recurrent import Recurrent
+from gatewise.nn.replace import Replaced, Report, replace
 from gatewise.nn.single_step import GRUCell, LSTMCell, RNNCell
 
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "Recurrent"]
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "Recurrent", "Replaced", "Report", "replace"]
