@@ -175,6 +175,26 @@ def test_reset_of_all_and_of_none() -> None:
     assert torch.equal(stream.step(x), first)
 
 
+def test_learned_initial_state() -> None:
+    """The layer's parameters of each layer, a row for each state; whatever the option to make them is called."""
+    layer = gw.LSTM(3, 5, 2)
+    starts = torch.randn(2, 2, 5)  # layer, state
+    layer._initial_names = ["start_a", "start_b"]
+    for name, start in zip(layer._initial_names, starts, strict=True):
+        layer.register_parameter(name, torch.nn.Parameter(start))
+    stream = layer.stream(2)
+    for _ in range(2):
+        for k, state in enumerate(stream.state):
+            assert torch.equal(state, starts[:, k, None].expand(2, 2, 5))
+        stream.step(torch.randn(2, 3))
+        moved = stream.state
+        stream.reset(1)
+        for k, state in enumerate(stream.state):
+            assert torch.equal(state[:, 1], starts[:, k])
+            assert torch.equal(state[:, 0], moved[k][:, 0])
+        stream.reset()
+
+
 def test_nan_passes_and_leaves_with_a_reset() -> None:
     stream = gw.GRU(3, 5).stream(2)
     x = torch.randn(2, 3)

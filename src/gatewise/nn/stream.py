@@ -57,6 +57,8 @@ class Stream:
         # Memory made in inference mode could not be written outside of it.
         with torch.inference_mode(False), torch.no_grad():
             self._engine, self._reason = self._make()
+            self._start = _start(layer, self._engine.states)
+            self._engine.states.copy_(self._start)
             y = torch.empty(batch_size, layer.hidden_size, device=self._device, dtype=self._dtype)
         self._results = {torch.Size((batch_size, layer.input_size)): y}
         if batch_size == 1:
@@ -169,7 +171,8 @@ class Stream:
             own.copy_(torch.stack(given))
 
     def reset(self, rows: Any = None) -> None:
-        """Set the state to zero.
+        """Set the state to that of a beginning: zero, or the layer's learned initial state as the stream last took it
+        over.
 
         Args:
             rows: only these rows of the batch: an int, ints, or a mask of shape (batch_size,); all when absent.
@@ -178,7 +181,7 @@ class Stream:
             ValueError: for rows that are not there or are no rows.
         """
         if rows is None:
-            self._engine.states.zero_()
+            self._engine.states.copy_(self._start)
             return
         n = self.batch_size
         try:
@@ -194,7 +197,7 @@ class Stream:
             raise ValueError(f"rows must be an int, ints or a mask of shape ({n},), but came {rows!r}")
         elif int(index.min()) < 0 or int(index.max()) >= n:
             raise ValueError(f"rows must lie between 0 and {n - 1}, but came {rows!r}")
-        self._engine.states[:, :, index] = 0
+        self._engine.states[:, :, index if index.dtype == torch.bool else index.reshape(-1)] = self._start
 
     def refresh(self) -> None:
         """Take over the layer's weights as they are now; until then steps use those of before. The state stays.
@@ -210,6 +213,7 @@ class Stream:
             )
         with torch.inference_mode(False), torch.no_grad():
             self._engine.pack(_parameters(self.layer))
+            self._start = _start(self.layer, self._engine.states)
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError("a stream holds addresses and cannot be copied or pickled; save its .state and make another")
@@ -234,6 +238,14 @@ def _check_layer(layer: Recurrent, weight: Tensor) -> None:
 
 def _parameters(layer: Recurrent) -> list[dict[str, Tensor]]:
     return [{name: getattr(layer, full) for name, full in names.items()} for names in layer._parameter_names]
+
+
+def _start(layer: Recurrent, states: Tensor) -> Tensor:
+    """The state that layers begin with, (states, layers, 1, hidden_size)."""
+    names = getattr(layer, "_initial_names", ())
+    if not names:
+        return torch.zeros_like(states[:, :, :1])
+    return torch.stack([getattr(layer, name).detach() for name in names], 1).unsqueeze(2)
 
 
 class _Sequences:
