@@ -8,6 +8,7 @@ from torch import Tensor
 from gatewise import cells
 from gatewise.nn import projected
 from gatewise.nn.checks import check_nonlinearity, check_projection
+from gatewise.nn.initialise import Initialise
 from gatewise.nn.recurrent import Recurrent
 
 
@@ -31,6 +32,8 @@ class GRU(Recurrent):
         dtype: torch.dtype | None = None,
         *,
         reset_after: bool = False,
+        learn_initial_state: bool = False,
+        initialise: Initialise = "torch",
     ) -> None:
         cell = cells.gru_reset_after if reset_after else cells.gru
         self.reset_after = reset_after
@@ -46,6 +49,8 @@ class GRU(Recurrent):
             device,
             dtype,
             redundant_bias=reset_after,
+            learn_initial_state=learn_initial_state,
+            initialise=initialise,
         )
 
     def extra_repr(self) -> str:
@@ -74,6 +79,9 @@ class LSTM(Recurrent):
         proj_size: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        learn_initial_state: bool = False,
+        initialise: Initialise = "torch",
     ) -> None:
         check_projection(proj_size, hidden_size)
         self.proj_size = proj_size
@@ -89,6 +97,8 @@ class LSTM(Recurrent):
             device,
             dtype,
             redundant_bias=True,
+            learn_initial_state=learn_initial_state,
+            initialise=initialise,
         )
 
     @property
@@ -139,6 +149,9 @@ class RNN(Recurrent):
         bidirectional: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        learn_initial_state: bool = False,
+        initialise: Initialise = "torch",
     ) -> None:
         check_nonlinearity(nonlinearity)
         self.nonlinearity = nonlinearity
@@ -154,6 +167,8 @@ class RNN(Recurrent):
             device,
             dtype,
             redundant_bias=True,
+            learn_initial_state=learn_initial_state,
+            initialise=initialise,
         )
 
     def _carries_formula(self) -> bool:

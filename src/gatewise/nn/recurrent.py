@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from gatewise import ops
 from gatewise.compiler.cell import Cell
+from gatewise.nn import initialise as initialisation
 from gatewise.nn import packed
 from gatewise.nn.base import CellModule
 from gatewise.nn.beside import Beside, Lengths, beside, variants
@@ -24,6 +24,7 @@ from gatewise.nn.checks import (
     refuse_beside_packed,
     whole_states,
 )
+from gatewise.nn.initialise import Initialise
 from gatewise.nn.stream import Stream
 
 State = Tensor | tuple[Tensor, ...]
@@ -40,6 +41,10 @@ class Recurrent(CellModule):
         dropout: probability with which outputs between layers are zeroed in training.
         bidirectional: a second set of weights runs from the last step to the first; outputs are concatenated.
         redundant_bias: keep torch's ``bias_hh`` for every gate, though a gate needs one bias only.
+        learn_initial_state: where no ``hx`` is given, and after a reset, start from the parameters ``h_0_l{k}``, which
+            have one row for each state.
+        initialise: how parameters start: ``"torch"``, ``"orthogonal"``, ``"chrono"`` or a function of the layer (see
+            ``gatewise.nn.initialise``).
 
     Parameters are ``weight_ih_l{k}``, ``weight_hh_l{k}``, ``bias_ih_l{k}``, ``bias_hh_l{k}`` (suffix ``_reverse``); row
     blocks follow the order in which the equations first use the gates, and empty ones are left out. They start uniform
@@ -64,32 +69,39 @@ class Recurrent(CellModule):
         dtype: torch.dtype | None = None,
         *,
         redundant_bias: bool = False,
+        learn_initial_state: bool = False,
+        initialise: Initialise = "torch",
     ) -> None:
         super().__init__()
         check_constructor(
             type(self).__name__,
             cell,
             {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers},
-            {"bias": bias, "batch_first": batch_first},
+            {"bias": bias, "batch_first": batch_first, "learn_initial_state": learn_initial_state},
             dropout,
             redundant_bias,
         )
         check_keyword_inputs(type(self).__name__, cell, num_layers)
+        initialisation.check(type(self).__name__, initialise)
         if dropout > 0 and num_layers == 1:
             warnings.warn(
                 f"dropout acts between layers, so dropout={dropout} with num_layers=1 does nothing",
                 stacklevel=2 if type(self) is Recurrent else 3,
             )
         self.cell = cell
-        self._variants = variants(cell, learned=False)
+        self._variants = variants(cell, learn_initial_state)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
         self.bidirectional, self.redundant_bias = bool(bidirectional), redundant_bias
+        self.learn_initial_state, self.initialise = learn_initial_state, initialise
         self._parameter_names: list[dict[str, str]] = []
+        self._initial_names: list[str] = []
         for layer in range(num_layers):
             width = input_size if layer == 0 else self.state_sizes[0] * self.num_directions
             for suffix in ("", "_reverse")[: self.num_directions]:
                 self._add_layer(f"_l{layer}{suffix}", width, device, dtype)
+        if learn_initial_state:
+            self._add_initial_states(device, dtype)
         self.reset_parameters()
 
     @property
@@ -109,6 +121,15 @@ class Recurrent(CellModule):
                 self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
         self._parameter_names.append(names)
 
+    def _add_initial_states(self, device: Any, dtype: Any) -> None:
+        if len(set(self.state_sizes)) > 1:
+            raise ValueError(f"{type(self).__name__}: learn_initial_state is not available with proj_size")
+        for names in self._parameter_names:
+            name = "h_0_l" + next(iter(names.values())).rpartition("_l")[2]
+            start = torch.empty(len(self.cell.states), self.hidden_size, device=device, dtype=dtype)
+            self.register_parameter(name, nn.Parameter(start))
+            self._initial_names.append(name)
+
     def _shapes(self, width: int) -> dict[str, tuple[int, ...]]:
         """The parameters of one direction of one layer, whose input has this width."""
         shapes = self.cell.parameter_shapes(width, self.hidden_size)
@@ -117,10 +138,9 @@ class Recurrent(CellModule):
         return shapes
 
     def reset_parameters(self) -> None:
-        """Uniform in ±1/√hidden_size, in torch's order."""
-        bound = 1.0 / math.sqrt(self.hidden_size)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
+        """Start anew, in the way that ``initialise`` says."""
+        how = self.initialise
+        (initialisation.NAMED[how] if isinstance(how, str) else how)(self)
 
     @property
     def all_weights(self) -> list[list[nn.Parameter]]:
@@ -139,6 +159,7 @@ class Recurrent(CellModule):
         if type(self) is Recurrent:
             parts.insert(0, self.cell.name)
         defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+        defaults |= {"learn_initial_state": False}
         parts += [f"{k}={getattr(self, k)}" for k, default in defaults.items() if getattr(self, k) != default]
         return ", ".join(parts)
 
@@ -161,8 +182,8 @@ class Recurrent(CellModule):
             lengths: (B,) ints, in any order, on any device: how many steps of each row count. Past the end the output
                 is zero; the final state is that of the last step that counts, or the initial one for a length of 0.
             reset: (T, B) bool, (B, T) with ``batch_first``, (T,) unbatched: where it is True the state before the step
-                is zero instead of what the steps before, or ``hx``, left. On the way back no state crosses from such a
-                step to the one before it.
+                is zero, or the learned one, instead of what the steps before, or ``hx``, left. On the way back no
+                state crosses from such a step to the one before it.
             inputs: the keyword inputs of the cell, for every layer; laid out as ``input``, each with its own width, and
                 for a width of 1 also without the last dimension.
 
@@ -193,6 +214,9 @@ class Recurrent(CellModule):
 
     def _initial(self, x: Tensor, hx: State | None, batched: bool) -> list[Tensor]:
         rows = self.num_layers * self.num_directions
+        if hx is None and self._initial_names:
+            learned = torch.stack([getattr(self, name) for name in self._initial_names], 1)
+            return [start[:, None].expand(-1, x.shape[1], -1) for start in learned.unbind(0)]
         if hx is None:
             return [x.new_zeros(rows, x.shape[1], size) for size in self.state_sizes]
         states = [self._out_of_autocast(s) for s in whole_states(self.cell, hx)]
@@ -226,6 +250,7 @@ class Recurrent(CellModule):
         """As ``_run``, with what goes along with x."""
         reverse = self.bidirectional and k % 2 == 1
         parameters = {name: getattr(self, full) for name, full in self._parameter_names[k].items()}
-        given = along.of_cell(self.cell, x, None, reverse)
+        starts = getattr(self, self._initial_names[k]).unbind(0) if self._initial_names else None
+        given = along.of_cell(self.cell, x, starts, reverse)
         y, final = ops.run(self._variants[along.kind], x, given, states, parameters, reverse=reverse)
         return along.blank(y), final
