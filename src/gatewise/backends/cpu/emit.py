@@ -114,11 +114,16 @@ class _Module:
             high = c.b.udiv(c.b.mul(total, c.b.add(number, c.i64(1))), count)
             return c.b.select(shared, low, c.i64(0)), c.b.select(shared, high, total)
 
-        row_range = share(rows, c.b.not_(by_units))
+        at_once = c.slot(frame, slots.AT_ONCE)
+        low, high = share(rows, c.b.not_(by_units))
         blocks = [share(c.ceil_div(units, t.vectors * c.length), by_units) for t in self.options.tiles]
 
         def call(index: int, step: ir.Value) -> None:
-            c.b.call(phases[index], [frame, step, *row_range, *blocks[index]])
+            passes = c.b.udiv(c.b.sub(c.b.add(high, at_once), c.b.add(low, c.i64(1))), at_once)
+            with c.loop(c.i64(0), passes) as k:
+                first = c.b.add(low, c.b.mul(k, at_once))
+                last = c.minimum(c.b.add(first, at_once), high)
+                c.b.call(phases[index], [frame, step, first, last, *blocks[index]])
             with c.b.if_then(self.waits):
                 c.b.call(self.barrier, [])
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from gatewise.compiler.schedule import Plan
 
-STEPS, ROWS, UNITS, THREADS, BY_UNITS = range(5)
-"""Steps, rows (the batch), units (the width of results), threads, and whether these share out the units or the rows."""
-HEADER = 5
+STEPS, ROWS, UNITS, THREADS, BY_UNITS, AT_ONCE = range(6)
+"""Steps, rows (the batch), units (the width of results), threads, whether these share out the units or the rows, and
+how many rows a thread takes through all blocks of units before it goes on to further ones."""
+HEADER = 6
 
 BASE, STRIDE, ROW, MASK, SHIFT, SPECIAL, SPECIAL_BASE, SPECIAL_ROW = range(8)
 """Of an array: address of its value at step 0, bytes from step to step and row to row; the step is first taken

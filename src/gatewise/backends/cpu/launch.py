@@ -21,6 +21,11 @@ from gatewise.compiler.schedule import Plan, Product
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
 _SIZES = {torch.float32: 4, torch.float64: 8}
 _ALIGNMENT = 64
+AT_ONCE = 512
+"""Rows of a packed operand that go through all blocks of units together, so that they stay in the second-level cache:
+of the sums behind gradients of weights."""
+REMEMBERED = 4096
+"""Plans at given sizes that are kept prepared."""
 SECOND_LEVEL = 1 << 20
 """Bytes of weights from which kernels fetch ahead: the smaller of today's second-level caches."""
 
@@ -123,7 +128,7 @@ def _prepare(
     return Prepared(
         loaded.function("run"),
         loaded.address("run"),
-        (rows, units, threads, by_units),
+        (rows, units, threads, by_units, AT_ONCE if any(q.packed for _, q in _products(plan)) else rows),
         tuple(a.name for a in plan.arrays),
         tuple(panels),
         _packer(_NAMES[to.dtype], to.tier)[entry],
@@ -137,6 +142,8 @@ def prepare(key: str, plan: Plan, to: Target, rows: int, units: int, widths: Map
     identity = (key, to, rows, units, *widths.values(), threads)
     prepared = _prepared.get(identity)
     if prepared is None:
+        if len(_prepared) >= REMEMBERED:
+            _prepared.clear()  # whoever varies sizes without end pays some microseconds again, and no memory
         prepared = _prepared[identity] = _prepare(key, plan, to, rows, units, widths, threads, entry)
     return prepared
 
