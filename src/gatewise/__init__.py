@@ -21,7 +21,7 @@ from gatewise.compiler.functions import (
     tanh,
     where,
 )
-from gatewise.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell, replace
+from gatewise.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell, Stream, replace
 
 __version__ = "0.1.0"
 
@@ -35,6 +35,7 @@ __all__ = [
     "LSTMCell",
     "RNNCell",
     "Recurrent",
+    "Stream",
     "backend",
     "cell",
     "cells",

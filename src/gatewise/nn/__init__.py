@@ -4,5 +4,18 @@ from gatewise.nn.drop_in import GRU, LSTM, RNN
 from gatewise.nn.recurrent import Recurrent
 from gatewise.nn.replace import Replaced, Report, replace
 from gatewise.nn.single_step import GRUCell, LSTMCell, RNNCell
+from gatewise.nn.stream import Stream
 
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "Recurrent", "Replaced", "Report", "replace"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "Recurrent",
+    "Replaced",
+    "Report",
+    "Stream",
+    "replace",
+]
