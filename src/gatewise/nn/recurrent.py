@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,8 +27,10 @@ from gatewise.nn.checks import (
 )
 from gatewise.nn.initialise import Initialise
 from gatewise.nn.stream import Stream
+from gatewise.nn.trace import Trace, gate_values
 
 State = Tensor | tuple[Tensor, ...]
+Seen = Callable[[int, Tensor, list[Tensor], Beside | None], None]
 
 
 class Recurrent(CellModule):
@@ -197,6 +200,48 @@ class Recurrent(CellModule):
         if isinstance(input, PackedSequence):
             refuse_beside_packed(self, lengths, reset, inputs)
             return packed.forward(self, input, hx)
+        return self._padded(input, hx, lengths, reset, inputs)
+
+    def trace(
+        self,
+        input: Tensor,
+        hx: State | None = None,
+        *,
+        lengths: Lengths | None = None,
+        reset: Tensor | None = None,
+        **inputs: Tensor,
+    ) -> Trace:
+        """Run over a sequence and keep the value of every gate at every step, without gradients.
+
+        Arguments are those of a call, but for a PackedSequence.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: as a call; and ValueError for a layer with ``proj_size``.
+        """
+        if any(size != self.hidden_size for size in self.state_sizes):
+            raise ValueError(f"{type(self).__name__}: trace is not available with proj_size")
+        found: list[dict[str, Tensor]] = []
+        with torch.no_grad():
+            y, final = self._padded(
+                input, hx, lengths, reset, inputs, lambda *step: found.append(gate_values(self, *step))
+            )
+            gates = {gate: torch.stack([own[gate] for own in found]) for gate in self.cell.gates}
+        if input.dim() == 2:
+            gates = {gate: value.squeeze(2) for gate, value in gates.items()}
+        elif self.batch_first:
+            gates = {gate: value.transpose(1, 2) for gate, value in gates.items()}
+        return Trace(y, final, gates)
+
+    def _padded(
+        self,
+        input: Tensor,
+        hx: State | None,
+        lengths: Lengths | None,
+        reset: Tensor | None,
+        inputs: dict[str, Tensor],
+        seen: Seen | None = None,
+    ) -> tuple[Tensor, State]:
+        """As ``forward``, of a tensor; ``seen`` gets what every direction of every layer starts from."""
         if isinstance(input, Tensor):
             input = self._out_of_autocast(input)
         check_input(self, input)
@@ -205,7 +250,7 @@ class Recurrent(CellModule):
         if self.batch_first and batched:
             x = x.transpose(0, 1)
         states = self._initial(x, hx, batched)
-        y, final = self._stack(x, states, beside(self, x, batched, lengths, reset, inputs))
+        y, final = self._stack(x, states, beside(self, x, batched, lengths, reset, inputs), seen)
         if self.batch_first and batched:
             y = y.transpose(0, 1)
         if not batched:
@@ -224,7 +269,9 @@ class Recurrent(CellModule):
         check_states(self.cell.states, states, x, [(*lead, size) for size in self.state_sizes], batched)
         return states if batched else [s.unsqueeze(1) for s in states]
 
-    def _stack(self, x: Tensor, states: list[Tensor], along: Beside | None = None) -> tuple[Tensor, list[Tensor]]:
+    def _stack(
+        self, x: Tensor, states: list[Tensor], along: Beside | None = None, seen: Seen | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         directions = self.num_directions
         x = x if along is None else along.blank(x)
         finals: list[list[Tensor]] = []
@@ -233,6 +280,8 @@ class Recurrent(CellModule):
             for d in range(directions):
                 k = layer * directions + d
                 start = [s[k] for s in states]
+                if seen is not None:
+                    seen(k, x, start, along)
                 y, final = self._run(k, x, start) if along is None else self._run_along(k, x, start, along)
                 outputs.append(y)
                 finals.append(final)
@@ -250,7 +299,11 @@ class Recurrent(CellModule):
         """As ``_run``, with what goes along with x."""
         reverse = self.bidirectional and k % 2 == 1
         parameters = {name: getattr(self, full) for name, full in self._parameter_names[k].items()}
-        starts = getattr(self, self._initial_names[k]).unbind(0) if self._initial_names else None
-        given = along.of_cell(self.cell, x, starts, reverse)
+        given = self._given(k, x, along)
         y, final = ops.run(self._variants[along.kind], x, given, states, parameters, reverse=reverse)
         return along.blank(y), final
+
+    def _given(self, k: int, x: Tensor, along: Beside) -> dict[str, Tensor]:
+        """The keyword inputs of the k-th direction's cell."""
+        starts = getattr(self, self._initial_names[k]).unbind(0) if self._initial_names else None
+        return along.of_cell(self.cell, x, starts, self.bidirectional and k % 2 == 1)
