@@ -117,6 +117,27 @@ def test_unbatched() -> None:
         same_bits({"f": f.detach()}, {"f": other[:, 0].detach()})
 
 
+def test_torch_traces_it_whole() -> None:
+    layer = gw.GRU(INPUT, HIDDEN, learn_initial_state=True)
+    x, _ = problem(layer)
+    lengths = torch.tensor([4, 6, 0, 1])
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x: Tensor, reset: Tensor, lengths: Tensor) -> Tensor:
+            return self.layer(x, reset=reset, lengths=lengths)[0]
+
+    model = Model()
+    expected = model(x, RESET, lengths)
+    assert torch.equal(torch.compile(model, fullgraph=True, backend="aot_eager")(x, RESET, lengths), expected)
+    assert torch.equal(torch.export.export(model, (x, RESET, lengths)).module()(x, RESET, lengths), expected)
+    rows = torch.func.vmap(lambda one: layer(one, reset=RESET, lengths=lengths)[0])(torch.stack([x, -x]))
+    assert torch.equal(rows[0], expected)
+
+
 BAD: dict[str, tuple[type[Exception], Any, str]] = {
     "list": (TypeError, [[True]], "GRU: reset must be a tensor, but came list"),
     "dtype": (ValueError, torch.zeros(STEPS, BATCH), "reset must have the dtype torch.bool, but came torch.float32"),

@@ -248,3 +248,8 @@ def test_validation_is_the_error_of_forecasts_from_every_step(small: Forecaster)
         errors.append(values[end : end + 6] - small.continue_series(small.series[0], end))
     expected = np.nanmean(np.abs(errors)) / objective.units[0]
     assert objective.validate() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_cell_with_keyword_inputs_is_refused() -> None:
+    with pytest.raises(InputError, match="cell must take nothing beside x, but augru takes attention"):
+        Forecaster(cell="augru")
