@@ -1,4 +1,4 @@
-"""The built-in cells and what the literature says of them; pinned gates. Rows U1-U8 are the project's promises."""
+"""The built-in cells and what the literature says of them; pinned gates. U1 to U8 number the statements."""
 
 import keyword
 import math

@@ -127,7 +127,14 @@ class Cell:
         return tuple((i, d) for i, use in enumerate(self.uses) for d in use.diagonals)
 
     def parameter_shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
-        """Names (torch's, without the layer suffix) and shapes of the parameters; empty blocks are left out."""
+        """Names (torch's, without the layer suffix) and shapes of the parameters; empty blocks are left out.
+
+        Raises:
+            ValueError: for a size that is no positive whole number.
+        """
+        for argument, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                raise ValueError(f"{argument} must be a positive whole number, but came {size!r}")
         h = hidden_size
         shapes: dict[str, tuple[int, ...]] = {"weight_ih": (len(self.rows("weight_ih")) * h, input_size)}
         shapes["weight_hh"] = (len(self.rows("weight_hh")) * h, h)
@@ -140,7 +147,11 @@ class Cell:
         return {name: shape for name, shape in shapes.items() if shape[0] > 0}
 
     def parameter_count(self, input_size: int, hidden_size: int) -> int:
-        """Weights and biases of one layer in one direction."""
+        """Weights and biases of one layer in one direction.
+
+        Raises:
+            ValueError: for a size that is no positive whole number.
+        """
         total = 0
         for shape in self.parameter_shapes(input_size, hidden_size).values():
             size = 1

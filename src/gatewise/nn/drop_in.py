@@ -17,6 +17,12 @@ class GRU(Recurrent):
 
     ``reset_after=False`` is Cho et al. 2014 (arXiv 1406.1078v3), eq. 5-8: the reset gate acts on the state before the
     recurrent product. ``reset_after=True`` is torch's and cuDNN's formula, with their weights and results.
+
+    Arguments, shapes and errors are those of ``Recurrent``; the state is one tensor,
+    (num_layers · directions, B, hidden_size). Gates in the order of the weights: r, z, n.
+
+    Raises:
+        TypeError, ValueError: for arguments of the wrong type or value.
     """
 
     def __init__(
@@ -35,6 +41,8 @@ class GRU(Recurrent):
         learn_initial_state: bool = False,
         initialise: Initialise = "torch",
     ) -> None:
+        if not isinstance(reset_after, bool):
+            raise TypeError(f"GRU: reset_after must be True or False, but came {reset_after!r}")
         cell = cells.gru_reset_after if reset_after else cells.gru
         self.reset_after = reset_after
         super().__init__(
@@ -65,6 +73,12 @@ class LSTM(Recurrent):
 
     With ``proj_size`` h is projected to that width by ``weight_hr_l{k}`` (Sak et al. 2014, arXiv 1402.1128) in every
     step; such a layer runs step by step on the eager backend.
+
+    Further arguments, shapes and errors are those of ``Recurrent``; the state is a tuple of two tensors,
+    (num_layers · directions, B, hidden_size), h of width proj_size where there is one. Gates: i, f, g, o.
+
+    Raises:
+        TypeError, ValueError: for arguments of the wrong type or value, proj_size among them (0 to hidden_size - 1).
     """
 
     def __init__(
@@ -135,7 +149,14 @@ class LSTM(Recurrent):
 
 
 class RNN(Recurrent):
-    """The plain recurrent network with the arguments, weights and results of ``torch.nn.RNN``."""
+    """The plain recurrent network with the arguments, weights and results of ``torch.nn.RNN``.
+
+    Further arguments, shapes and errors are those of ``Recurrent``; the state is one tensor,
+    (num_layers · directions, B, hidden_size).
+
+    Raises:
+        TypeError, ValueError: for arguments of the wrong type or value; nonlinearity is ``"tanh"`` or ``"relu"``.
+    """
 
     def __init__(
         self,

@@ -80,7 +80,12 @@ class Recurrent(CellModule):
             type(self).__name__,
             cell,
             {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers},
-            {"bias": bias, "batch_first": batch_first, "learn_initial_state": learn_initial_state},
+            {
+                "bias": bias,
+                "batch_first": batch_first,
+                "bidirectional": bidirectional,
+                "learn_initial_state": learn_initial_state,
+            },
             dropout,
             redundant_bias,
         )
