@@ -7,7 +7,6 @@ import io
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.tasks.errors import InputError, need
+from gatewise.tasks.forecast.stamps import Stamp, stamp_of
 
 Times = NDArray[np.datetime64]
 Values = NDArray[np.float64]
@@ -24,6 +24,8 @@ Columns = tuple[int | None, int, int]
 COLUMNS = ("unique_id", "ds", "y")
 NO_HEADER: Columns = (None, 0, 1)
 MISSING = {"", "na", "nan", "null", "none"}
+SEPARATORS = {"semicolons": ";", "tabs": "\t"}
+LARGEST = 1e30
 EMBEDDED = Path(__file__).with_name("co2.csv")
 EMBEDDED_NAME = "CO₂ at Mauna Loa (ppm)"
 
@@ -68,11 +70,11 @@ def read_csv(path: Path) -> Table:
     except (OSError, UnicodeDecodeError) as error:
         reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
         raise InputError(f"data: {path} cannot be read: {reason}") from None
-    rows = [(number, row) for number, row in enumerate(csv.reader(io.StringIO(text)), 1) if any(map(str.strip, row))]
+    rows = _rows(text, path)
     if not rows:
         raise InputError(f"data: {path} is empty; expected the columns unique_id, ds, y")
     header = [name.strip() for name in rows[0][1]]
-    if len(header) == 2 and _time(header[0]) is not None:
+    if len(header) == 2 and stamp_of(header[0]) is not None:
         columns, label = NO_HEADER, "y"
     else:
         columns, label = _columns(header, str(path))
@@ -89,6 +91,18 @@ def read_csv(path: Path) -> Table:
         label,
         str(path),
     )
+
+
+def _rows(text: str, path: Path) -> list[tuple[int, list[str]]]:
+    """The rows that are not blank, with their numbers from 1."""
+    found = []
+    try:
+        for number, row in enumerate(csv.reader(io.StringIO(text)), 1):
+            if any(map(str.strip, row)):
+                found.append((number, row))
+    except csv.Error as error:
+        raise InputError(f"data: {path} cannot be read as CSV after {len(found)} rows: {error}") from None
+    return found
 
 
 def read_frame(frame: Any) -> Table:
@@ -112,6 +126,9 @@ def _columns(header: list[str], place: str) -> tuple[Columns, str]:
         return (identifier, header.index("ds"), header.index("y")), "y"
     if len(header) == 2:
         return NO_HEADER, header[1]
+    found = [name for name, mark in SEPARATORS.items() if mark in header[0]] if len(header) == 1 else []
+    if found:
+        raise InputError(f"data: {place} seems to be separated by {found[0]}; expected commas between its columns")
     raise InputError(f"data: {place} has the columns {', '.join(header)}; expected unique_id, ds, y or two columns")
 
 
@@ -120,10 +137,16 @@ def _table(
 ) -> Table:
     """Check and group the rows; a place says where a row stands, for the errors."""
     rows: dict[str, dict[np.datetime64, float]] = {}
+    zoned: dict[str, bool] = {}
     for identifier, raw_time, raw_value, place in zip(ids, times, values, places, strict=True):
-        time = _time(raw_time)
-        if time is None:
-            raise InputError(f"data: {place} has the time {str(raw_time)!r}; expected a date such as 2001-12-29")
+        stamp = _stamp(raw_time, place)
+        if stamp.zoned != zoned.setdefault("first", stamp.zoned):
+            here, there = ("a", "none") if stamp.zoned else ("no", "one")
+            raise InputError(
+                f"data: {place} has {here} time zone in {str(raw_time)!r}, but the rows before have {there}; "
+                "expected one in every row or in none"
+            )
+        time = stamp.time
         series = rows.setdefault(identifier, {})
         if time in series:
             raise InputError(f"data: {place} repeats the time {raw_time}{_of(identifier)}; expected each time once")
@@ -131,6 +154,15 @@ def _table(
     if not rows:
         raise InputError(f"data: {source} has no rows below its header")
     return Table({name: _sorted(series) for name, series in rows.items()}, label)
+
+
+def _stamp(raw: Any, place: str) -> Stamp:
+    stamp = stamp_of(raw)
+    if stamp is None:
+        raise InputError(f"data: {place} has the time {str(raw)!r}; expected a date such as 2001-12-29")
+    if not stamp.exact:
+        raise InputError(f"data: {place} has the time {str(raw)!r}; expected whole seconds")
+    return stamp
 
 
 def _of(identifier: str) -> str:
@@ -143,22 +175,6 @@ def _sorted(series: dict[np.datetime64, float]) -> tuple[Times, Values]:
     return times[order], np.array(list(series.values()), dtype=np.float64)[order]
 
 
-def _time(raw: Any) -> np.datetime64 | None:
-    """A time stamp to the second, UTC where it names a zone; None when it is not one."""
-    if isinstance(raw, np.datetime64):
-        return None if np.isnat(raw) else raw.astype("datetime64[s]")
-    text = raw.isoformat() if hasattr(raw, "isoformat") else str(raw).strip()
-    try:
-        if len(text) in (4, 7):  # a year, or a year and a month
-            return np.datetime64(datetime.strptime(text, "%Y-%m" if len(text) == 7 else "%Y"), "s")
-        stamp = datetime.fromisoformat(text.removesuffix("Z") + ("+00:00" if text.endswith("Z") else ""))
-    except ValueError:
-        return None
-    if stamp.tzinfo is not None:
-        stamp = stamp.astimezone(timezone.utc).replace(tzinfo=None)
-    return np.datetime64(stamp, "s")
-
-
 def _number(raw: Any, place: str) -> float:
     if raw is None or str(raw).strip().lower() in MISSING:
         return math.nan
@@ -168,6 +184,10 @@ def _number(raw: Any, place: str) -> float:
         value = math.inf
     if math.isinf(value):
         raise InputError(f"data: {place} has the value {str(raw)!r}; expected a number, or nothing where it is missing")
+    if abs(value) > LARGEST:
+        raise InputError(
+            f"data: {place} has the value {str(raw)!r}; expected a number from -{LARGEST:g} to {LARGEST:g}"
+        )
     return value
 
 
