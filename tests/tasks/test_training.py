@@ -127,3 +127,14 @@ def test_a_foreign_checkpoint_gets_a_sentence(tmp_path: Path) -> None:
 def test_not_a_number_stops_training_with_a_sentence() -> None:
     with pytest.raises(InputError, match="broke down in epoch 1"):
         train(Line(values=[float("nan")]), SCHEDULE, seed=0)
+
+
+@pytest.mark.parametrize(("gradient", "sentence"), [(False, "the loss is inf"), (True, "a gradient is not finite")])
+def test_a_diverging_training_gets_a_sentence(gradient: bool, sentence: str) -> None:
+    class Diverging(Line):
+        def loss(self, forward: Callable[..., Tensor], batch: Tensor) -> Tensor:
+            output = forward(batch)
+            return (0 * output).sqrt().sum() if gradient else output.abs().sum() + torch.inf
+
+    with pytest.raises(InputError, match=f"training diverged in step 1: {sentence}"):
+        train(Diverging(), SCHEDULE, seed=0)

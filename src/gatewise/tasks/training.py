@@ -167,10 +167,10 @@ class _Loop:
         self.objective.module.eval()
         with torch.no_grad():
             value = self.objective.validate()
-        if math.isnan(value):
+        if not math.isfinite(value):
             raise InputError(
-                f"training broke down in epoch {number}: {self.objective.metric} is not a number, because the loss "
-                "diverged (try a smaller learning_rate) or the validation part holds no values"
+                f"training broke down in epoch {number}: {self.objective.metric} is not a finite number, because the "
+                "loss diverged (try a smaller learning_rate) or the validation part holds no values"
             )
         self.history.epochs.append(Epoch(number, steps, float(np.mean(losses)), value, seconds))
         self.keep()
@@ -180,10 +180,17 @@ class _Loop:
             group["lr"] = self.schedule.rate(step)
         self.optimizer.zero_grad()
         loss = self.objective.loss(self.forward, batch)
-        self.fabric.backward(loss)
-        self.fabric.clip_gradients(self.forward, self.optimizer, max_norm=self.schedule.clip_norm)
-        self.optimizer.step()
         value = loss.item()
+        if not math.isfinite(value):
+            raise _diverged(step, f"the loss is {value}")
+        self.fabric.backward(loss)
+        try:
+            self.fabric.clip_gradients(self.forward, self.optimizer, max_norm=self.schedule.clip_norm)
+        except RuntimeError as error:
+            if "non-finite" not in str(error):
+                raise
+            raise _diverged(step, "a gradient is not finite") from None
+        self.optimizer.step()
         if self.reporter is not None:
             self.reporter.step(step + 1, value)
         return value
@@ -225,3 +232,7 @@ class _Loop:
         except (KeyError, ValueError, TypeError, RuntimeError):
             raise InputError(f"{folder / CHECKPOINT} is foreign: it is not a checkpoint of this run") from None
         self.best = read_tensors(folder / WEIGHTS)[0]
+
+
+def _diverged(step: int, what: str) -> InputError:
+    return InputError(f"training diverged in step {step + 1}: {what}; try a smaller learning_rate or check the data")
