@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from gatewise.tasks.errors import InputError
-from gatewise.tasks.folder import prepare, read_json, read_tensors, write_bytes, write_json, write_tensors
+from gatewise.tasks.folder import (
+    nothing_on_error,
+    prepare,
+    read_json,
+    read_tensors,
+    write_bytes,
+    write_json,
+    write_tensors,
+)
 
 
 def test_tensors_and_metadata_round_trip(tmp_path: Path) -> None:
@@ -66,3 +74,32 @@ def test_an_output_directory_must_be_new_and_writable(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="already holds a run"):
         prepare(tmp_path)
+
+
+def broken(folder: Path, error: type[BaseException]) -> None:
+    """Make a directory and a file in it, and fail."""
+    with nothing_on_error(folder):
+        write_bytes(prepare(folder) / "f", b"new")
+        raise error
+
+
+def test_what_a_failed_block_made_is_taken_back(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("")
+    for folder in (tmp_path / "a" / "b", tmp_path):
+        with pytest.raises(InputError):
+            broken(folder, InputError)
+    assert list(tmp_path.iterdir()) == [tmp_path / "old"]
+    with pytest.raises(KeyboardInterrupt):
+        broken(tmp_path / "a", KeyboardInterrupt)
+    assert (tmp_path / "a" / "f").exists()
+
+
+def test_a_file_for_a_directory_and_no_name_get_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file is a file, expected the directory of a model"):
+        read_json(tmp_path / "file" / "config.json")
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(InputError, match=r"config.json is a directory, expected a file"):
+        read_json(tmp_path / "config.json")
+    with pytest.raises(InputError, match="output directory must have a name"):
+        prepare("")

@@ -24,9 +24,12 @@ from gatewise.tasks.folder import (
     CONFIG,
     METRICS,
     WEIGHTS,
+    check_sha256,
+    nothing_on_error,
     prepare,
     read_json,
     read_tensors,
+    sha256,
     write_json,
     write_tensors,
 )
@@ -58,6 +61,8 @@ class Task(ABC):
     name: ClassVar[str]
     metric: ClassVar[str]
     """The figure of ``scores`` that counts most; lower is better."""
+    data_files: ClassVar[tuple[str, ...]] = ()
+    """What ``save_data`` writes; SHA-256 in ``config.json``."""
 
     def __init__(self) -> None:
         self.module: nn.Module | None = None
@@ -106,6 +111,10 @@ class Task(ABC):
     @abstractmethod
     def score(self, data: Any = None) -> Scores: ...
 
+    def measurable(self) -> bool:
+        """Whether the metric is defined for the data read."""
+        return True
+
     # The verbs
 
     def fit(self, data: Any = None, *, directory: str | Path | None = None, report: MakeReporter | None = None) -> Self:
@@ -118,11 +127,18 @@ class Task(ABC):
         Raises:
             InputError: for bad data or an unusable directory, before anything is computed or written.
         """
-        self.read(data)
-        folder = None if directory is None else prepare(directory)
-        if folder is not None:
-            self._save_description(folder)
-        return self._train(folder, report, resume=False)
+        before = dict(vars(self))
+        try:
+            with nothing_on_error(directory):
+                self.read(data)
+                folder = None if directory is None else prepare(directory)
+                self._untrained()
+                if folder is not None:
+                    self._save_description(folder)
+                return self._train(folder, report, resume=False)
+        except Exception:  # what was fitted before stays as it was
+            vars(self).update(before)
+            raise
 
     @classmethod
     def resume(
@@ -142,15 +158,17 @@ class Task(ABC):
         if (folder / METRICS).exists():
             task._load_weights(folder)
             return task
+        task._untrained()
         return task._train(folder, report, resume=True)
 
     def save(self, directory: str | Path) -> None:
         """Write the fitted model to a directory that holds none yet."""
         module = self.fitted()
-        folder = prepare(directory)
-        write_tensors(folder / WEIGHTS, module.state_dict())
-        self._save_description(folder)
-        self._save_metrics(folder)
+        with nothing_on_error(directory):
+            folder = prepare(directory)
+            write_tensors(folder / WEIGHTS, module.state_dict())
+            self._save_description(folder)
+            self._save_metrics(folder)
 
     @classmethod
     def load(cls, directory: str | Path) -> Self:
@@ -171,12 +189,23 @@ class Task(ABC):
             raise InputError(f"the {self.name} model is not fitted: call fit, resume or load first")
         return self.module
 
-    def _train(self, folder: Path | None, report: MakeReporter | None, resume: bool) -> Self:
+    def _untrained(self) -> None:
+        """Build the network from the seed."""
         import torch
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.module = self.build()
+            self.module = self._built()
+
+    def _built(self) -> nn.Module:
+        try:
+            return self.build()
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and "allocate" not in str(error):
+                raise
+            raise InputError("hidden_size and num_layers ask for a network that does not fit into memory") from None
+
+    def _train(self, folder: Path | None, report: MakeReporter | None, resume: bool) -> Self:
         objective, schedule = self.objective(), self.schedule()
         if report is None:
             self.history = train(objective, schedule, self.seed, folder, None, resume)
@@ -198,12 +227,14 @@ class Task(ABC):
             "task": self.name,
             "cell": self.cell.text,
             "options": self.options(),
+            "sha256": {name: sha256(folder / name) for name in self.data_files},
         }
         write_json(folder / CONFIG, description)
 
     def _save_metrics(self, folder: Path) -> None:
         history = [asdict(epoch) for epoch in self.history.epochs]
-        write_json(folder / METRICS, {"scores": self.scores, "history": history})
+        digests = {WEIGHTS: sha256(folder / WEIGHTS)}
+        write_json(folder / METRICS, {"scores": self.scores, "history": history, "sha256": digests})
 
     @classmethod
     def _described(cls, folder: Path) -> Self:
@@ -213,20 +244,32 @@ class Task(ABC):
                 f"{folder / CONFIG} is foreign: expected a {cls.name} model of format {FORMAT}, "
                 f"got task {config.get('task')!r} of format {config.get('format')!r}"
             )
+        path = folder / CONFIG
+        cell, options = _entry(config, "cell", str, path), _entry(config, "options", dict, path)
+        digests = _entry({"sha256": {}, **config}, "sha256", dict, path)
         try:
-            task = cls(cell=parse(config["cell"]), **config["options"])  # type: ignore[call-arg]
-        except (KeyError, TypeError, ValueError, CellError) as error:
-            raise InputError(f"{folder / CONFIG} is damaged: {error}") from None
+            task = cls(cell=parse(cell), **options)  # type: ignore[call-arg]
+        except (TypeError, ValueError, CellError) as error:
+            raise InputError(f"{path} is damaged: {str(error).removeprefix(f'{cls.__name__}.__init__() ')}") from None
+        for name in cls.data_files:
+            if (folder / name).is_file():
+                check_sha256(folder / name, digests.get(name))
         task.load_data(folder)
         return task
 
     def _load_weights(self, folder: Path) -> None:
         tensors, _ = read_tensors(folder / WEIGHTS)
-        module = self.build()
+        module = self._built()
+        expected = {name: t.dtype for name, t in module.state_dict().items()}
         try:
             module.load_state_dict(tensors)
         except RuntimeError:
             raise InputError(f"{folder / WEIGHTS} is foreign: its weights do not fit {folder / CONFIG}") from None
+        for name, tensor in tensors.items():
+            if tensor.dtype != expected[name]:
+                raise InputError(f"{folder / WEIGHTS}: {name} must be of {expected[name]}, got {tensor.dtype}")
+            if not bool(tensor.isfinite().all()):
+                raise InputError(f"{folder / WEIGHTS}: {name} must be finite, got infinity or not-a-number")
         self.module = module.eval()
         if (folder / METRICS).exists():
             self._load_metrics(folder / METRICS)
@@ -235,8 +278,15 @@ class Task(ABC):
         from gatewise.tasks.training import Epoch
 
         metrics = read_json(path)
+        for name, kind in (("history", list), ("scores", dict)):
+            if not _entry(metrics, name, kind, path):
+                raise InputError(f"{path} is damaged: its entry {name!r} is empty, expected at least one")
+        digests = _entry({"sha256": {}, **metrics}, "sha256", dict, path)
+        check_sha256(path.with_name(WEIGHTS), digests.get(WEIGHTS))
         try:
             self.history = History([Epoch(**epoch) for epoch in metrics["history"]], finished=True)
+            if not all(isinstance(v, (int, float)) for e in self.history.epochs for v in vars(e).values()):
+                raise TypeError
             self.scores = {
                 name: {metric: math.nan if value is None else float(value) for metric, value in figures.items()}
                 for name, figures in metrics["scores"].items()
@@ -259,6 +309,15 @@ class Task(ABC):
 
     @abstractmethod
     def same_data(self, other: Any) -> bool: ...
+
+
+def _entry(values: dict[str, Any], name: str, kind: type, path: Path) -> Any:
+    """An entry of a JSON file, which must be of a kind."""
+    if name not in values:
+        raise InputError(f"{path} is damaged: its entry {name!r} is missing")
+    if not isinstance(values[name], kind):
+        raise InputError(f"{path} is damaged: its entry {name!r} must be of {kind.__name__}, got {values[name]!r}")
+    return values[name]
 
 
 def cell_of(value: str | Cell) -> Cell:

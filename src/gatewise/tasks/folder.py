@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import math
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,8 @@ def writable(directory: str | Path) -> Path:
     Raises:
         InputError: when it cannot be made or written.
     """
+    if not str(directory):
+        raise InputError("output directory must have a name, got ''")
     folder = Path(directory)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,6 +54,41 @@ def writable(directory: str | Path) -> Path:
     except OSError as error:
         raise InputError(f"output directory {folder} cannot be written: {error.strerror or error}") from None
     return folder
+
+
+@contextlib.contextmanager
+def nothing_on_error(directory: str | Path | None) -> Iterator[None]:
+    """Take back the files and directories that were made inside the block when it fails; Ctrl-C is no failure."""
+    if directory is None:
+        yield
+        return
+    folder = Path(directory)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    held = set(folder.iterdir()) if folder.is_dir() else set()
+    try:
+        yield
+    except Exception:
+        for path in set(folder.iterdir()) - held if folder.is_dir() else ():
+            path.unlink()
+        with contextlib.suppress(OSError):
+            for path in made:
+                path.rmdir()
+        raise
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, as hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def check_sha256(path: Path, expected: Any) -> None:
+    """Refuse a file that is not the one whose SHA-256 was noted; None: nothing was noted.
+
+    Raises:
+        InputError: when it differs.
+    """
+    if expected is not None and sha256(path) != expected:
+        raise InputError(f"{path} is damaged: its SHA-256 is not the one noted when the run was written")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -103,7 +143,11 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path.parent} is not a model directory: {path.name} is missing") from None
-    except (ValueError, OSError):
+    except NotADirectoryError:
+        raise InputError(f"{path.parent} is a file, expected the directory of a model") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a directory, expected a file") from None
+    except (ValueError, OSError, RecursionError):
         raise InputError(f"{path} is damaged: it cannot be read as JSON") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} is foreign: expected a JSON object, got {type(value).__name__}")

@@ -17,6 +17,7 @@ from gatewise.tasks.folder import write_bytes
 from gatewise.tasks.forecast.grid import Series, regular
 from gatewise.tasks.forecast.metrics import last_value, mase, naive_error, seasonal_naive, smape
 from gatewise.tasks.forecast.network import ForecastNetwork
+from gatewise.tasks.forecast.options import Options
 from gatewise.tasks.forecast.table import Table, Times, Values, read, to_csv
 from gatewise.tasks.forecast.windows import Batch, TrainingWindows, forecasts, scaled
 from gatewise.tasks.training import Schedule
@@ -25,35 +26,7 @@ DATA = "data.csv"
 BATCH_SIZE = 32
 STEPS_PER_EPOCH = 25
 MOST_ORIGINS = 256
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a forecaster was asked for; see ``Forecaster``."""
-
-    horizon: int | None
-    season: int | None
-    hidden_size: int
-    num_layers: int
-    dropout: float
-    epochs: int
-    max_steps: int | None
-    learning_rate: float
-    patience: int
-    seed: int
-    label: str | None
-
-    def __post_init__(self) -> None:
-        for name in ("horizon", "season", "hidden_size", "num_layers", "epochs", "max_steps", "patience"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise InputError(f"{name} must be an integer of at least 1, got {value!r}")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout must be at least 0 and below 1, got {self.dropout!r}")
-        if not self.learning_rate > 0:
-            raise InputError(f"learning_rate must be above 0, got {self.learning_rate!r}")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise InputError(f"seed must be an integer of at least 0, got {self.seed!r}")
+LAST_TIME = np.datetime64("9999-12-31T23:59:59", "s")
 
 
 @dataclass(frozen=True)
@@ -86,6 +59,7 @@ class Forecaster(Task):
 
     name: ClassVar[str] = "forecast"
     metric: ClassVar[str] = "MASE"
+    data_files: ClassVar[tuple[str, ...]] = (DATA,)
 
     def __init__(
         self,
@@ -139,6 +113,7 @@ class Forecaster(Task):
         frequency = series[0].frequency
         season = self._options.season or frequency.season
         horizon = self._options.horizon or max(season, 12 if season == 1 else season)
+        _check_season(series, self._options.season)
         _check_lengths(series, horizon)
         self.table, self.series = table, series
         self.season, self.horizon, self.context = season, horizon, max(2 * season, 2 * horizon, 16)
@@ -160,7 +135,7 @@ class Forecaster(Task):
 
     def load_data(self, folder: Path) -> None:
         path = folder / DATA
-        if not path.exists():
+        if not path.is_file():
             raise InputError(f"{folder} is not a {self.name} model directory: {DATA} is missing")
         self.read(path)
 
@@ -189,6 +164,8 @@ class Forecaster(Task):
         for series in self.chosen_series(data):
             end = len(series.values)
             times = series.times(end, end + self.horizon)
+            if times[-1] > LAST_TIME:
+                raise InputError(f"data:{_named(series)} ends so late that its forecast would go beyond the year 9999")
             forecasts_by_name[series.name] = (times, self.continue_series(series, end))
         return Table(forecasts_by_name, self.label)
 
@@ -203,11 +180,19 @@ class Forecaster(Task):
         means = {name: _nanmean(np.array(pairs)) for name, pairs in collected.items()}
         return {name: {"MASE": float(m[0]), "sMAPE": float(m[1])} for name, m in means.items()}
 
+    def measurable(self) -> bool:
+        """Whether MASE has a unit: some series changes from season to season."""
+        units = [naive_error(s.values[: -self.horizon], self.season) for s in self.series]
+        return any(not np.isnan(unit) for unit in units)
+
     # Beyond the protocol: what the picture shows
 
     def held_out(self, data: Any = None) -> list[HeldOut]:
         """Forecasts of the last horizon from the data before it, by the model and by the naive forecasts."""
-        return [self.held_out_of(series) for series in self.chosen_series(data, needed=self.horizon + 1)]
+        chosen = self.chosen_series(data, needed=self.horizon + 1)
+        for one in chosen:
+            _check_held_out(one, self.horizon)
+        return [self.held_out_of(series) for series in chosen]
 
     def held_out_of(self, series: Series) -> HeldOut:
         """The same for one series."""
@@ -237,6 +222,8 @@ class Forecaster(Task):
         for one in series:
             if len(one.values) < needed:
                 raise InputError(f"data:{_named(one)} has {len(one.values)} values, expected at least {needed}")
+            if np.isnan(one.values).all():
+                raise InputError(f"data:{_named(one)} has missing values only, expected at least one number")
         return series
 
 
@@ -303,5 +290,19 @@ def _check_lengths(series: list[Series], horizon: int) -> None:
                 f"horizon of {horizon} is too long:{_named(one)} has {count} values, expected at least "
                 f"{4 * horizon} (a horizon held out, one for validation, two for training)"
             )
-        if np.isnan(one.values[:-horizon]).all() or np.isnan(one.values[-horizon:]).all():
-            raise InputError(f"data:{_named(one)} has no values before or none within the last {horizon} steps")
+        _check_held_out(one, horizon)
+
+
+def _check_held_out(one: Series, horizon: int) -> None:
+    if np.isnan(one.values[:-horizon]).all() or np.isnan(one.values[-horizon:]).all():
+        raise InputError(f"data:{_named(one)} has no values before or none within the last {horizon} steps")
+
+
+def _check_season(series: list[Series], season: int | None) -> None:
+    """A season that was asked for must fit into the longest series twice."""
+    longest = max(len(one.values) for one in series)
+    if season is not None and season > longest // 2:
+        raise InputError(
+            f"season of {season} is too long: the longest series has {longest} values, expected a season of at most "
+            f"{longest // 2}"
+        )

@@ -1,0 +1,34 @@
+"""Options of a forecaster: every value that makes no sense gets one sentence that names it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from gatewise.tasks import InputError
+from gatewise.tasks.forecast import Forecaster
+
+BAD: list[tuple[str, Any, str]] = [
+    ("hidden_size", None, "an integer of at least 1, got None"),
+    ("hidden_size", 10**8, "at most 16384, got 100000000"),
+    ("num_layers", 10**6, "at most 64, got 1000000"),
+    ("epochs", None, "an integer of at least 1, got None"),
+    ("horizon", True, "an integer of at least 1, got True"),
+    ("season", 10**20, "at most 1000000"),
+    ("seed", True, "an integer of at least 0, got True"),
+    ("seed", 10**23, "at most 9223372036854775807"),
+    ("label", 3, "a text or None, got 3"),
+    ("dropout", "a", "a number of at least 0 and below 1, got 'a'"),
+    ("dropout", math.nan, "got nan"),
+    ("learning_rate", None, "a number above 0 and at most 1, got None"),
+    ("learning_rate", math.inf, "got inf"),
+    ("learning_rate", 1e30, "got 1e.30"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "sentence"), BAD, ids=str)
+def test_a_value_out_of_range_or_of_another_type_gets_a_sentence(name: str, value: Any, sentence: str) -> None:
+    with pytest.raises(InputError, match=f"{name} must be .*{sentence}"):
+        Forecaster(**{name: value})
