@@ -27,7 +27,14 @@ def test_an_undefined_metric_gets_a_sentence(tmp_path: Path) -> None:
     days = "".join(f"2020-02-{day:02}" + f",{day % 7}\n" for day in range(1, 29))
     (tmp_path / "week.csv").write_text(f"ds,y\n{days}")
     with pytest.raises(InputError, match="MASE is undefined"):
-        compare("forecast", tmp_path / "week.csv", seeds=1, **QUICK)
+        compare("forecast", tmp_path / "week.csv", seeds=1, directory=tmp_path / "c", **QUICK)
+    assert not (tmp_path / "c").exists()
+
+
+def test_the_run_of_a_fit_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="holds the run of a fit"):
+        compare("forecast", seeds=1, directory=tmp_path, **QUICK)
 
 
 def test_the_table_is_a_loop_over_fit_and_score(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from gatewise.compiler import Cell
 from gatewise.tasks.base import Task, cell_of, task_named
 from gatewise.tasks.errors import InputError
-from gatewise.tasks.folder import writable, write_json
+from gatewise.tasks.folder import CONFIG, nothing_on_error, writable, write_json
 
 LARGEST = 1 << 14
 
@@ -84,8 +84,34 @@ def compare(
     names = [cell.name for cell in resolved]
     if len(resolved) < 2 or len(set(names)) < len(names):
         raise InputError(f"cells must name at least two different cells, got {', '.join(names) or 'none'}")
+    if directory is not None and (Path(directory) / CONFIG).exists():
+        raise InputError(f"output directory {directory} holds the run of a fit; choose another directory")
     plan = _plan(kind, data, resolved, hidden_size, options)
-    folder = None if directory is None else writable(directory)
+    probe = _task(kind, resolved[0], hidden_size, options)
+    probe.read(data)
+    if not probe.measurable():
+        raise InputError(f"data: {kind.metric} is undefined for them, so that there is nothing to compare")
+    with nothing_on_error(directory):
+        folder = None if directory is None else writable(directory)
+        result = _run(kind, data, plan, seeds, options, report)
+        if folder is not None:
+            write_json(folder / "compare.json", result.as_json())
+    return result
+
+
+Planned = tuple[Cell, str, int, int]
+
+
+def _run(
+    kind: type[Task],
+    data: Any,
+    plan: list[Planned],
+    seeds: int,
+    options: dict[str, Any],
+    report: Callable[[str, int, int], None] | None,
+) -> Comparison:
+    """Fit every network of the plan once per seed."""
+    names = {cell.name for cell, *_ in plan}
     fitted: list[list[Task]] = [[] for _ in plan]
     done = 0
     for seed in range(seeds):  # seeds outermost: a busy spell of the machine meets all cells alike
@@ -109,13 +135,7 @@ def compare(
         for (cell, sizing, size, count), runs in zip(plan, fitted, strict=True)
     ]
     baselines = {name: s[kind.metric] for name, s in fitted[0][0].scores.items() if name not in names}
-    result = Comparison(task, kind.metric, seeds, entries, baselines)
-    if folder is not None:
-        write_json(folder / "compare.json", result.as_json())
-    return result
-
-
-Planned = tuple[Cell, str, int, int]
+    return Comparison(kind.name, kind.metric, seeds, entries, baselines)
 
 
 def _plan(kind: type[Task], data: Any, cells: list[Cell], hidden_size: int, options: dict[str, Any]) -> list[Planned]:
