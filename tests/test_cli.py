@@ -106,6 +106,8 @@ def test_help_without_arguments(run: Run) -> None:
         (["fit", "forecast", "-o", "m", "--horizon", "0"], "horizon must be an integer of at least 1, got 0"),
         (["fit", "forecast", "-o", "m", "--horizon", "9999"], "horizon of 9999 is too long"),
         (["fit", "forecast", "-o", "m", "--horizon", "many"], "Invalid value for '--horizon'"),
+        (["fit", "forecast", "-o", "m", "--horizon", "1e3"], "got '1e3'"),
+        (["fit", "forecast", "-o", "m", "--hidden-size=abc"], "got 'abc'"),
         (["fit", "forecast", "-o", "m", "--cell", "gro"], "cell must be one of gru"),
         (["fit", "forecast", "-o", "m", "--backend", "gpu"], "backend must be one of auto, cpu, eager"),
         (["fit", "forecast", "-o", "empty.csv/m"], "cannot be written"),
@@ -113,6 +115,10 @@ def test_help_without_arguments(run: Run) -> None:
         (["predict", "m"], "m is not a model directory: config.json is missing"),
         (["score", "foreign"], "task must be one of forecast"),
         (["compare", "forecast", "--cells", "gru"], "at least two different cells"),
+        (["predict", "bad.csv"], "bad.csv is a file, expected the directory of a model"),
+        (["fit", "forecast", "-o", ""], "expected the name of a directory, got ''"),
+        (["fit", "forecast", "-o", "m", "--season", "100000"], "season of 100000 is too long"),
+        (["fit", "forecast", "-o", "m", "--learning-rate", "inf"], "learning_rate must be a number above 0"),
         (["cells", "gro"], "cell must be one of gru"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -138,6 +144,19 @@ def test_missing_extra_is_named() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert result.stderr == "gatewise: typer is not installed; pip install 'gatewise[apps]' brings it\n"
+
+
+def test_the_module_runs_too() -> None:
+    command = [sys.executable, "-m", "gatewise.cli", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.count(".") >= 1
+
+
+def test_what_an_interrupted_fit_left_is_said(tmp_path: Path) -> None:
+    assert cli._state(tmp_path) == "nothing was written"
+    (tmp_path / "config.json").write_text("{}")
+    assert "no epoch was finished; --resume starts it anew" in cli._state(tmp_path)
+    (tmp_path / "model.safetensors").write_text("")
+    assert "keeps the best model so far" in cli._state(tmp_path)
 
 
 def test_ctrl_c_keeps_the_best_model_and_resume_goes_on(run: Run, data: Path, tmp_path: Path) -> None:

@@ -15,16 +15,18 @@ from gatewise.tasks.errors import InputError, need
 try:
     need("typer")
     need("rich")
+    import typer
+    from rich.console import Console
+    from rich.table import Table
+
+    from gatewise.tasks.base import Scores, cell_of, load, task_named
+    from gatewise.tasks.folder import CONFIG, WEIGHTS, dumps, nothing_on_error, writable, write_bytes
 except InputError as error:
     print(f"gatewise: {error}", file=sys.stderr)
     raise SystemExit(2) from None
-
-import typer
-from rich.console import Console
-from rich.table import Table
-
-from gatewise.tasks.base import Scores, cell_of, load, task_named
-from gatewise.tasks.folder import dumps, writable, write_bytes
+except KeyboardInterrupt:
+    print("gatewise: interrupted", file=sys.stderr)
+    raise SystemExit(130) from None
 
 MOST_ROWS = 60
 app = typer.Typer(
@@ -45,6 +47,15 @@ DataArgument = Annotated[
 ModelArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a fitted model.")]
 Horizon = Annotated[Optional[int], typer.Option(help="Steps to forecast.", show_default="one season")]  # noqa: UP045
 Season = Annotated[Optional[int], typer.Option(help="Steps in a season.", show_default="from the frequency")]  # noqa: UP045
+
+
+def _directory(text: Any) -> Path:
+    """A directory from the command line, whose name must not be empty: Path would take it for the current one."""
+    if not str(text):
+        raise typer.BadParameter("expected the name of a directory, got ''")
+    return Path(text)
+
+
 Integer = Optional[int]  # noqa: UP045
 Text = Optional[str]  # noqa: UP045
 Real = Optional[float]  # noqa: UP045
@@ -59,7 +70,8 @@ def main() -> None:
     except InputError as error:
         code = _fail(str(error))
     except typer.exceptions.TyperException as error:
-        code = _fail(error.format_message()) if error.format_message() else 2  # without one, help was printed
+        message = error.format_message()
+        code = _fail(message + _came(error, message)) if message else 2  # without one, help was printed
     except (KeyboardInterrupt, typer.Abort):
         print("gatewise: interrupted", file=sys.stderr)
         code = 130
@@ -71,11 +83,22 @@ def _fail(sentence: str) -> int:
     return 2
 
 
+def _came(error: Exception, message: str) -> str:
+    """What an option of the wrong type was given, where the message does not say."""
+    names = getattr(getattr(error, "param", None), "opts", ())
+    split = [part for word in sys.argv[1:] for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    values = [value for name, value in itertools.pairwise(split) if name in names]
+    return f", got {values[-1]!r}" if values and repr(values[-1]) not in message else ""
+
+
 @fit_app.command("forecast")
 def fit_forecast(
     data: DataArgument = None,
     *,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Directory of the run; must be new.")],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="DIR", parser=_directory, help="Directory of the run; must be new."),
+    ],
     horizon: Horizon = None,
     season: Season = None,
     cell: Annotated[Text, typer.Option(help="Cell; see `gatewise cells`.", show_default="gru")] = None,
@@ -115,7 +138,7 @@ def _fit(
             else:
                 task = kind(**options).fit(data, directory=output, report=Progress)
     except KeyboardInterrupt:
-        print(f"gatewise: interrupted; {output} keeps the best model so far, --resume goes on", file=sys.stderr)
+        print(f"gatewise: interrupted; {_state(output)}", file=sys.stderr)
         raise typer.Exit(130) from None
     best = task.history.best
     if json:
@@ -126,13 +149,29 @@ def _fit(
     print(f"{output}: {len(task.history.epochs)} epochs, best {best.epoch} (validation {task.metric} {best.value:.3f})")
 
 
+def _state(output: Path) -> str:
+    """What an interrupted training left."""
+    if (output / WEIGHTS).exists():
+        return f"{output} keeps the best model so far, --resume goes on"
+    if (output / CONFIG).exists():
+        return f"{output} holds no model yet, since no epoch was finished; --resume starts it anew"
+    return "nothing was written"
+
+
 @app.command()
 def predict(
     model: ModelArgument,
     data: DataArgument = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("-o", "--output", metavar="DIR", help="Where table and picture go.", show_default="the model's"),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="DIR",
+            parser=_directory,
+            help="Where table and picture go.",
+            show_default="the model's",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -143,9 +182,11 @@ def predict(
 
     task = cast(Forecaster, load(model))
     table = task.predict_table(data)
-    folder = writable(output or model)
-    write_bytes(folder / "forecast.csv", to_csv(table).encode())
-    draw(task, folder / "forecast.png", data)
+    folder = model if output is None else output
+    with nothing_on_error(folder):
+        writable(folder)
+        draw(task, folder / "forecast.png", data)
+        write_bytes(folder / "forecast.csv", to_csv(table).encode())
     records = rows(table)
     if json:
         keys = ("unique_id", "ds", "y")
@@ -179,7 +220,8 @@ def compare_forecast(
     horizon: Horizon = None,
     season: Season = None,
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Where compare.json and compare.png go.")
+        Path,
+        typer.Option("-o", "--output", metavar="DIR", parser=_directory, help="Where compare.json and compare.png go."),
     ] = Path("runs/compare"),
     backend: Backend = None,
     json: Json = False,
@@ -333,3 +375,7 @@ def _print_table(header: list[str], rows: Sequence[tuple[str, ...]]) -> None:
     for row in rows:
         table.add_row(*itertools.compress(row, filled))
     Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+
+
+if __name__ == "__main__":
+    main()
