@@ -32,3 +32,8 @@ BAD: list[tuple[str, Any, str]] = [
 def test_a_value_out_of_range_or_of_another_type_gets_a_sentence(name: str, value: Any, sentence: str) -> None:
     with pytest.raises(InputError, match=f"{name} must be .*{sentence}"):
         Forecaster(**{name: value})
+
+
+def test_a_network_beyond_all_memory_gets_a_sentence() -> None:
+    with pytest.raises(InputError, match=r"hidden_size squared times num_layers must be at most .*got 16384 and 64"):
+        Forecaster(hidden_size=1 << 14, num_layers=64)

@@ -10,6 +10,7 @@ from gatewise.tasks.errors import InputError
 
 LARGEST = {"horizon": 10**6, "season": 10**6, "hidden_size": 1 << 14, "num_layers": 64}
 LARGEST |= {"epochs": 10**9, "max_steps": 10**9, "patience": 10**9, "seed": 2**63 - 1}
+MOST_WEIGHTS = 1 << 28
 OPTIONAL = ("horizon", "season", "max_steps")
 
 
@@ -34,6 +35,11 @@ class Options:
             value = getattr(self, name)
             if value is not None or name not in OPTIONAL:
                 _check_integer(name, value, 0 if name == "seed" else 1, most)
+        if self.hidden_size**2 * self.num_layers > MOST_WEIGHTS:
+            raise InputError(
+                f"hidden_size squared times num_layers must be at most {MOST_WEIGHTS:,}, got {self.hidden_size} and "
+                f"{self.num_layers}"
+            )
         if not _is_real(self.dropout) or not 0 <= self.dropout < 1:
             raise InputError(f"dropout must be a number of at least 0 and below 1, got {self.dropout!r}")
         if not _is_real(self.learning_rate) or not 0 < self.learning_rate <= 1:
