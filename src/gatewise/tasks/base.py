@@ -292,7 +292,9 @@ class Task(ABC):
                 for name, figures in metrics["scores"].items()
             }
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise InputError(f"{path} is foreign: it holds no scores and history") from None
+            raise InputError(
+                f"{path} is damaged: expected epochs of five numbers in 'history' and figures by name in 'scores'"
+            ) from None
 
     def _check_same(self, folder: Path, data: Any, options: dict[str, Any]) -> None:
         asked = type(self)(**{**self.options(), "cell": self.cell, **options})
