@@ -49,3 +49,8 @@ def results(layer: gw.Recurrent, x: Tensor, states: list[Tensor], **more: Any) -
     names = ["x", *(f"h{k}" for k in range(len(states))), *dict(layer.named_parameters())]
     grads = torch.autograd.grad(loss, leaves)
     return {k: v.detach() for k, v in found.items()} | {f"d.{n}": g for n, g in zip(names, grads, strict=True)}
+
+
+def flat(result: Any) -> list[Tensor]:
+    """All tensors of a layer's result, in order."""
+    return [result] if isinstance(result, Tensor) else [t for part in result for t in flat(part)]

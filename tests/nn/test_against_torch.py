@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from layer_problems import flat
 from torch import Tensor, nn
 
 import gatewise as gw
@@ -31,10 +32,6 @@ def pair(kind: str, input_size: int = 5, hidden_size: int = 7, **options: Any) -
     theirs, ours = (make(input_size, hidden_size, dtype=DTYPE, **options) for make in PAIRS[kind])
     ours.load_state_dict(theirs.state_dict())
     return theirs, ours
-
-
-def flat(result: Any) -> list[Tensor]:
-    return [result] if isinstance(result, Tensor) else [t for part in result for t in flat(part)]
 
 
 def compare(

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from layer_problems import flat
+from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils.rnn import pack_sequence
 
@@ -22,16 +23,6 @@ PAIRS: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
 }
 EVERY = [lambda: gw.GRU(4, 7), *[lambda make=make: make(4, 7) for _, make in PAIRS.values()]]
 IDS = ["gru_before", *PAIRS]
-
-
-@pytest.fixture(params=["eager", "cpu"])
-def backend(request: pytest.FixtureRequest) -> Any:
-    with gw.backend(request.param):
-        yield request.param
-
-
-def flat(result: Any) -> list[Tensor]:
-    return [result] if isinstance(result, Tensor) else [t for part in result for t in flat(part)]
 
 
 def pair(kind: str, **options: Any) -> tuple[nn.Module, nn.Module]:

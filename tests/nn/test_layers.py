@@ -16,12 +16,6 @@ CELLS = {name: cells.get(name) for name in cells.names() if not cells.get(name).
 CELLS |= {name: made for name, made in ZOO.items() if not made.inputs}
 
 
-@pytest.fixture(params=["eager", "cpu"])
-def backend(request: pytest.FixtureRequest) -> Any:
-    with gw.backend(request.param):
-        yield request.param
-
-
 def parameters_of(layer: gw.Recurrent, suffix: str) -> dict[str, torch.Tensor]:
     return {n.removesuffix(suffix): p for n, p in layer.named_parameters() if n.endswith(suffix)}
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from layer_problems import flat
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
 
@@ -23,16 +24,6 @@ LENGTHS = {
     "one": [3],
     "short": [1, 1],
 }
-
-
-@pytest.fixture(params=["eager", "cpu"])
-def backend(request: pytest.FixtureRequest) -> Any:
-    with gw.backend(request.param):
-        yield request.param
-
-
-def flat(result: Any) -> list[Tensor]:
-    return [result] if isinstance(result, Tensor) else [t for part in result for t in flat(part)]
 
 
 def pack(lengths: list[int], rows: list[Tensor]) -> PackedSequence:

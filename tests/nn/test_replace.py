@@ -2,10 +2,10 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
+from layer_problems import flat
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
@@ -43,10 +43,6 @@ class Tagger(nn.Module):
         y, _ = self.stack[1](y)
         h, _ = self.step(y[:, -1])
         return h
-
-
-def flat(result: Any) -> list[Tensor]:
-    return [result] if isinstance(result, Tensor) else [t for part in result for t in flat(part)]
 
 
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS.keys())

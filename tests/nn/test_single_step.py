@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from layer_problems import flat
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
@@ -24,16 +25,6 @@ PAIRS: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
 }
 EVERY = [gw.GRUCell, *[make for _, make in PAIRS.values()]]
 IDS = ["gru_before", *PAIRS]
-
-
-@pytest.fixture(params=["eager", "cpu"])
-def backend(request: pytest.FixtureRequest) -> Any:
-    with gw.backend(request.param):
-        yield request.param
-
-
-def flat(result: Any) -> list[Tensor]:
-    return [result] if isinstance(result, Tensor) else [t for part in result for t in flat(part)]
 
 
 def pair(kind: str, **options: Any) -> tuple[nn.Module, nn.Module]:

@@ -27,7 +27,6 @@ UNARY_FUNCTIONS = ("sigmoid", "tanh", "relu", "softplus", "exp", "log", "hard_si
 ARITHMETIC = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 CHOICES = ("minimum", "maximum", "where")
-BOOL = "bool"
 
 
 class Node:

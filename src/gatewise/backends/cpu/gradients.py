@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gatewise.backends.cpu.launch import place
-from gatewise.backends.cpu.layout import gradient_order, runs
+from gatewise.backends.cpu.layout import gradient_order, runs, written_terms
 from gatewise.backends.cpu.reduce import reduce
 from gatewise.backends.cpu.sequence import Call, lanes, turns
 from gatewise.compiler.plan import Plans, make_plans
@@ -35,9 +35,7 @@ def backward(
     """
     used = gradient_order(call.cell)
     d = call.empty(call.steps, call.rows, len(used), call.units)
-    written = {a.name for a in _plans(call).backward.arrays}
-    names = [n for n in _plans(call).input_terms if f"term.{n}" in written]
-    terms = {name: call.empty(call.steps, call.rows, call.units) for name in names}
+    terms = {name: call.empty(call.steps, call.rows, call.units) for name in written_terms(call.cell)}
     states = _sequence(call, y, saved, dy, finals, d, used, terms)
     inputs = {name: _input(value, terms.get(name)) for name, value in call.inputs.items()}
     operands = [_operand(call, k, d, used) for k in range(len(call.operands))] if "operands" in wanted else []

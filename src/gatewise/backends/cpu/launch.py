@@ -6,7 +6,7 @@ What depends on sizes alone is worked out once (``_prepare``); a call packs, wri
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -204,6 +204,15 @@ def run(
     memory, panels = pack_panels(prepared, to, units, weights, steps if advance else None)
     _invoke(prepared.call, prepared.frame_type(*numbers, *panels))
     del memory  # which the kernel read until here
+
+
+def portions(total: int, size: int) -> Iterator[tuple[int, int, int]]:
+    """Rows in runs of one size, each a step, and the rest as a step of its own: (first row, steps, rows of a step)."""
+    whole, rest = divmod(total, size)
+    if whole:
+        yield 0, whole, size
+    if rest:
+        yield whole * size, 1, rest
 
 
 def pack_rows(to: Target, address: int, row: int, depth: int, units: int, threads: int) -> Tensor:

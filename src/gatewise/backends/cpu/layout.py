@@ -67,6 +67,14 @@ def gradient_order(cell: Cell) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=256)
+def written_terms(cell: Cell) -> tuple[str, ...]:
+    """The keyword inputs whose gradients the backward writes; that of an input which only decides is zero."""
+    plans = make_plans(cell)
+    written = {a.name for a in plans.backward.arrays}
+    return tuple(name for name in plans.input_terms if f"term.{name}" in written)
+
+
+@lru_cache(maxsize=256)
 def runs(cell: Cell, blocks: int, parameter: str) -> tuple[Run, ...]:
     """How the gradient of a weight matrix or a bias is put together."""
     found: list[Run] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from gatewise.backends.cpu import launch, openmp
@@ -23,14 +25,10 @@ def reduce(to: Target, total: Tensor, delta: Tensor, operand: Tensor) -> None:
     operand = operand.contiguous()
     row = operand.shape[-1] * size
     rows, units = total.shape
-    # Read in place, δ would touch another page at every row: 98 against 160 GFLOP/s at 650 units.
+    # Read in place, δ would touch another page at every row: 98 against 149 GFLOP/s at 650 units.
     left = launch.pack_rows(to, delta.data_ptr(), delta.stride(1) * size, count, rows, openmp.threads())
     vector = to.length * size
-    whole, rest = divmod(count, RUN)
-    for first, steps, depth in ((0, whole, RUN), (whole * RUN, 1, rest)):
-        if steps == 0 or depth == 0:
-            continue
-        source = operand.data_ptr() + first * row
+    for first, steps, depth in launch.portions(count, RUN):
         launch.run(
             "reduction",
             reduction(),
@@ -43,7 +41,12 @@ def reduce(to: Target, total: Tensor, delta: Tensor, operand: Tensor) -> None:
                 "left": place(left.data_ptr() + first * vector, depth * vector, count * vector),
                 "total": place(total.data_ptr(), 0, total.stride(0) * size),
             },
-            weights=lambda _, source=source: (source, row),  # type: ignore[misc]
+            weights=_the_one(operand.data_ptr() + first * row, row),
             entry="copied",
             advance=True,
         )
+
+
+def _the_one(address: int, row: int) -> Callable[[str], tuple[int, int]]:
+    """What a plan with a single weight asks for it by name."""
+    return lambda _: (address, row)

@@ -138,10 +138,7 @@ class Call:
         self, name: str, plan: Plan, places: Mapping[str, Place], entry: str, units: int, widths: Mapping[str, int]
     ) -> None:
         """Run a plan without recurrence over all rows of all steps, some rows at a time: a run of rows is a step."""
-        whole, rest = divmod(self.steps * self.rows, CHUNK)
-        for first, steps, rows in ((0, whole, CHUNK), (whole * CHUNK, 1, rest)):
-            if steps == 0 or rows == 0:
-                continue
+        for first, steps, rows in launch.portions(self.steps * self.rows, CHUNK):
             moved = {n: place(p[0] + first * p[2], rows * p[2], p[2]) for n, p in places.items()}
             launch.run(
                 f"{self.cell.text}{name}",
