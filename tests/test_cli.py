@@ -152,11 +152,11 @@ def test_the_module_runs_too() -> None:
 
 
 def test_what_an_interrupted_fit_left_is_said(tmp_path: Path) -> None:
-    assert cli._state(tmp_path) == "nothing was written"
+    assert cli.fit.state(tmp_path) == "nothing was written"
     (tmp_path / "config.json").write_text("{}")
-    assert "no epoch was finished; --resume starts it anew" in cli._state(tmp_path)
+    assert "no epoch was finished; --resume starts it anew" in cli.fit.state(tmp_path)
     (tmp_path / "model.safetensors").write_text("")
-    assert "keeps the best model so far" in cli._state(tmp_path)
+    assert "keeps the best model so far" in cli.fit.state(tmp_path)
 
 
 def test_ctrl_c_keeps_the_best_model_and_resume_goes_on(run: Run, data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""The command line: parses, calls, prints. Exit codes: 0 done, 2 bad input (one line on standard error), 130 Ctrl-C."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+
+from gatewise.tasks.errors import InputError, need
+
+try:
+    need("typer")
+    need("rich")
+    import typer
+
+    from gatewise.cli import about, compare, fit, use
+    from gatewise.cli.common import app
+except InputError as error:
+    print(f"gatewise: {error}", file=sys.stderr)
+    raise SystemExit(2) from None
+except KeyboardInterrupt:
+    print("gatewise: interrupted", file=sys.stderr)
+    raise SystemExit(130) from None
+
+app.add_typer(fit.app, name="fit")
+app.command()(use.predict)
+app.command()(use.score)
+app.add_typer(compare.app, name="compare")
+app.command()(about.info)
+app.command()(about.cells)
+
+
+def main() -> None:
+    """Run the command line; every error of the input is one line on standard error and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except InputError as error:
+        code = _fail(str(error))
+    except typer.exceptions.TyperException as error:
+        message = error.format_message()
+        code = _fail(message + _came(error, message)) if message else 2  # without one, help was printed
+    except (KeyboardInterrupt, typer.Abort):
+        print("gatewise: interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(sentence: str) -> int:
+    print(f"gatewise: {' '.join(sentence.split())}", file=sys.stderr)
+    return 2
+
+
+def _came(error: Exception, message: str) -> str:
+    """What an option of the wrong type was given, where the message does not say."""
+    names = getattr(getattr(error, "param", None), "opts", ())
+    split = [part for word in sys.argv[1:] for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    values = [value for name, value in itertools.pairwise(split) if name in names]
+    return f", got {values[-1]!r}" if values and repr(values[-1]) not in message else ""

@@ -1,0 +1,90 @@
+"""``gatewise fit``: train a model for a task."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from gatewise.cli.common import (
+    Backend,
+    DataArgument,
+    Horizon,
+    Integer,
+    Json,
+    Real,
+    Season,
+    Text,
+    backend_of,
+    directory,
+    given,
+    print_scores,
+)
+from gatewise.tasks.base import task_named
+from gatewise.tasks.folder import CONFIG, WEIGHTS, dumps
+
+app = typer.Typer(help="Train a model for a task and score it on held-out data.", no_args_is_help=True)
+
+
+@app.command("forecast")
+def fit_forecast(
+    data: DataArgument = None,
+    *,
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="DIR", parser=directory, help="Directory of the run; must be new."),
+    ],
+    horizon: Horizon = None,
+    season: Season = None,
+    cell: Annotated[Text, typer.Option(help="Cell; see `gatewise cells`.", show_default="gru")] = None,
+    hidden_size: Annotated[Integer, typer.Option(show_default="64")] = None,
+    num_layers: Annotated[Integer, typer.Option(show_default="1")] = None,
+    dropout: Annotated[Real, typer.Option(help="Between layers.", show_default="0")] = None,
+    epochs: Annotated[Integer, typer.Option(help="Of 25 steps.", show_default="16")] = None,
+    max_steps: Annotated[Integer, typer.Option(help="Steps in all.", show_default="no limit")] = None,
+    learning_rate: Annotated[Real, typer.Option(help="At its peak.", show_default="0.003")] = None,
+    patience: Annotated[Integer, typer.Option(help="Epochs without improvement.", show_default="8")] = None,
+    seed: Annotated[Integer, typer.Option(help="Same seed, same result.", show_default="0")] = None,
+    label: Annotated[Text, typer.Option(help="What the values are, with unit.", show_default="column name")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    backend: Backend = None,
+    json: Json = False,
+) -> None:
+    """Train a forecaster of time series."""
+    options = given(locals(), without={"data", "output", "resume", "backend", "json"})
+    _fit("forecast", data, output, resume, backend, json, options)
+
+
+def _fit(
+    name: str, data: Path | None, output: Path, resume: bool, backend: str | None, json: bool, options: dict[str, Any]
+) -> None:
+    from gatewise.tasks.progress import Progress
+
+    kind = cast(Any, task_named(name))
+    try:
+        with backend_of(backend):
+            if resume:
+                task = kind.resume(output, data, report=Progress, **options)
+            else:
+                task = kind(**options).fit(data, directory=output, report=Progress)
+    except KeyboardInterrupt:
+        print(f"gatewise: interrupted; {state(output)}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    best = task.history.best
+    if json:
+        summary = {"directory": str(output), "task": name, "cell": task.cell.name, "epochs": len(task.history.epochs)}
+        print(dumps({**summary, "best_epoch": best.epoch, "scores": task.scores}), end="")
+        return
+    print_scores(task.scores)
+    print(f"{output}: {len(task.history.epochs)} epochs, best {best.epoch} (validation {task.metric} {best.value:.3f})")
+
+
+def state(output: Path) -> str:
+    """What an interrupted training left."""
+    if (output / WEIGHTS).exists():
+        return f"{output} keeps the best model so far, --resume goes on"
+    if (output / CONFIG).exists():
+        return f"{output} holds no model yet, since no epoch was finished; --resume starts it anew"
+    return "nothing was written"
