@@ -88,6 +88,17 @@ def test_cells_and_info(run: Run) -> None:
     assert json.loads(run("info", "--json")[1])["gatewise"] == run("--version")[1].strip()
 
 
+def test_the_diagram_of_a_cell_of_ones_own(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = ["import gatewise as gw", "@gw.cell", "def mine(gate, x, h):", "    return gw.tanh(gate.a(x, h)) + 0.5 * h"]
+    (tmp_path / "owncells.py").write_text("\n".join(lines))
+    for name in ("owncells:mine", "owncells.py:mine"):
+        code, out, _ = run("cells", name, "--diagram", f"made/{name.replace(':', '-')}.svg")
+        assert code == 0
+        assert "a = tanh(W_a x + U_a h + b_a)" in out
+    assert (tmp_path / "made" / "owncells-mine.svg").read_text().count("<svg") == 1
+
+
 def test_help_without_arguments(run: Run) -> None:
     code, out, err = run()
     assert (code, err) == (2, "")
@@ -120,6 +131,12 @@ def test_help_without_arguments(run: Run) -> None:
         (["fit", "forecast", "-o", "m", "--season", "100000"], "season of 100000 is too long"),
         (["fit", "forecast", "-o", "m", "--learning-rate", "inf"], "learning_rate must be a number above 0"),
         (["cells", "gro"], "cell must be one of gru"),
+        (["cells", "none.py:gro"], "cell 'none.py:gro': there is no file none.py"),
+        (["cells", "nowhere:gro"], "module 'nowhere' cannot be imported"),
+        (["cells", "json:loads"], "json has no cell 'loads'; its cells are none"),
+        (["cells", "gru", "--diagram", "bad.csv"], "output file must end in .svg, got 'bad.csv'"),
+        (["cells", "gru", "--diagram", "old.svg"], "output file old.svg exists"),
+        (["cells", "--diagram", "new.svg"], "--diagram draws one cell"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -129,6 +146,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.csv").write_text("ds,y\n2020-01-01,much\n")
     (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "old.svg").write_text("")
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "config.json").write_text("{}")
     before = sorted(tmp_path.rglob("*"))

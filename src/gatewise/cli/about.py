@@ -8,7 +8,8 @@ import typer
 
 from gatewise.cli.common import Json, Text, print_table
 from gatewise.tasks.base import cell_of
-from gatewise.tasks.folder import dumps
+from gatewise.tasks.errors import InputError
+from gatewise.tasks.folder import dumps, new_file, write_bytes
 
 
 def info(json: Json = False) -> None:
@@ -33,13 +34,22 @@ def _print_item(name: str, value: Any) -> None:
 
 
 def cells(
-    name: Annotated[Text, typer.Argument(metavar="NAME", help="One cell.", show_default="all")] = None,
+    name: Annotated[
+        Text,
+        typer.Argument(metavar="NAME", help="One cell; one's own as module:cell or file.py:cell.", show_default="all"),
+    ] = None,
     input_size: Annotated[int, typer.Option(help="Width of x, for the parameter count.", min=1)] = 64,
     hidden_size: Annotated[int, typer.Option(help="Width of the state, for the parameter count.", min=1)] = 64,
+    diagram: Annotated[
+        Text, typer.Option(metavar="FILE.svg", help="Draw the cell into a new file.", show_default="no drawing")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """The built-in cells: equations, source, parameter count."""
+    """The built-in cells, or one's own: equations, source, parameter count, diagram."""
     from gatewise.cells import names
+
+    if diagram is not None:
+        _draw(name, diagram)
 
     chosen = [cell_of(name)] if name else [cell_of(one) for one in names()]
     records = [
@@ -59,3 +69,12 @@ def cells(
     else:
         rows = [(str(r["name"]), f"{r['parameters']:,}", str(r["source"])) for r in records]
         print_table(["cell", f"parameters at {input_size}, {hidden_size}", "source"], rows)
+
+
+def _draw(name: str | None, path: str) -> None:
+    from gatewise.study.diagram import diagram
+
+    if name is None:
+        raise InputError("--diagram draws one cell: name it before, as in gatewise cells gru --diagram gru.svg")
+    cell = cell_of(name)
+    write_bytes(new_file(path, (".svg",)), diagram(cell).encode())

@@ -33,6 +33,7 @@ from gatewise.tasks.folder import (
     write_json,
     write_tensors,
 )
+from gatewise.tasks.own_cells import imported
 from gatewise.tasks.training import History, Objective, Reporter, Schedule, train
 
 if TYPE_CHECKING:
@@ -323,13 +324,15 @@ def _entry(values: dict[str, Any], name: str, kind: type, path: Path) -> Any:
 
 
 def cell_of(value: str | Cell) -> Cell:
-    """A cell by name, or the cell itself.
+    """A cell by name, one of the user's own as ``module:cell`` or ``file.py:cell``, or the cell itself.
 
     Raises:
         InputError: for a name that is none; the sentence lists the names.
     """
     if isinstance(value, Cell):
         return value
+    if isinstance(value, str) and ":" in value:
+        return imported(value)
     try:
         return cells.get(value)
     except ValueError as error:

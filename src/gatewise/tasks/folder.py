@@ -56,6 +56,20 @@ def writable(directory: str | Path) -> Path:
     return folder
 
 
+def new_file(path: str | Path, suffixes: tuple[str, ...]) -> Path:
+    """The path of a file to be written, which must not exist yet, in a directory that can be written.
+
+    Raises:
+        InputError: when it exists, has another suffix, or its directory cannot be written.
+    """
+    file = Path(path)
+    if file.suffix.lower() not in suffixes or not file.stem:
+        raise InputError(f"output file must end in {' or '.join(suffixes)}, got {str(path)!r}")
+    if file.exists():
+        raise InputError(f"output file {file} exists; choose another name or remove it")
+    return writable(file.parent) / file.name
+
+
 @contextlib.contextmanager
 def nothing_on_error(directory: str | Path | None) -> Iterator[None]:
     """Take back the files and directories that were made inside the block when it fails; Ctrl-C is no failure."""
