@@ -1,9 +1,9 @@
 """The one torch boundary: a cell over a sequence, differentiable, on the backend that was chosen.
 
 Two operators, ``gatewise::forward`` and ``gatewise::backward``, take a cell by its text, so that an exported program
-runs in a fresh process. One autograd function wraps them; its backward is a second one, whose own derivative goes
-through ``torch.func.vjp`` of the eager reference: ``register_autograd`` on the operators instead gave silently wrong
-second derivatives.
+runs in a fresh process; a third, ``gatewise::trace``, is a forward that keeps gates. One autograd function wraps the
+two; its backward is a second one, whose own derivative goes through ``torch.func.vjp`` of the eager reference:
+``register_autograd`` on the operators instead gave silently wrong second derivatives.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ _library.define(
 _library.define(
     "backward(str cell, str options, Tensor[] operands, Tensor[] inputs, Tensor[] states, Tensor[] parameters, "
     "Tensor y, Tensor saved, Tensor? dy, Tensor?[] finals, bool[] wanted) -> Tensor[]"
+)
+_library.define(
+    "trace(str cell, str options, Tensor[] operands, Tensor[] inputs, Tensor[] states, Tensor[] parameters, "
+    "Tensor(a!) gates) -> (Tensor, Tensor[])"
 )
 
 _cell = lru_cache(maxsize=256)(parse)
@@ -76,24 +80,55 @@ def run(
     choice = choose(x.device, x.dtype)
     if choice.name == "eager":
         return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse)
-    steps, results, names = prologue.prologue(cell.text)
-    operands = prologue.operands(steps, results, {"x": x, **inputs})
-    if not operands and not names:
-        operands = [x.detach()]  # which the cell does not read: it says how many steps there are
-    terms, states = [inputs[n] for n in names], list(states)
+    operands, terms = _leaves(cell, x, inputs)
+    states = list(states)
     if torch.compiler.is_compiling():  # which takes no tensor twice
         terms, states = ([t.view_as(t) for t in tensors] for tensors in (terms, states))
     flat = (*operands, *terms, *states, *parameters.values())
     differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in flat)
     _refuse_forward_mode(flat)
     special = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
-    counts = (len(operands), len(names), len(states))
+    counts = (len(operands), len(terms), len(states))
     options = Options.text(choice.tier, reverse, differentiable or special, counts, list(parameters))
     if differentiable or special:
         outputs = _apply(_Sequence, cell.text, options, *flat)
         return outputs[0], list(outputs[1:-1])
     y, finals, _ = torch.ops.gatewise.forward(cell.text, options, operands, terms, states, list(parameters.values()))
     return y, finals
+
+
+def trace(
+    cell: Cell,
+    x: Tensor,
+    inputs: Mapping[str, Tensor],
+    states: Sequence[Tensor],
+    parameters: Mapping[str, Tensor],
+    gates: Tensor,
+    *,
+    reverse: bool = False,
+) -> tuple[Tensor, list[Tensor]]:
+    """As ``run``, without derivatives; ``gates``, (gate, T, B, hidden_size) in the order of ``cell.gates``, is filled
+    with their values."""
+    choice = choose(x.device, x.dtype)
+    if choice.name == "eager":
+        seen = list(zip([cell.gate_value(gate) for gate in cell.gates], gates, strict=True))
+        return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse, seen=seen)
+    operands, terms = _leaves(cell, x, inputs)
+    counts = (len(operands), len(terms), len(states))
+    options = Options.text(choice.tier, reverse, False, counts, list(parameters))
+    y, finals = torch.ops.gatewise.trace(
+        cell.text, options, operands, terms, list(states), list(parameters.values()), gates
+    )
+    return y, finals
+
+
+def _leaves(cell: Cell, x: Tensor, inputs: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Operands of the affine maps, and inputs that are used element-wise; at least one tensor."""
+    steps, results, names = prologue.prologue(cell.text)
+    operands = prologue.operands(steps, results, {"x": x, **inputs})
+    if not operands and not names:
+        operands = [x.detach()]  # which the cell does not read: it says how many steps there are
+    return operands, [inputs[n] for n in names]
 
 
 def _refuse_forward_mode(tensors: Sequence[Tensor]) -> None:
@@ -285,6 +320,32 @@ def _forward_fake(
     )
 
 
+def _trace_cpu(
+    cell: str,
+    options: str,
+    operands: list[Tensor],
+    inputs: list[Tensor],
+    states: list[Tensor],
+    parameters: list[Tensor],
+    gates: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    from gatewise.backends.cpu import sequence
+
+    return sequence.trace(_call(cell, _options(options), operands, inputs, states, parameters), gates)
+
+
+def _trace_fake(
+    cell: str,
+    options: str,
+    operands: list[Tensor],
+    inputs: list[Tensor],
+    states: list[Tensor],
+    parameters: list[Tensor],
+    gates: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    return _forward_fake(cell, options, operands, inputs, states, parameters)[:2]
+
+
 def _backward_cpu(
     cell: str,
     options: str,
@@ -339,8 +400,10 @@ def _backward_fake(
 
 _library.impl("forward", _forward_cpu, "CPU")
 _library.impl("backward", _backward_cpu, "CPU")
+_library.impl("trace", _trace_cpu, "CPU")
 torch.library.register_fake("gatewise::forward", _forward_fake, lib=_library)
 torch.library.register_fake("gatewise::backward", _backward_fake, lib=_library)
+torch.library.register_fake("gatewise::trace", _trace_fake, lib=_library)
 
 
 def _forward_vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:

@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 import torch
+from kernel_cells import ALL
 from layer_problems import BATCH, HIDDEN, INPUT, LAYERS, STACKS, STEPS, packed_states, problem, tuple_of
 from tensor_gate import named
 from torch import Tensor
 
 import gatewise as gw
-from gatewise import cells
+from gatewise import cells, ops
+from gatewise.backends.cpu import tiers
 from gatewise.nn.trace import Trace
 
 
@@ -107,6 +109,53 @@ def test_keyword_inputs_and_unbatched() -> None:
     h = torch.cat([torch.zeros(1, HIDDEN), found.output[:-1]])
     z = found.gates["z"][0] * score[:, None]
     torch.testing.assert_close(found.output, (1 - z) * h + z * found.gates["n"][0])
+
+
+SOME = {
+    name: ALL[name] for name in ("gru_reset_after", "lstm_peephole", "rnn", "halves", "delayed", "driven", "masked")
+}
+SOME |= {"gru_z": cells.gru.pin(z=0.3), "lstm_f": cells.lstm.pin(f=1.0)}
+
+
+@pytest.mark.parametrize(
+    "made", [*SOME.values(), pytest.param(ALL["keywords"], marks=pytest.mark.slow)], ids=lambda c: c.name
+)
+@pytest.mark.parametrize(("batch", "cut"), [(2, False), (17, True)], ids=["few rows", "many rows that end and restart"])
+def test_cells_keep_what_the_reference_keeps_and_the_bits_of_a_call(made: gw.Cell, batch: int, cut: bool) -> None:
+    layer = gw.Recurrent(made, INPUT, HIDDEN, bidirectional=True, dtype=torch.float64)
+    x, states = problem(layer, 4, batch)
+    widths = {"input": INPUT, "hidden": HIDDEN}
+    given: dict[str, Any] = {n: torch.rand(4, batch, int(widths.get(str(w), w)), dtype=x.dtype) for n, w in made.inputs}
+    if cut:
+        given |= {"lengths": torch.arange(batch) % 5, "reset": torch.rand(4, batch) < 0.3}
+    found = layer.trace(x, packed_states(states), **given)
+    y, final = layer(x, packed_states(states), **given)
+    assert torch.equal(found.output, y)
+    assert all(torch.equal(a, b) for a, b in zip(tuple_of(found.state), tuple_of(final), strict=True))
+    with gw.backend("eager"):
+        expected = layer.trace(x, packed_states(states), **given)
+    assert list(found.gates) == list(made.gates) == list(expected.gates)
+    for gate, values in expected.gates.items():
+        torch.testing.assert_close(found.gates[gate], values, rtol=1e-10, atol=1e-12)
+
+
+def test_no_steps_no_rows_and_no_values() -> None:
+    layer = gw.GRU(INPUT, HIDDEN)
+    assert layer.trace(torch.rand(0, 2, INPUT)).gates["z"].shape == (1, 0, 2, HIDDEN)
+    assert layer.trace(torch.rand(2, 0, INPUT)).gates["z"].shape == (1, 2, 0, HIDDEN)
+    assert layer.to("meta").trace(torch.rand(2, 3, INPUT, device="meta")).gates["z"].is_meta
+
+
+def test_the_operator_keeps_torchs_rules() -> None:
+    layer = gw.GRU(INPUT, HIDDEN)
+    names = ("weight_ih", "weight_hh", "bias_ih")
+    parts = [torch.rand(4, 2, INPUT)], [], [torch.rand(2, HIDDEN)], [getattr(layer, f"{n}_l0").detach() for n in names]
+    options = ops.Options.text(tiers.default().name, False, False, (1, 0, 1), names)
+    torch.library.opcheck(
+        torch.ops.gatewise.trace,
+        (layer.cell.text, options, *parts, torch.zeros(3, 4, 2, HIDDEN)),
+        test_utils=("test_schema", "test_faketensor"),
+    )
 
 
 def test_a_projected_layer_has_no_trace() -> None:

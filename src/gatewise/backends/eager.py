@@ -156,12 +156,14 @@ def sequence(
     parameters: Mapping[str, Tensor],
     *,
     reverse: bool = False,
+    seen: Sequence[tuple[Node, Tensor]] = (),
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a cell over a sequence.
 
     Args:
         x: (T, B, input_size). ``inputs`` are the keyword inputs, (T, B, width). ``states``: (B, hidden_size) each.
         reverse: from the last step to the first; outputs keep their place in time.
+        seen: nodes whose values are wanted, and the memory that takes them, (T, B, hidden_size) each.
 
     Returns:
         The first state at every step, (T, B, hidden_size), and the final states.
@@ -170,7 +172,7 @@ def sequence(
     nodes = list(dict.fromkeys(node for use in cell.uses for _, node in use.inputs))
     values = {n: leaves[str(n.attr)] for n in postorder(nodes) if n.op == "input"}
     operands = dict(zip(nodes, evaluate(nodes, values), strict=True))
-    return interpret(cell, operands, leaves, states, parameters, steps=x.shape[0], reverse=reverse)
+    return interpret(cell, operands, leaves, states, parameters, steps=x.shape[0], reverse=reverse, seen=seen)
 
 
 def interpret(
@@ -182,6 +184,7 @@ def interpret(
     *,
     steps: int,
     reverse: bool = False,
+    seen: Sequence[tuple[Node, Tensor]] = (),
 ) -> tuple[Tensor, list[Tensor]]:
     """As ``sequence``, with the input-like operands of the affine maps already computed for all steps."""
     hidden_size = states[0].shape[-1]
@@ -207,6 +210,8 @@ def interpret(
             return affine(node, values, halves[node] if hoisted is None else hoisted[t])
 
         compute(todo, values, use)
+        for node, memory in seen:
+            memory[t] = values[node]
         current = [values[output] for output in cell.outputs]
         outputs.append(current[0])
     if reverse:

@@ -226,6 +226,18 @@ def _assemble(
     )
 
 
+@lru_cache(maxsize=256)
+def traced(cell: Cell, hoist: bool = True) -> Plan:
+    """Inference that also stores the value of every gate, in the arrays ``gate_arrays``."""
+    values = rewrite([cell.gate_value(gate) for gate in cell.gates], _lowered(cell, hoist))
+    names = gate_arrays(cell)
+    return _forward(cell, hoist, values, names).plan(_forward_arrays(cell, names))
+
+
+def gate_arrays(cell: Cell) -> list[str]:
+    return [f"gate.{gate}" for gate in cell.gates]
+
+
 def _operand(node: Node | None, known: Mapping[Node, str], now: Mapping[Node, str]) -> str:
     if node is None:
         return ""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gatewise import cells
 from gatewise.nn import projected
+from gatewise.nn.beside import Beside
 from gatewise.nn.checks import check_nonlinearity, check_projection
 from gatewise.nn.initialise import Initialise
 from gatewise.nn.recurrent import Recurrent
@@ -138,11 +139,10 @@ class LSTM(Recurrent):
             shapes["weight_hr"] = (self.proj_size, self.hidden_size)
         return shapes
 
-    def _run(self, k: int, x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def _run(self, k: int, x: Tensor, states: list[Tensor], along: Beside | None = None) -> tuple[Tensor, list[Tensor]]:
         if not self.proj_size:
-            return super()._run(k, x, states)
-        parameters = {name: getattr(self, full) for name, full in self._parameter_names[k].items()}
-        return projected.sequence(x, states, parameters, reverse=self.bidirectional and k % 2 == 1)
+            return super()._run(k, x, states, along)
+        return projected.sequence(x, states, self._weights(k), reverse=self.bidirectional and k % 2 == 1)
 
     def _carries_formula(self) -> bool:
         return False

@@ -27,10 +27,10 @@ from gatewise.nn.checks import (
 )
 from gatewise.nn.initialise import Initialise
 from gatewise.nn.stream import Stream
-from gatewise.nn.trace import Trace, gate_values
+from gatewise.nn.trace import Recorder, Trace
 
 State = Tensor | tuple[Tensor, ...]
-Seen = Callable[[int, Tensor, list[Tensor], Beside | None], None]
+Run = Callable[[int, Tensor, list[Tensor], Beside | None], tuple[Tensor, list[Tensor]]]
 
 
 class Recurrent(CellModule):
@@ -225,17 +225,10 @@ class Recurrent(CellModule):
         """
         if any(size != self.hidden_size for size in self.state_sizes):
             raise ValueError(f"{type(self).__name__}: trace is not available with proj_size")
-        found: list[dict[str, Tensor]] = []
+        recorder = Recorder(self)
         with torch.no_grad():
-            y, final = self._padded(
-                input, hx, lengths, reset, inputs, lambda *step: found.append(gate_values(self, *step))
-            )
-            gates = {gate: torch.stack([own[gate] for own in found]) for gate in self.cell.gates}
-        if input.dim() == 2:
-            gates = {gate: value.squeeze(2) for gate, value in gates.items()}
-        elif self.batch_first:
-            gates = {gate: value.transpose(1, 2) for gate, value in gates.items()}
-        return Trace(y, final, gates)
+            y, final = self._padded(input, hx, lengths, reset, inputs, recorder)
+        return Trace(y, final, recorder.by_name(input.dim() == 3))
 
     def _padded(
         self,
@@ -244,9 +237,9 @@ class Recurrent(CellModule):
         lengths: Lengths | None,
         reset: Tensor | None,
         inputs: dict[str, Tensor],
-        seen: Seen | None = None,
+        run: Run | None = None,
     ) -> tuple[Tensor, State]:
-        """As ``forward``, of a tensor; ``seen`` gets what every direction of every layer starts from."""
+        """As ``forward``, of a tensor; ``run`` runs the directions in place of the layer's own ``_run``."""
         if isinstance(input, Tensor):
             input = self._out_of_autocast(input)
         check_input(self, input)
@@ -255,7 +248,7 @@ class Recurrent(CellModule):
         if self.batch_first and batched:
             x = x.transpose(0, 1)
         states = self._initial(x, hx, batched)
-        y, final = self._stack(x, states, beside(self, x, batched, lengths, reset, inputs), seen)
+        y, final = self._stack(x, states, beside(self, x, batched, lengths, reset, inputs), run)
         if self.batch_first and batched:
             y = y.transpose(0, 1)
         if not batched:
@@ -275,7 +268,7 @@ class Recurrent(CellModule):
         return states if batched else [s.unsqueeze(1) for s in states]
 
     def _stack(
-        self, x: Tensor, states: list[Tensor], along: Beside | None = None, seen: Seen | None = None
+        self, x: Tensor, states: list[Tensor], along: Beside | None = None, run: Run | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         directions = self.num_directions
         x = x if along is None else along.blank(x)
@@ -285,9 +278,7 @@ class Recurrent(CellModule):
             for d in range(directions):
                 k = layer * directions + d
                 start = [s[k] for s in states]
-                if seen is not None:
-                    seen(k, x, start, along)
-                y, final = self._run(k, x, start) if along is None else self._run_along(k, x, start, along)
+                y, final = (run or self._run)(k, x, start, along)
                 outputs.append(y)
                 finals.append(final)
             x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
@@ -295,17 +286,17 @@ class Recurrent(CellModule):
                 x = F.dropout(x, self.dropout, True)
         return x, [torch.stack(per_state) for per_state in zip(*finals, strict=True)]
 
-    def _run(self, k: int, x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """One direction of one layer, the k-th in the order of the states."""
-        parameters = {name: getattr(self, full) for name, full in self._parameter_names[k].items()}
-        return ops.run(self.cell, x, {}, states, parameters, reverse=self.bidirectional and k % 2 == 1)
+    def _weights(self, k: int) -> dict[str, Tensor]:
+        """The parameters of the k-th direction, by the names of ``Cell.parameter_shapes``."""
+        return {name: getattr(self, full) for name, full in self._parameter_names[k].items()}
 
-    def _run_along(self, k: int, x: Tensor, states: list[Tensor], along: Beside) -> tuple[Tensor, list[Tensor]]:
-        """As ``_run``, with what goes along with x."""
+    def _run(self, k: int, x: Tensor, states: list[Tensor], along: Beside | None = None) -> tuple[Tensor, list[Tensor]]:
+        """One direction of one layer, the k-th in the order of the states, with what goes along with x."""
         reverse = self.bidirectional and k % 2 == 1
-        parameters = {name: getattr(self, full) for name, full in self._parameter_names[k].items()}
+        if along is None:
+            return ops.run(self.cell, x, {}, states, self._weights(k), reverse=reverse)
         given = self._given(k, x, along)
-        y, final = ops.run(self._variants[along.kind], x, given, states, parameters, reverse=reverse)
+        y, final = ops.run(self._variants[along.kind], x, given, states, self._weights(k), reverse=reverse)
         return along.blank(y), final
 
     def _given(self, k: int, x: Tensor, along: Beside) -> dict[str, Tensor]:

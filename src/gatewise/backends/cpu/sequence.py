@@ -11,7 +11,7 @@ from gatewise.backends.cpu import launch
 from gatewise.backends.cpu.launch import Place, Target, place
 from gatewise.backends.cpu.layout import layout
 from gatewise.compiler.cell import Cell
-from gatewise.compiler.plan import make_plans
+from gatewise.compiler.plan import gate_arrays, make_plans, traced
 from gatewise.compiler.schedule import Plan
 
 CHUNK = 512
@@ -193,29 +193,43 @@ def hoists(call: Call) -> bool:
 
 def forward(call: Call, *, training: bool) -> tuple[Tensor, list[Tensor], Tensor]:
     """The output (T, B, H), the final states, and what the backward needs: (slabs, T, B, H)."""
-    cell = call.cell
     hoist = hoists(call)
-    plans = make_plans(cell, hoist)
-    y = call.empty(call.steps, call.rows, call.units)
+    plans = make_plans(call.cell, hoist)
     slabs = [*plans.saved, *plans.histories] if training else []
-    saved = call.empty(len(slabs), *y.shape)
-    if y.numel() == 0:
-        return y, [s.clone() for s in call.states], saved
+    saved = call.empty(len(slabs), call.steps, call.rows, call.units)
     plan = plans.training if training else plans.forward
-    values = {s: saved[slabs.index(s)] for s in slabs if s in plans.histories}
+    y, finals = _recur(call, plan, "training" if training else "forward", hoist, slabs, saved)
+    return y, finals, saved
+
+
+def trace(call: Call, gates: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The output and the final states; ``gates``, (gate, T, B, H), is filled with the gates' values."""
+    hoist = hoists(call)
+    return _recur(call, traced(call.cell, hoist), "trace", hoist, gate_arrays(call.cell), gates)
+
+
+def _recur(
+    call: Call, plan: Plan, name: str, hoist: bool, slabs: Sequence[str], saved: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """Run a plan of the forward; ``saved`` holds the arrays named by ``slabs``, some of which may be states."""
+    cell = call.cell
+    y = call.empty(call.steps, call.rows, call.units)
+    if y.numel() == 0:
+        return y, [s.clone() for s in call.states]
+    values = {s: saved[slabs.index(s)] for s in cell.states if s in slabs}
     values[cell.states[0]] = y
-    places = call.element_wise() | call.scratch(plan) | _input_halves(call, plans.project if hoist else None)
-    places |= {name: call.over_time(saved[k]) for k, name in enumerate(slabs) if name in plans.saved}
+    whole = frozenset(values)  # the other states' past nobody asks for
+    places = call.element_wise() | call.scratch(plan)
+    places |= _input_halves(call, make_plans(cell, hoist).project if hoist else None)
+    places |= {slab: call.over_time(saved[k]) for k, slab in enumerate(slabs) if slab not in whole}
     for state, initial in zip(cell.states, call.states, strict=True):
-        whole = state in values
-        if not whole:  # nobody asks for its past
+        if state not in whole:
             values[state] = call.empty(turns(plan, f"state.{state}"), call.rows, call.units)
-        places[f"state.{state}"] = call.carried(values[state], initial, whole=whole)
-    call.run(f"{'training' if training else 'forward'}{' hoisted' if hoist else ''}", plan, places, "transposed")
+        places[f"state.{state}"] = call.carried(values[state], initial, whole=state in whole)
+    call.run(f"{name}{' hoisted' if hoist else ''}", plan, places, "transposed")
     last = 0 if call.reverse else call.steps - 1
-    kept = {cell.states[0], *slabs}
-    slots = [last if s in kept else (call.steps - 1) & (len(values[s]) - 1) for s in cell.states]
-    return y, [values[s][slot].clone() for s, slot in zip(cell.states, slots, strict=True)], saved
+    slots = [last if s in whole else (call.steps - 1) & (len(values[s]) - 1) for s in cell.states]
+    return y, [values[s][slot].clone() for s, slot in zip(cell.states, slots, strict=True)]
 
 
 def _input_halves(call: Call, project: Plan | None) -> dict[str, Place]:
