@@ -24,7 +24,20 @@ BELOW["tasks"] = BELOW["nn"] | {"nn", "formats"}
 BELOW["study"] = BELOW["tasks"] | {"tasks"}
 BELOW["cli"] = BELOW["study"] | {"study"}
 
-OPTIONAL = ["lightning_fabric", "typer", "rich", "narwhals", "matplotlib", "pandas", "polars", "onnx", "onnxruntime"]
+OPTIONAL = [
+    "lightning_fabric",
+    "typer",
+    "rich",
+    "narwhals",
+    "matplotlib",
+    "pandas",
+    "polars",
+    "onnx",
+    "onnxruntime",
+    "scipy",
+    "sklearn",
+]
+OPTIONAL += ["plotly"]
 
 
 def part_of(file: Path) -> str:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 TASKS = {"forecast": "gatewise.tasks.forecast.forecaster:Forecaster"}
+TASKS |= {"adding": "gatewise.tasks.exercises:Adding", "copy": "gatewise.tasks.exercises:Copy"}
+TASKS |= {"digits": "gatewise.tasks.exercises:Digits", "mackey_glass": "gatewise.tasks.exercises:MackeyGlass"}
 
 Scores = dict[str, dict[str, float]]
 """Name of a model or baseline → name of a metric → value."""
