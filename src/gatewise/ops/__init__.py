@@ -1,0 +1,111 @@
+"""The one torch boundary: a cell over a sequence, differentiable, on the backend that was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from gatewise.backends import choose, eager, prologue
+from gatewise.compiler.cell import Cell
+from gatewise.ops.derivatives import OverTime, apply
+from gatewise.ops.operators import Options
+
+
+def run(
+    cell: Cell,
+    x: Tensor,
+    inputs: Mapping[str, Tensor],
+    states: Sequence[Tensor],
+    parameters: Mapping[str, Tensor],
+    *,
+    reverse: bool = False,
+) -> tuple[Tensor, list[Tensor]]:
+    """Run a cell over a sequence on the chosen backend.
+
+    Args:
+        x: (T, B, input_size). inputs: keyword inputs, (T, B, width). states: (B, hidden_size) each.
+        parameters: by the names of ``Cell.parameter_shapes``; biases may be absent.
+        reverse: from the last step to the first; outputs keep their place in time.
+
+    Returns:
+        The first state at every step, (T, B, hidden_size), and the final states, (B, hidden_size) each.
+
+    Raises:
+        RuntimeError: when a backend asked for by name cannot run the call.
+    """
+    choice = choose(x.device, x.dtype)
+    if choice.name == "eager":
+        return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse)
+    operands, terms = _leaves(cell, x, inputs)
+    states = list(states)
+    if torch.compiler.is_compiling():  # which takes no tensor twice
+        terms, states = ([t.view_as(t) for t in tensors] for tensors in (terms, states))
+    flat = (*operands, *terms, *states, *parameters.values())
+    differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in flat)
+    _refuse_forward_mode(flat)
+    special = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+    counts = (len(operands), len(terms), len(states))
+    options = Options.text(choice.tier, reverse, differentiable or special, counts, list(parameters))
+    if differentiable or special:
+        outputs = apply(OverTime, cell.text, options, *flat)
+        return outputs[0], list(outputs[1:-1])
+    y, finals, _ = torch.ops.gatewise.forward(cell.text, options, operands, terms, states, list(parameters.values()))
+    return y, finals
+
+
+def trace(
+    cell: Cell,
+    x: Tensor,
+    inputs: Mapping[str, Tensor],
+    states: Sequence[Tensor],
+    parameters: Mapping[str, Tensor],
+    gates: Tensor,
+    *,
+    reverse: bool = False,
+) -> tuple[Tensor, list[Tensor]]:
+    """As ``run``, without derivatives; ``gates``, (gate, T, B, hidden_size) in the order of ``cell.gates``, is filled
+    with their values."""
+    choice = choose(x.device, x.dtype)
+    if choice.name == "eager":
+        seen = list(zip([cell.gate_value(gate) for gate in cell.gates], gates, strict=True))
+        return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse, seen=seen)
+    operands, terms = _leaves(cell, x, inputs)
+    counts = (len(operands), len(terms), len(states))
+    options = Options.text(choice.tier, reverse, False, counts, list(parameters))
+    y, finals = torch.ops.gatewise.trace(
+        cell.text, options, operands, terms, list(states), list(parameters.values()), gates
+    )
+    return y, finals
+
+
+def _leaves(cell: Cell, x: Tensor, inputs: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Operands of the affine maps, and inputs that are used element-wise; at least one tensor."""
+    steps, results, names = prologue.prologue(cell.text)
+    operands = prologue.operands(steps, results, {"x": x, **inputs})
+    if not operands and not names:
+        operands = [x.detach()]  # which the cell does not read: it says how many steps there are
+    return operands, [inputs[n] for n in names]
+
+
+def _refuse_forward_mode(tensors: Sequence[Tensor]) -> None:
+    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
+        return
+    if any(forward_ad.unpack_dual(t).tangent is not None or _dual_below(t) for t in tensors):
+        raise RuntimeError(
+            "forward-mode derivatives are not computed by the cpu backend; use `with gatewise.backend('eager'):`"
+        )
+
+
+def _dual_below(tensor: Tensor) -> bool:
+    """Whether a forward-mode level of torch.func lies below the level that computes now, as in ``hessian``."""
+    functorch = torch._C._functorch
+    below = (functorch.get_interpreter_stack() or [])[:-1]
+    levels = {i.level() for i in below if i.key() == functorch.TransformType.Jvp}
+    while levels and functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.maybe_get_level(tensor) in levels:
+            return True
+        tensor = functorch.get_unwrapped(tensor)
+    return False

@@ -1,0 +1,118 @@
+"""The operators as functions with derivatives.
+
+One autograd function wraps ``forward`` and ``backward``; its backward is a second one, whose own derivative goes
+through ``torch.func.vjp`` of the eager reference: ``register_autograd`` on the operators instead gave silently wrong
+second derivatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gatewise.backends import eager
+from gatewise.compiler.plan import input_operands, make_plans
+from gatewise.ops.operators import count, parsed, parsed_options, split, step_count
+
+
+def apply(function: Any, *arguments: Any) -> Any:
+    """``function.apply``, without its inspection of the signature where no transformation of torch.func is active: that
+    takes a tenth of a small training step."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return function.apply(*arguments)
+    return super(torch.autograd.Function, function).apply(*arguments)
+
+
+class OverTime(torch.autograd.Function):
+    """(cell, options, *tensors) → (y, *finals, saved)."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(cell: str, options: str, *flat: Tensor) -> tuple[Tensor, ...]:
+        y, finals, saved = torch.ops.gatewise.forward(cell, options, *split(options, flat))
+        return (y, *finals, saved)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.cell, ctx.options, *flat = inputs
+        ctx.mark_non_differentiable(output[-1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*flat, output[0], output[-1])
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, *rest: Tensor | None) -> tuple[Any, ...]:
+        *flat, y, saved = ctx.saved_tensors
+        needed = ctx.needs_input_grad[-len(flat) :]
+        wanted = "".join(["1" if need else "0" for need in needed])
+        # torch.compile differentiates once, and hands a nested function without gradients its arguments shifted by one.
+        gradients = _Backward.forward if torch.compiler.is_compiling() else _differentiable_backward
+        grads = gradients(ctx.cell, ctx.options, wanted, *flat, y, saved, dy, *rest[:-1])
+        return (None, None, *[g if w else None for g, w in zip(grads, needed, strict=True)])
+
+
+class _Backward(torch.autograd.Function):
+    """The gradient as a function of its own, so that it can be differentiated again, through eager."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(cell: str, options: str, wanted: str, *tensors: Any) -> tuple[Tensor, ...]:
+        n = count(options)
+        flat, y, saved, dy, finals = tensors[:n], tensors[n], tensors[n + 1], tensors[n + 2], tensors[n + 3 :]
+        needed = [w == "1" for w in wanted]
+        parts = split(options, flat)
+        return tuple(torch.ops.gatewise.backward(cell, options, *parts, y, saved, dy, list(finals), needed))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.cell, ctx.options, _, *tensors = inputs
+        ctx.n = count(ctx.options)
+        ctx.set_materialize_grads(False)
+        ctx.present = tuple(t is not None for t in tensors[ctx.n + 2 :])
+        ctx.save_for_backward(*tensors[: ctx.n], *(t for t in tensors[ctx.n + 2 :] if t is not None))
+
+    @staticmethod
+    def backward(ctx: Any, *second: Tensor | None) -> tuple[Any, ...]:
+        flat, arrived = ctx.saved_tensors[: ctx.n], ctx.saved_tensors[ctx.n :]
+
+        def gradients(flat: tuple[Tensor, ...], arrived: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            results: Any = torch.func.vjp(lambda *f: _eager(ctx.cell, ctx.options, f), *flat)
+            outputs, pull = results
+            remaining = list(arrived)
+            given = [remaining.pop(0) if p else torch.zeros_like(o) for p, o in zip(ctx.present, outputs, strict=True)]
+            return tuple(pull(tuple(given)))
+
+        results: Any = torch.func.vjp(gradients, flat, arrived)
+        outputs, pull = results
+        cotangents = tuple(torch.zeros_like(o) if s is None else s for s, o in zip(second, outputs, strict=True))
+        d_flat, d_arrived = pull(cotangents)
+        rest = list(d_arrived)
+        tail = [rest.pop(0) if p else None for p in ctx.present]
+        return (None, None, None, *d_flat, None, None, *tail)
+
+
+def _differentiable_backward(*arguments: Any) -> tuple[Tensor, ...]:
+    results: tuple[Tensor, ...] = apply(_Backward, *arguments)
+    return results
+
+
+def _eager(cell_text: str, options: str, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The same function of the same tensors on the eager backend."""
+    cell, opts = parsed(cell_text), parsed_options(options)
+    operands, inputs, states, parameters = split(options, flat)
+    nodes = [node for _, node in input_operands(cell)]
+    names = make_plans(cell).input_terms
+    y, finals = eager.interpret(
+        cell,
+        dict(zip(nodes, operands[: len(nodes)], strict=True)),
+        dict(zip(names, inputs, strict=True)),
+        states,
+        dict(zip(opts.names, parameters, strict=True)),
+        steps=step_count(operands, inputs),
+        reverse=opts.reverse,
+    )
+    return (y, *finals)

@@ -1,0 +1,216 @@
+"""The operators ``gatewise::forward``, ``backward`` and ``trace``: schemas, kernels, fakes and vmap rules.
+
+They take a cell by its text, so that an exported program runs in a fresh process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gatewise.backends import batching
+from gatewise.compiler.plan import make_plans
+from gatewise.compiler.text import parse
+
+_library = torch.library.Library("gatewise", "DEF")
+_library.define(
+    "forward(str cell, str options, Tensor[] operands, Tensor[] inputs, Tensor[] states, Tensor[] parameters) "
+    "-> (Tensor, Tensor[], Tensor)"
+)
+_library.define(
+    "backward(str cell, str options, Tensor[] operands, Tensor[] inputs, Tensor[] states, Tensor[] parameters, "
+    "Tensor y, Tensor saved, Tensor? dy, Tensor?[] finals, bool[] wanted) -> Tensor[]"
+)
+_library.define(
+    "trace(str cell, str options, Tensor[] operands, Tensor[] inputs, Tensor[] states, Tensor[] parameters, "
+    "Tensor(a!) gates) -> (Tensor, Tensor[])"
+)
+
+parsed = lru_cache(maxsize=256)(parse)
+
+
+class Options:
+    """What the operators need to know beside tensors, as one string: tier, direction, training, how many operands,
+    inputs and states there are, and the names of the parameters."""
+
+    def __init__(self, text: str) -> None:
+        self.tier, reverse, training, _, *names = text.split(" ")
+        self.reverse, self.training, self.names = reverse == "1", training == "1", tuple(names)
+
+    @staticmethod
+    def text(tier: str, reverse: bool, training: bool, counts: Sequence[int], names: Sequence[str]) -> str:
+        numbers = ",".join([str(n) for n in counts])
+        return " ".join([tier, str(int(reverse)), str(int(training)), numbers, *names])
+
+
+parsed_options = lru_cache(maxsize=256)(Options)
+
+
+def split(options: str, flat: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+    """Operands, inputs, states, parameters."""
+    # Out of the string, each time: torch.compile keeps strings as constants through an autograd function, not tuples.
+    n_operands, n_inputs, n_states = [int(n) for n in options.split(" ")[3].split(",")]
+    b = n_operands + n_inputs
+    c = b + n_states
+    return list(flat[:n_operands]), list(flat[n_operands:b]), list(flat[b:c]), list(flat[c:])
+
+
+def count(options: str) -> int:
+    """How many tensors ``split`` parts."""
+    words = options.split(" ")
+    return sum([int(n) for n in words[3].split(",")]) + len(words) - 4
+
+
+def _call(cell: str, opts: Options, operands: Any, inputs: Any, states: Any, parameters: Any) -> Any:
+    from gatewise.backends.cpu import launch, sequence
+
+    traced = parsed(cell)
+    return sequence.Call(
+        traced,
+        launch.target(opts.tier, states[0].dtype),
+        operands,
+        dict(zip(make_plans(traced).input_terms, inputs, strict=True)),
+        states,
+        dict(zip(opts.names, parameters, strict=True)),
+        opts.reverse,
+        step_count(operands, inputs),
+    )
+
+
+def step_count(operands: Sequence[Tensor], inputs: Sequence[Tensor]) -> int:
+    return int((*operands, *inputs)[0].shape[0])
+
+
+def _forward_cpu(
+    cell: str,
+    options: str,
+    operands: list[Tensor],
+    inputs: list[Tensor],
+    states: list[Tensor],
+    parameters: list[Tensor],
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    from gatewise.backends.cpu import sequence
+
+    opts = parsed_options(options)
+    return sequence.forward(_call(cell, opts, operands, inputs, states, parameters), training=opts.training)
+
+
+def _forward_fake(
+    cell: str,
+    options: str,
+    operands: list[Tensor],
+    inputs: list[Tensor],
+    states: list[Tensor],
+    parameters: list[Tensor],
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    opts, plans = parsed_options(options), make_plans(parsed(cell))
+    steps = (*operands, *inputs)[0].shape[0]
+    y = states[0].new_empty((steps, *states[0].shape))
+    slabs = len(plans.saved) + len(plans.histories) if opts.training else 0
+    return (
+        y,
+        [torch.empty_like(s, memory_format=torch.contiguous_format) for s in states],
+        y.new_empty((slabs, *y.shape)),
+    )
+
+
+def _trace_cpu(
+    cell: str,
+    options: str,
+    operands: list[Tensor],
+    inputs: list[Tensor],
+    states: list[Tensor],
+    parameters: list[Tensor],
+    gates: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    from gatewise.backends.cpu import sequence
+
+    return sequence.trace(_call(cell, parsed_options(options), operands, inputs, states, parameters), gates)
+
+
+def _trace_fake(
+    cell: str,
+    options: str,
+    operands: list[Tensor],
+    inputs: list[Tensor],
+    states: list[Tensor],
+    parameters: list[Tensor],
+    gates: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    return _forward_fake(cell, options, operands, inputs, states, parameters)[:2]
+
+
+def _backward_cpu(
+    cell: str,
+    options: str,
+    operands: list[Tensor],
+    inputs: list[Tensor],
+    states: list[Tensor],
+    parameters: list[Tensor],
+    y: Tensor,
+    saved: Tensor,
+    dy: Tensor | None,
+    finals: list[Tensor | None],
+    wanted: list[bool],
+) -> list[Tensor]:
+    from gatewise.backends.cpu import gradients
+
+    opts = parsed_options(options)
+    first = len(wanted) - len(opts.names)
+    names = {name for name, want in zip(opts.names, wanted[first:], strict=True) if want}
+    if any(wanted[: len(operands)]):
+        names.add("operands")
+    call = _call(cell, opts, operands, inputs, states, parameters)
+    found = gradients.backward(call, y, saved, dy, finals, frozenset(names))
+    # Results of an operator share no memory: each missing one is a tensor of its own.
+    return [
+        *(found.operands or [y.new_empty(0) for _ in operands]),
+        *found.inputs.values(),
+        *found.states,
+        *(found.parameters[name] if name in names else y.new_empty(0) for name in opts.names),
+    ]
+
+
+def _backward_fake(
+    cell: str,
+    options: str,
+    operands: list[Tensor],
+    inputs: list[Tensor],
+    states: list[Tensor],
+    parameters: list[Tensor],
+    y: Tensor,
+    saved: Tensor,
+    dy: Tensor | None,
+    finals: list[Tensor | None],
+    wanted: list[bool],
+) -> list[Tensor]:
+    flat = [*operands, *inputs, *states, *parameters]
+    opts = parsed_options(options)
+    any_operand = any(wanted[: len(operands)])
+    first = len(wanted) - len(opts.names)
+    made = [any_operand if k < len(operands) else k < first or wanted[k] for k in range(len(flat))]
+    return [t.new_empty(t.shape) if m else t.new_empty(0) for t, m in zip(flat, made, strict=True)]
+
+
+_library.impl("forward", _forward_cpu, "CPU")
+_library.impl("backward", _backward_cpu, "CPU")
+_library.impl("trace", _trace_cpu, "CPU")
+torch.library.register_fake("gatewise::forward", _forward_fake, lib=_library)
+torch.library.register_fake("gatewise::backward", _backward_fake, lib=_library)
+torch.library.register_fake("gatewise::trace", _trace_fake, lib=_library)
+
+
+def _forward_vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
+    return batching.forward(torch.ops.gatewise.forward, info, in_dims, *arguments)
+
+
+def _backward_vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
+    return batching.backward(torch.ops.gatewise.backward, info, in_dims, *arguments)
+
+
+torch.library.register_vmap("gatewise::forward", _forward_vmap, lib=_library)
+torch.library.register_vmap("gatewise::backward", _backward_vmap, lib=_library)
