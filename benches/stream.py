@@ -53,7 +53,7 @@ def columns(width: int, units: int) -> dict[str, Callable[[], object]]:
     bare.step(row, out)  # from here on its frames hold the addresses of x and out
     engine = bare._engine
     assert isinstance(engine, stream.Steps)
-    call, address = engine._call, engine._addresses[0]
+    call, address = engine._call, engine._chains[0].addresses[0]
     functions: Sequence[Callable[[], object]] = (
         lambda: rival(x, h),
         lambda: cell(row, start),

@@ -16,6 +16,7 @@ from gatewise import (
     sigmoid,
     softplus,
     tanh,
+    vector,
     where,
 )
 
@@ -91,14 +92,23 @@ def piecewise(gate, x, h, c):
 
 
 @cell
-def gru_d(gate, x, h, *, delta: "input"):
-    """Che et al. 2018 (arXiv 1606.01865), the decay of the state: a gate of a keyword input only, before all others."""
+def decaying(gate, x, h, *, delta: "input"):
+    """A state that decays before the step: a gate of a keyword input only, before all others."""
     decay = exp(-relu(gate.d(delta)))
     h = decay * h
     r = sigmoid(gate.r(x, h))
     z = sigmoid(gate.z(x, h))
     n = tanh(gate.n(x, r * h))
     return z * h + (1 - z) * n
+
+
+@cell
+def vectors(gate, x, h, c, *, m: "input", d=1, a=vector("input"), s=vector(1), u=vector("hidden"), v=vector("hidden")):
+    """Vectors of every width: before a product, on states before one, in diagonals and in the new states."""
+    f = sigmoid(gate.f(sigmoid(a * x) * m, h))
+    n = tanh(gate.n(x + softplus(s * a - m), tanh(u) * h, diagonal(v * c)))
+    c = f * (v + c) + (1 - f * d) * n + s
+    return tanh(u * c) + maximum(v, 0.1), c
 
 
 @cell

@@ -34,6 +34,9 @@ def floor(cell: Cell, inputs: int, hidden: int) -> float:
     return 4.0 + math.sqrt(sum(shape[1] for shape in shapes if len(shape) == 2))
 
 
+PARAMETERS = ("weight", "bias", "vector")
+
+
 @dataclass(frozen=True)
 class Case:
     """One application of a cell; the defaults are the base case, from which tests vary one thing at a time."""
@@ -78,7 +81,7 @@ class Problem:
         return {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
 
     def parameters(self) -> dict[str, Tensor]:
-        return {k: v for k, v in self.tensors.items() if k.startswith(("weight", "bias"))}
+        return {k: v for k, v in self.tensors.items() if k.startswith(PARAMETERS)}
 
     def to(self, dtype: torch.dtype) -> Problem:
         """The same numbers in another dtype and contiguous."""
@@ -122,8 +125,7 @@ def problem(case: Case) -> Problem:
     cotangents = {name: random(*shape[name]) for name in given}
     arrange = LAYOUTS[case.layout]
     tensors = {
-        k: v if k.startswith(("weight", "bias")) and case.layout == "expanded" else arrange(v)
-        for k, v in tensors.items()
+        k: v if k.startswith(PARAMETERS) and case.layout == "expanded" else arrange(v) for k, v in tensors.items()
     }
     return Problem(case, tensors, {k: arrange(v) for k, v in cotangents.items()})
 

@@ -1,5 +1,6 @@
 """Random well-formed cells, for tests of everything that must hold for any cell."""
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -35,6 +36,8 @@ PAIRS = [
     lambda a, b: where(a >= 0.1, a, -b),
 ]
 
+VECTORS = (("a", "input"), ("s", 1), ("u", "hidden"))
+
 
 @st.composite
 def cells(draw: Any, *, prologues: bool = True, keywords: bool = True) -> Cell:
@@ -44,8 +47,9 @@ def cells(draw: Any, *, prologues: bool = True, keywords: bool = True) -> Cell:
     chosen = draw(st.lists(st.sampled_from(sorted(widths)), unique=True, max_size=3)) if keywords else []
     inputs = tuple((name, widths[name]) for name in chosen)
     leaves = {name: make("input", (), name, width) for name, width in (("x", "input"), *inputs)}
+    vectors = {n: make("vector", (), n, w) for n, w in VECTORS if draw(st.sampled_from([False, False, True]))}
     pool: list[Node] = [make("state", (), s, "hidden") for s in states]
-    pool += [node for node in leaves.values() if node.width == "hidden"]
+    pool += [node for node in (*leaves.values(), *vectors.values()) if node.width == "hidden"]
     gates = Gates("random")
 
     def recurrent() -> Node:
@@ -53,11 +57,11 @@ def cells(draw: Any, *, prologues: bool = True, keywords: bool = True) -> Cell:
 
     def input_operands() -> list[Node]:
         names = draw(st.lists(st.sampled_from(sorted(leaves)), unique=True, min_size=1, max_size=2))
-        return [leaves[n] if n == "x" or not prologues else draw(_prologue(leaves[n], leaves)) for n in names]
+        return [leaves[n] if n == "x" or not prologues else draw(_prologue(leaves[n], vectors)) for n in names]
 
     def vector() -> Node:
         value = draw(st.sampled_from(pool))
-        scalars = [n for n in leaves.values() if n.width == 1]
+        scalars = [n for n in (*leaves.values(), *vectors.values()) if n.width == 1]
         factor = draw(st.sampled_from([None, *scalars]))
         return value if factor is None else value * factor
 
@@ -82,12 +86,15 @@ def cells(draw: Any, *, prologues: bool = True, keywords: bool = True) -> Cell:
         if not any(depends_on(o, node) for o in outputs):
             k = draw(st.integers(0, len(outputs) - 1))
             outputs[k] = outputs[k] + 0.25 * sigmoid(node)
-    return finish("random", "", states, inputs, tuple(outputs), gates._uses)
+    made = finish("random", "", states, inputs, tuple(outputs), gates._uses)
+    return replace(made, vectors=tuple((n, v.width) for n, v in vectors.items()))
 
 
 @st.composite
-def _prologue(draw: Any, leaf: Node, leaves: dict[str, Node]) -> Node:
-    return draw(st.sampled_from([leaf, leaf, 1 - leaf, exp(-relu(leaf)), leaf * tanh(leaf)]))
+def _prologue(draw: Any, leaf: Node, vectors: dict[str, Node]) -> Node:
+    forms = [leaf, leaf, 1 - leaf, exp(-relu(leaf)), leaf * tanh(leaf)]
+    forms += [sigmoid(leaf * v) + softplus(v) for v in vectors.values() if v.width in (leaf.width, 1)]
+    return draw(st.sampled_from(forms))
 
 
 def depends_on(node: Node, target: Node) -> bool:

@@ -67,14 +67,24 @@ class TensorGate:
 
         return apply
 
+    def vectors(self, cell: Cell, input_size: int) -> dict[str, Tensor]:
+        """A leaf tensor for each vector of the cell, by its name in the equations."""
+        columns = {"input": input_size, "hidden": self.hidden_size}
+        for name, width in cell.vectors:
+            if ("vector", name, 0) not in self.weights:
+                value = torch.randn(columns.get(str(width), width), generator=self.random, dtype=torch.float64)
+                self.weights["vector", name, 0] = value.to(self.dtype).requires_grad_()
+        return {name: self.weights["vector", name, 0] for name, _ in cell.vectors}
+
     def packed(self) -> dict[str, Tensor]:
-        gates = list(dict.fromkeys(gate for _, gate, _ in self.weights))
+        found = {f"vector_{name}": value for (kind, name, _), value in self.weights.items() if kind == "vector"}
+        gates = list(dict.fromkeys(gate for kind, gate, _ in self.weights if kind != "vector"))
         rows: dict[str, list[Tensor]] = {}
         for gate in gates:
             for (parameter, owner, _), value in self.weights.items():
-                if owner == gate:
+                if owner == gate and parameter != "vector":
                     rows.setdefault(parameter, []).append(value)
-        return {p: torch.stack(v) if p == "weight_diagonal" else torch.cat(v) for p, v in rows.items()}
+        return found | {p: torch.stack(v) if p == "weight_diagonal" else torch.cat(v) for p, v in rows.items()}
 
 
 def run_function(
@@ -88,9 +98,12 @@ def run_function(
     """As ``gatewise.backends.eager.sequence``, by calling the cell's function step by step."""
     assert cell.function is not None
     current, outputs = list(states), []
+    vectors = gate.vectors(cell, x.shape[-1])
     for t in reversed(range(len(x))) if reverse else range(len(x)):
         given = [named(s, name) for s, name in zip(current, cell.states, strict=True)]
-        result = cell.function(gate, named(x[t], "x"), *given, **{n: named(v[t], n) for n, v in inputs.items()})
+        result = cell.function(
+            gate, named(x[t], "x"), *given, **{n: named(v[t], n) for n, v in inputs.items()}, **vectors
+        )
         current = [v.as_subclass(Tensor) for v in (result if isinstance(result, tuple) else (result,))]
         outputs.append(current[0])
     return torch.stack(outputs[::-1] if reverse else outputs), current

@@ -32,6 +32,7 @@ GATES = {
     "mgu": "fn",
     "light_gru": "zn",
     "augru": "rzn",
+    "gru_d": "drzn",
 }
 
 

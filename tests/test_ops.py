@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from comparing import Case, evaluate, problem, same_bits
+from comparing import PARAMETERS, Case, evaluate, problem, same_bits
 from kernel_cells import ALL
 from torch import Tensor
 
 import gatewise as gw
 from gatewise import Cell, ops
-from gatewise.backends import prologue
+from gatewise.backends import eager, prologue
 from gatewise.backends.cpu import tiers
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
-FEW = [ALL[name] for name in ("gru", "lstm", "driven", "masked", "closed")]
+FEW = [ALL[name] for name in ("gru", "lstm", "driven", "masked", "closed", "gru_d", "vectors")]
 few_cells = pytest.mark.parametrize("cell", FEW, ids=lambda c: c.name)
 
 
@@ -33,7 +33,7 @@ def arguments(cell: Cell, **changes: Any) -> tuple[Callable[..., tuple[Tensor, .
         given = dict(zip(names, tensors, strict=True))
         keywords = {k.removeprefix("in."): v for k, v in given.items() if k.startswith("in.")}
         states = [v for k, v in given.items() if k.startswith("state.")]
-        parameters = {k: v for k, v in given.items() if k.startswith(("weight", "bias"))}
+        parameters = {k: v for k, v in given.items() if k.startswith(PARAMETERS)}
         y, finals = ops.run(cell, given["x"], keywords, states, parameters, reverse=p.case.reverse)
         return (y, *finals)
 
@@ -62,11 +62,15 @@ def test_operators_keep_torchs_rules(cell: Cell, training: bool, steps: int) -> 
     """Schemas, fakes and aliasing, of the forward and of the backward."""
     p = problem(Case(cell, hidden=5, steps=steps))
     leaves = {"x": p.tensors["x"], **p.of("in.")}
+    leaves |= eager.vectors_over_time(cell, p.parameters(), leaves["x"])
     ways, results, elements = prologue.prologue(cell.text)
-    terms, names = [leaves[n] for n in elements], tuple(p.parameters())
+    terms = [leaves[n] for n in elements]
+    parameters = {n: v for n, v in p.parameters().items() if not n.startswith("vector")}
     operands = prologue.operands(ways, results, leaves) or ([] if terms else [leaves["x"]])
-    parts = operands, terms, list(p.of("state.").values()), list(p.parameters().values())
-    options = ops.Options.text(tiers.default().name, False, training, [len(part) for part in parts[:3]], names)
+    parts = operands, terms, list(p.of("state.").values()), list(parameters.values())
+    options = ops.Options.text(
+        tiers.default().name, False, training, [len(part) for part in parts[:3]], tuple(parameters)
+    )
     torch.library.opcheck(
         torch.ops.gatewise.forward, (cell.text, options, *parts), test_utils=("test_schema", "test_faketensor")
     )
@@ -212,7 +216,7 @@ def test_many_threads_call_one_layer() -> None:
 
 FORK = """
 import os, sys, torch
-from comparing import Case, evaluate, problem, same_bits
+from comparing import PARAMETERS, Case, evaluate, problem, same_bits
 from kernel_cells import ALL
 torch.set_num_threads(2)
 p, q = (problem(Case(ALL["gru"], batch=b, hidden=100)) for b in (17, 3))

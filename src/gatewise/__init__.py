@@ -19,6 +19,7 @@ from gatewise.compiler.functions import (
     sigmoid,
     softplus,
     tanh,
+    vector,
     where,
 )
 from gatewise.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell, Stream, replace
@@ -50,5 +51,6 @@ __all__ = [
     "sigmoid",
     "softplus",
     "tanh",
+    "vector",
     "where",
 ]

@@ -1,6 +1,6 @@
 """The equations: every built-in cell as the lines its paper prints.
 
-z near 1 keeps the state except in ``gru_renew``, ``mgu`` and where a docstring says otherwise.
+z near 1 keeps the state except in ``gru_renew``, ``mgu``, ``gru_d`` and where a docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from gatewise.compiler.cell import Cell
-from gatewise.compiler.functions import diagonal, relu, sigmoid, tanh
+from gatewise.compiler.functions import diagonal, exp, relu, sigmoid, tanh, vector
 from gatewise.compiler.trace import cell
 
 
@@ -107,6 +107,31 @@ def augru(gate: Any, x: Any, h: Any, *, attention: Any = 1) -> Any:
     r = sigmoid(gate.r(x, h))
     z = attention * sigmoid(gate.z(x, h))
     n = tanh(gate.n(x) + r * gate.n(h))
+    return (1 - z) * h + z * n
+
+
+@cell
+def gru_d(
+    gate: Any,
+    x: Any,
+    h: Any,
+    *,
+    mask: Any = "input",
+    gap: Any = "input",
+    last: Any = "input",
+    rate: Any = vector("input"),
+    offset: Any = vector("input"),
+    mean: Any = vector("input"),
+) -> Any:
+    """Che et al. 2016 (arXiv 1606.01865), GRU-D, for series with gaps: mask is 1 where x was observed, gap the time
+    since the observation before, last its value. What is missing decays from its last value to its mean, the state to
+    zero; each gate also sees the mask. z near 1 renews."""
+    keep = exp(-relu(rate * gap + offset))
+    x = mask * x + (1 - mask) * (keep * last + (1 - keep) * mean)
+    h = exp(-relu(gate.d(gap))) * h
+    r = sigmoid(gate.r(x, mask, h))
+    z = sigmoid(gate.z(x, mask, h))
+    n = tanh(gate.n(x, mask, r * h))
     return (1 - z) * h + z * n
 
 

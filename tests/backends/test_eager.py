@@ -211,6 +211,6 @@ def test_another_equation_is_seen(right: str, wrong: str) -> None:
         return o * gw.tanh(c), c
 
     other = ALL.get(wrong, lstm_wrong)
-    mixed = Cell(right, "", other.states, other.inputs, other.outputs, other.affines, ALL[right].function)
+    mixed = Cell(right, "", other.states, other.inputs, other.outputs, other.affines, function=ALL[right].function)
     with pytest.raises(AssertionError, match="not close"):
         compare(mixed)

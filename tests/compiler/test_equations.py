@@ -30,6 +30,14 @@ BUILT_IN = {
     "mgu": "f = σ(W_f x + U_f h + b_f)\nn = tanh(W_n x + U_n (f ⊙ h) + b_n)\nh' = (1 − f) ⊙ h + f ⊙ n",
     "light_gru": "z = σ(W_z x + U_z h + b_z)\nn = ReLU(W_n x + U_n h + b_n)\nh' = z ⊙ h + (1 − z) ⊙ n",
     "augru": GATES + "n = tanh(W_n x + b_n + r ⊙ (U_n h + c_n))\nh' = (1 − attention · z) ⊙ h + attention · z ⊙ n",
+    "gru_d": "d = ReLU(V_{d,gap} gap + b_d)\n"
+    "s₁ = exp(−ReLU(rate ⊙ gap + offset))\n"
+    "s₂ = mask ⊙ x + (1 − mask) ⊙ (s₁ ⊙ last + (1 − s₁) ⊙ mean)\n"
+    "s₃ = exp(−d) ⊙ h\n"
+    "r = σ(W_r s₂ + V_{r,mask} mask + U_r s₃ + b_r)\n"
+    "z = σ(W_z s₂ + V_{z,mask} mask + U_z s₃ + b_z)\n"
+    "n = tanh(W_n s₂ + V_{n,mask} mask + U_n (r ⊙ s₃) + b_n)\n"
+    "h' = (1 − z) ⊙ s₃ + z ⊙ n",
 }
 
 

@@ -26,8 +26,10 @@ def forward(
 ) -> tuple[list[Tensor], dict[Node, Any]]:
     """One step, with all intermediate values, those of affine maps keeping their gradients."""
     affine = eager.Affine(made, parameters, HIDDEN)
-    leaves = {**inputs, **dict(zip(made.states, states, strict=True))}
-    values: dict[Node, Any] = {n: leaves[str(n.attr)] for n in postorder(made.outputs) if n.op in ("input", "state")}
+    vectors = {name: parameters[f"vector_{name}"].expand(BATCH, -1) for name, _ in made.vectors}
+    leaves = {**inputs, **vectors, **dict(zip(made.states, states, strict=True))}
+    kinds = ("input", "vector", "state")
+    values: dict[Node, Any] = {n: leaves[str(n.attr)] for n in postorder(made.outputs) if n.op in kinds}
 
     def use(node: Node) -> Tensor:
         value = affine(node, values, affine.input_half(node, values)).expand(BATCH, HIDDEN)

@@ -118,7 +118,11 @@ def test_nothing_is_saved_in_vain(cell: Cell, hoist: bool) -> None:
     assert len(plans.forward.arrays) <= len(plans.training.arrays)
     # And what is read was saved: the rest are states, inputs, weights and the backward's own.
     own = {a.name for a in plans.backward.arrays if a.name.startswith(("adjoint.", "keep", "d.", "term."))}
-    given = {"dy"} | {f"in.{n}" for n, _ in cell.inputs} | {f"weight_diagonal.{k}" for k in range(len(cell.diagonals))}
+    given = (
+        {"dy"}
+        | {f"in.{n}" for n, _ in (*cell.inputs, *cell.vectors)}
+        | {f"weight_diagonal.{k}" for k in range(len(cell.diagonals))}
+    )
     given |= {f"{p}.{s}" for p in ("state", "now") for s in (cell.states[0], *plans.histories)}
     assert names <= own | given | set(plans.saved)
 

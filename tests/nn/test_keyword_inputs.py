@@ -46,7 +46,10 @@ def test_results_and_gradients_are_those_of_eager(options: dict[str, Any]) -> No
         torch.testing.assert_close(mine, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("made", [cells.lstm_peephole, cells.augru, timed, ZOO["masked"]], ids=lambda c: c.name)
+MADE = [cells.lstm_peephole, cells.augru, cells.gru_d, timed, ZOO["masked"], ZOO["vectors"]]
+
+
+@pytest.mark.parametrize("made", MADE, ids=lambda c: c.name)
 def test_a_layer_computes_the_function_of_its_cell(made: gw.Cell) -> None:
     layer = gw.Recurrent(made, INPUT, HIDDEN, dtype=torch.float64)
     columns = {"input": INPUT, "hidden": HIDDEN}
@@ -147,5 +150,7 @@ def test_cells_that_a_layer_refuses() -> None:
     def clash(gate, x, h, *, reset=1):
         return reset * tanh(gate.n(x, h))
 
-    with pytest.raises(ValueError, match="cell clash names a keyword input reset, which is an argument of every layer"):
+    with pytest.raises(
+        ValueError, match="cell clash names a keyword input reset, which is an argument of every layer or stream"
+    ):
         gw.Recurrent(clash, INPUT, HIDDEN)

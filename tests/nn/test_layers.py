@@ -261,7 +261,7 @@ BAD_LAYERS = {
         {},
         "cell must be a gatewise cell (see gatewise.cells and @gatewise.cell), but",
     ),
-    "keyword_inputs": (ValueError, (ZOO["gru_d"], 5, 7, 2), {}, "num_layers must be 1 for cell gru_d"),
+    "keyword_inputs": (ValueError, (ZOO["decaying"], 5, 7, 2), {}, "num_layers must be 1 for cell decaying"),
     "redundant": (ValueError, (ZOO["halves"], 5, 7), {"redundant_bias": True}, "redundant_bias must be False"),
     "input_size": (ValueError, (cells.gru, 0, 7), {}, "Recurrent: input_size must be greater than zero, but came 0"),
     "hidden_size": (ValueError, (cells.gru, 5, -7), {}, "hidden_size must be greater than zero, but came -7"),

@@ -15,6 +15,7 @@ from torch import Tensor
 import gatewise as gw
 
 CELLS = [gw.cells.gru, gw.cells.gru_reset_after, gw.cells.lstm, ALL["peephole_lstm"]]
+CELLS += [gw.cells.augru, gw.cells.gru_d, ALL["driven"], ALL["vectors"]]
 
 
 pytestmark = pytest.mark.usefixtures("poisoned")
@@ -34,10 +35,13 @@ def assert_as_sequence(layer: gw.Recurrent, batch: int, steps: int = 4) -> None:
     kind = {"dtype": next((p.dtype for p in layer.parameters()), torch.float32)}
     x = torch.randn(steps, batch, layer.input_size, **kind)
     start = [torch.randn(layer.num_layers, batch, layer.hidden_size, **kind) for _ in layer.cell.states]
-    whole, final = layer(x, start[0] if len(start) == 1 else tuple(start))
+    columns = {"input": layer.input_size, "hidden": layer.hidden_size}
+    inputs = {n: torch.randn(steps, batch, columns.get(str(w), w), **kind) for n, w in layer.cell.inputs}
+    whole, final = layer(x, start[0] if len(start) == 1 else tuple(start), **inputs)
     stream = layer.stream(batch)
     stream.state = start[0] if len(start) == 1 else tuple(start)
-    assert torch.equal(torch.stack([stream.step(row) for row in x]), whole)
+    stepped = [stream.step(row, **{n: v[t] for n, v in inputs.items()}) for t, row in enumerate(x)]
+    assert torch.equal(torch.stack(stepped), whole)
     for got, wanted in zip(parts(stream.state), parts(final), strict=True):
         assert torch.equal(got, wanted)
 
@@ -54,13 +58,15 @@ def assert_as_sequence(layer: gw.Recurrent, batch: int, steps: int = 4) -> None:
     bias=st.booleans(),
 )
 def test_same_bits(cell: gw.Cell, layers: int, batch: int, width: int, hidden: int, dtype: Any, count: int, bias: bool):
+    layers = 1 if "input" in dict(cell.inputs).values() else layers
     with threads(count):
         assert_as_sequence(gw.Recurrent(cell, width, hidden, layers, bias, dtype=dtype), batch)
 
 
-@pytest.mark.parametrize("name", [n for n, c in ALL.items() if not c.inputs])
+@pytest.mark.parametrize("name", ALL)
 def test_every_cell(name: str) -> None:
-    assert_as_sequence(gw.Recurrent(ALL[name], 6, 20, 2), 2)
+    layers = 1 if "input" in dict(ALL[name].inputs).values() else 2
+    assert_as_sequence(gw.Recurrent(ALL[name], 6, 20, layers), 2)
 
 
 def test_cell_that_computes_with_x_first() -> None:
@@ -70,7 +76,40 @@ def test_cell_that_computes_with_x_first() -> None:
 
     layer = gw.Recurrent(clipped, 6, 20, 2)
     assert_as_sequence(layer, 2)
-    assert "packing at every step" in layer.stream().backend
+    assert layer.stream().backend.endswith("what cell clipped computes before a product in torch operations")
+
+
+@pytest.mark.parametrize("backend", ["cpu", "eager"])
+def test_keyword_inputs(backend: str) -> None:
+    """Unbatched, of width 1 without a last dimension, with any strides, and with weights taken over by value."""
+    layer = gw.Recurrent(ALL["driven"], 3, 5, 2)
+    x, drive, rate, code = (torch.randn(4, 1, width) for width in (3, 5, 1, 3))
+    with gw.backend(backend):
+        whole, _ = layer(x, drive=drive, rate=rate, code=code)
+        stream = layer.stream()
+    for parameter in layer.parameters():
+        parameter.data += 1.0
+    strided = torch.empty(4, 3, 2)[..., 0].copy_(code[:, 0])
+    out = torch.empty(5)
+    for t in range(4):
+        y = stream.step(x[t, 0], out, drive=drive[t, 0], rate=rate[t, 0, 0], code=strided[t])
+        torch.testing.assert_close(y, whole[t, 0], rtol=0, atol=0 if backend == "cpu" else 1e-6)
+    with pytest.raises(TypeError, match="cell gru takes the keyword inputs \\(none\\), but came rate"):
+        gw.GRU(3, 5).stream().step(x[0], rate=rate[0])
+
+
+def test_refresh_takes_new_vectors_over() -> None:
+    layer = gw.Recurrent(ALL["vectors"], 3, 5)
+    given = {"x": torch.randn(1, 3), "m": torch.randn(1, 3), "d": torch.randn(1, 1)}
+    stream, old = layer.stream(), layer.stream().step(**given)
+    for name, parameter in layer.named_parameters():
+        parameter.data += name.startswith("vector")
+    assert torch.equal(stream.step(**given), old)
+    stream.reset()
+    stream.refresh()
+    y = stream.step(**given)
+    assert not torch.equal(y, old)
+    assert torch.equal(y, layer(given["x"][None], m=given["m"][None], d=given["d"][None])[0][0])
 
 
 def test_redundant_biases() -> None:
@@ -295,6 +334,38 @@ def test_bad_steps(x: Any, more: Any, kind: Any, words: str) -> None:
         stream.step(x, **more)
     assert "\n" not in str(caught.value)
     assert not stream.state.any()
+
+
+RATE, CODE = torch.zeros(2), torch.zeros(2, 3)
+BAD_INPUTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "missing": ({"code": CODE}, TypeError, r"cell driven takes the keyword inputs drive, rate, code, but came code"),
+    "superfluous": ({"drive": 1, "rate": 1, "code": 1, "speed": 1}, TypeError, r"but came drive, rate, code, speed"),
+    "list": ({"drive": [0.0], "rate": RATE, "code": CODE}, TypeError, r"drive must be a tensor of shape \(2, 5\), but"),
+    "width": (
+        {"drive": CODE, "rate": RATE, "code": CODE},
+        ValueError,
+        r"drive must have shape \(2, 5\), but came \(2, 3\)",
+    ),
+    "rows": (
+        {"drive": torch.zeros(2, 5), "rate": torch.zeros(1), "code": CODE},
+        ValueError,
+        r"rate must have shape \(2, 1\), but came \(1,\)",
+    ),
+    "dtype": (
+        {"drive": torch.zeros(2, 5).double(), "rate": RATE, "code": CODE},
+        ValueError,
+        r"drive must have the dtype of the stream, torch.float32, but came torch.float64",
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "kind", "words"), BAD_INPUTS.values(), ids=BAD_INPUTS)
+def test_bad_keyword_inputs(given: dict[str, Any], kind: Any, words: str) -> None:
+    stream = gw.Recurrent(ALL["driven"], 3, 5).stream(2)
+    with pytest.raises(kind, match=words) as caught:
+        stream.step(torch.zeros(2, 3), **given)
+    assert "\n" not in str(caught.value)
+    assert not torch.stack(list(stream.state)).any()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gatewise.compiler import functions
-from gatewise.compiler.cell import Cell
+from gatewise.compiler.cell import Cell, vector_name
 from gatewise.compiler.expression import Node, postorder
 
 
@@ -148,6 +148,11 @@ class Affine:
         return total
 
 
+def vectors_over_time(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor) -> dict[str, Tensor]:
+    """The vectors of a cell by their names in the equations, laid out as inputs are, (T, B, width), without memory."""
+    return {name: parameters[vector_name(name)].expand(*x.shape[:2], -1) for name, _ in cell.vectors}
+
+
 def sequence(
     cell: Cell,
     x: Tensor,
@@ -168,9 +173,9 @@ def sequence(
     Returns:
         The first state at every step, (T, B, hidden_size), and the final states.
     """
-    leaves: dict[str, Tensor] = {"x": x, **inputs}
+    leaves: dict[str, Tensor] = {"x": x, **inputs, **vectors_over_time(cell, parameters, x)}
     nodes = list(dict.fromkeys(node for use in cell.uses for _, node in use.inputs))
-    values = {n: leaves[str(n.attr)] for n in postorder(nodes) if n.op == "input"}
+    values = {n: leaves[str(n.attr)] for n in postorder(nodes) if n.op in ("input", "vector")}
     operands = dict(zip(nodes, evaluate(nodes, values), strict=True))
     return interpret(cell, operands, leaves, states, parameters, steps=x.shape[0], reverse=reverse, seen=seen)
 
@@ -186,12 +191,13 @@ def interpret(
     reverse: bool = False,
     seen: Sequence[tuple[Node, Tensor]] = (),
 ) -> tuple[Tensor, list[Tensor]]:
-    """As ``sequence``, with the input-like operands of the affine maps already computed for all steps."""
+    """As ``sequence``, with the input-like operands of the affine maps already computed for all steps, and vectors that
+    stand elsewhere among the inputs."""
     hidden_size = states[0].shape[-1]
     affine = Affine(cell, parameters, hidden_size)
     whole: dict[Node, Any] = dict(operands)
     for node in postorder(cell.outputs):
-        if node.op == "input" and str(node.attr) in inputs:
+        if node.op in ("input", "vector") and str(node.attr) in inputs:
             whole[node] = inputs[str(node.attr)]
     halves = {use.node: affine.input_half(use.node, whole) for use in cell.uses}
     # unbind, not indexing: the backward of gx[t] allocates the whole of gx at every step, quadratic in T.

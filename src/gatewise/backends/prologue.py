@@ -21,7 +21,24 @@ from gatewise.compiler.text import parse
 Step = tuple[str, str | float | None, tuple[int, ...], tuple[float, ...]]
 """(operation, name of an input or a number, positions of arguments, further arguments)."""
 
-_FUNCTIONS = {**TENSOR_FUNCTIONS, **OPERATORS}
+
+def _decay(x: Tensor) -> Tensor:
+    """e^-|x|, with the derivative from the right at 0."""
+    return torch.exp(torch.where(x >= 0, -x, x))
+
+
+def _sigmoid(x: Tensor) -> Tensor:
+    e = _decay(x)
+    return torch.where(x >= 0, torch.ones_like(e), e) / (1 + e)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    return torch.where(x >= 0, x, torch.zeros_like(x)) + torch.log1p(_decay(x))
+
+
+# torch's own sigmoid and softplus compute the last numbers of a tensor, and of each thread's share, by another method
+# than the others: a step alone had other bits than in its sequence. Its exp, log, log1p and tanh do not.
+_FUNCTIONS = {**TENSOR_FUNCTIONS, **OPERATORS, "sigmoid": _sigmoid, "softplus": _softplus}
 
 
 @lru_cache(maxsize=256)
@@ -43,7 +60,7 @@ def prologue(text: str) -> tuple[tuple[Step, ...], tuple[int, ...], tuple[str, .
 
     Returns:
         The operations, the positions of the operands among their values (in the order of ``input_operands``), and the
-        keyword inputs that are used outside affine maps.
+        keyword inputs and vectors that are used outside affine maps.
     """
     return _prologue(text)
 
@@ -52,10 +69,10 @@ torch.compiler.assume_constant_result(prologue)
 
 
 def operands(steps: tuple[Step, ...], results: tuple[int, ...], leaves: Mapping[str, Tensor]) -> list[Tensor]:
-    """The operands from the inputs, ``x`` among them."""
+    """The operands from the inputs, ``x`` among them, and the vectors."""
     values: list[Any] = []
     for op, leaf, arguments, extra in steps:
-        if op == "input":
+        if op in ("input", "vector"):
             values.append(leaves[str(leaf)])
         elif op == "const":
             values.append(leaf)

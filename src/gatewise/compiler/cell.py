@@ -61,6 +61,8 @@ class Cell:
     """The new values of the states, in order; the first is the output."""
     affines: tuple[Node, ...]
     """The affine nodes in the order in which the equations use them."""
+    vectors: tuple[tuple[str, Width], ...] = ()
+    """Parameters that are one vector each, the same at every step, and their widths."""
     function: Callable[..., Any] | None = None
     """The Python function that was traced, which also runs on tensors; None for a cell read from its text or pinned."""
 
@@ -116,6 +118,11 @@ class Cell:
         return {"x": "input", **dict(self.inputs)}
 
     @cached_property
+    def leaf_widths(self) -> dict[str, Width]:
+        """The width of x, of every keyword input and of every vector."""
+        return {**self.input_widths, **dict(self.vectors)}
+
+    @cached_property
     def weighted_inputs(self) -> tuple[str, ...]:
         """x and the keyword inputs that some gate multiplies by a matrix, in order of declaration."""
         owners = {name for use in self.uses for name, _ in use.inputs}
@@ -140,10 +147,11 @@ class Cell:
         shapes["weight_hh"] = (len(self.rows("weight_hh")) * h, h)
         shapes["bias_ih"] = (len(self.rows("bias_ih")) * h,)
         shapes["bias_hh"] = (len(self.rows("bias_hh")) * h,)
+        columns = {"input": input_size, "hidden": hidden_size}
         for name, width in self.inputs:
-            columns = {"input": input_size, "hidden": hidden_size}.get(str(width), width)
-            shapes[f"weight_{name}"] = (len(self.rows(f"weight_{name}")) * h, int(columns))
+            shapes[f"weight_{name}"] = (len(self.rows(f"weight_{name}")) * h, int(columns.get(str(width), width)))
         shapes["weight_diagonal"] = (len(self.diagonals), h) if self.diagonals else (0,)
+        shapes |= {vector_name(name): (int(columns.get(str(width), width)),) for name, width in self.vectors}
         return {name: shape for name, shape in shapes.items() if shape[0] > 0}
 
     def parameter_count(self, input_size: int, hidden_size: int) -> int:
@@ -204,7 +212,8 @@ class Cell:
         alive = set(postorder(outputs))
         affines = tuple(a for a in dict.fromkeys(images[len(self.outputs) :]) if a.op == "affine" and a in alive)
         suffix = "_".join(f"{gate}{_identifier(value)}" for gate, value in values.items())
-        return Cell(f"{self.name}_{suffix}", self.source, self.states, self.inputs, outputs, affines)
+        vectors = tuple((n, w) for n, w in self.vectors if make("vector", (), n, w) in alive)
+        return Cell(f"{self.name}_{suffix}", self.source, self.states, self.inputs, outputs, affines, vectors)
 
     def _pinned(self, node: Node, args: tuple[Node, ...]) -> Node:
         """``node`` on operands with pinned gates; an operand of the recurrent matrix stays one when it is constant."""
@@ -253,10 +262,14 @@ def _owns(use: Use, parameter: str) -> bool:
 
 def owner_of_input(node: Node) -> str:
     """The input whose weight multiplies an input-like operand: x where it takes part, else the first keyword input
-    of the operand's width."""
-    leaves = [n for n in postorder([node]) if n.op == "input"]
-    names = [str(n.attr) for n in leaves if n.width == node.width] or [str(n.attr) for n in leaves]
-    return "x" if "x" in names else names[0]
+    of the operand's width; an empty name where no input has that width, but a vector."""
+    names = [str(n.attr) for n in postorder([node]) if n.op == "input" and n.width == node.width]
+    return "x" if "x" in names else next(iter(names), "")
+
+
+def vector_name(name: str) -> str:
+    """The parameter that holds a vector of that name in the equations."""
+    return f"vector_{name}"
 
 
 def _use(node: Node) -> Use:

@@ -1,9 +1,10 @@
 """The equations of a cell in Unicode, as a paper prints them.
 
 Notation: W_g, U_g are the matrices of gate g on x and on a state, V_g that on a keyword input (V_{g,m} where the cell
-has several), p_g an element-wise weight (a peephole), b_g its bias. Where the two halves of a gate are applied
-separately, as in torch's GRU, b_g is the bias of the inputs' half and c_g that of the state's. ⊙ multiplies vectors
-element by element, · a vector by a number, σ is the logistic sigmoid, and h' is the new value of the state h.
+has several), p_g an element-wise weight (a peephole), b_g its bias; vector parameters have names of their own. Where
+the two halves of a gate are applied separately, as in torch's GRU, b_g is the bias of the inputs' half and c_g that of
+the state's. ⊙ multiplies vectors element by element, · a vector by a number, σ is the logistic sigmoid, and h' is the
+new value of the state h.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class _Renderer:
         self.weighted = [name for name in cell.weighted_inputs if name != "x"]
         self.names: dict[Node, str] = {}
         self.done: dict[Node, str] = {}
-        taken = {"x", *cell.states, *(name for name, _ in cell.inputs)}
+        taken = {*cell.states, *cell.leaf_widths}
         for gate in cell.gates:
             # A gate h beside a state h is the candidate h̃ of the papers.
             self.names.setdefault(cell.gate_value(gate), gate + "\u0303" if gate in taken else gate)
@@ -99,7 +100,7 @@ class _Renderer:
     def _expression(self, node: Node) -> tuple[str, int]:
         """A value written out, and how strongly its outermost operation binds."""
         op, args = node.op, node.args
-        if op in ("input", "state"):
+        if op in ("input", "vector", "state"):
             return str(node.attr), _ATOM
         if op == "const":
             value = float_of(node)

@@ -3,7 +3,8 @@
 A node is an operation, its arguments, an attribute and a width. Nodes are interned: building the same expression twice
 gives the same object, so common subexpressions exist once and identity is equality.
 
-Leaves: ``input`` (x or a keyword input), ``state`` (its value before the step), ``const``.
+Leaves: ``input`` (x or a keyword input), ``vector`` (a parameter that is one vector, the same at every step), ``state``
+(its value before the step), ``const``.
 Structure: ``affine`` (one use of a gate: attr = gate name), ``diagonal`` (an element-wise weight on an operand of an
 affine map). Everything else is element-wise and listed in the tables below.
 """

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gatewise.compiler.expression import Node, as_node, choice, float_of, make, numeric, unary
+from gatewise.compiler.expression import Node, Width, as_node, choice, float_of, make, numeric, unary
 
 _tables: list[tuple[type, Mapping[str, Callable[..., Any]]]] = []
 
@@ -79,6 +79,25 @@ def maximum(a: Any, b: Any) -> Any:
 def where(condition: Any, a: Any, b: Any) -> Any:
     """``a`` where the comparison holds, else ``b``."""
     return _apply("where", lambda: choice("where", condition, a, b), (condition, a, b))
+
+
+@dataclass(frozen=True)
+class Vector:
+    """The default of an argument that is a vector parameter."""
+
+    width: Width
+
+
+def vector(width: Width) -> Any:
+    """As the default of a cell's keyword-only argument: a learned vector, the same at every step, instead of an input.
+
+    Args:
+        width: ``"input"``, ``"hidden"`` or a number of columns.
+
+    ``def my_cell(gate, x, h, *, gap="input", rate=vector("input"))`` has the parameter ``vector_rate``; ``rate * gap``
+    weighs each variable's gap by itself.
+    """
+    return Vector(width)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ class Gradient:
     affines: tuple[Node, ...]
     """Gradient of each use's pre-activation, in the order of ``Cell.uses``: per-step terms of weights and inputs."""
     inputs: tuple[tuple[str, Node], ...]
-    """Per-step terms of inputs used outside affine maps, of hidden width; an input of width 1 sums them over units."""
+    """Per-step terms of inputs and vectors used outside affine maps, of hidden width; one of width 1 sums them over
+    units."""
 
 
 def adjoint_leaf(state: str) -> Node:
@@ -57,7 +58,7 @@ def gradient(cell: Cell) -> Gradient:
     nodes = postorder(cell.outputs)
     variable: set[Node] = set()
     for node in nodes:
-        if node.op in ("state", "affine", "input") or any(arg in variable for arg in node.args):
+        if node.op in ("state", "affine", "input", "vector") or any(arg in variable for arg in node.args):
             variable.add(node)
     for node in reversed(nodes):
         if node in operands:
@@ -77,7 +78,7 @@ def gradient(cell: Cell) -> Gradient:
         elif node in variable:
             _propagate(node, term, adjoints)
     states = tuple(adjoints.terms.get(make("state", (), s, "hidden"), const(0.0)) for s in cell.states)
-    leaves = [n for n in nodes if n.op == "input" and n in adjoints.terms]
+    leaves = [n for n in nodes if n.op in ("input", "vector") and n in adjoints.terms]
     return Gradient(states, tuple(affines), tuple((str(n.attr), adjoints.terms[n]) for n in leaves))
 
 
@@ -95,7 +96,7 @@ def _select(condition: Node, a: Node, b: Node) -> Node:
 
 def _propagate(node: Node, d: Node, adjoints: _Adjoints) -> None:
     args, op = node.args, node.op
-    if op in ("input", "state"):
+    if op in ("input", "vector", "state"):
         return
     if op in ("minimum", "maximum"):
         a, b = args

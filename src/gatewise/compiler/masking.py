@@ -6,6 +6,7 @@ underscore: a cell's definition cannot use such names.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from gatewise.compiler.cell import Cell
@@ -35,7 +36,7 @@ def with_lengths(cell: Cell) -> Cell:
     old = [make("state", (), s, "hidden") for s in cell.states]
     outputs = tuple(choice("where", _on(VALID), o, s) for o, s in zip(cell.outputs, old, strict=True))
     inputs = (*cell.inputs, (VALID, 1))
-    return Cell(f"{cell.name}_lengths", cell.source, cell.states, inputs, outputs, cell.affines)
+    return replace(cell, name=f"{cell.name}_lengths", inputs=inputs, outputs=outputs, function=None)
 
 
 @lru_cache(maxsize=256)
@@ -50,4 +51,7 @@ def with_reset(cell: Cell, learned: bool = False) -> Cell:
     nodes = rewrite([*cell.outputs, *cell.affines], images)
     outputs, affines = nodes[: len(cell.outputs)], nodes[len(cell.outputs) :]
     starts = tuple((initial(s), "hidden") for s in cell.states) if learned else ()
-    return Cell(f"{cell.name}_reset", cell.source, cell.states, (*cell.inputs, (RESET, 1), *starts), outputs, affines)
+    inputs = (*cell.inputs, (RESET, 1), *starts)
+    return replace(
+        cell, name=f"{cell.name}_reset", inputs=inputs, outputs=outputs, affines=tuple(affines), function=None
+    )

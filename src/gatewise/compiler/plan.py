@@ -1,9 +1,10 @@
 """From a cell to plans: everything that a backend lowers, for the forward and for the backward.
 
 A plan describes one step as phases (see ``schedule``). Leaves of its expressions: ``state`` (before the step),
-``input``, ``parameter``, ``hoisted`` (bias and input products of a use, computed for all steps beforehand; attr: index
-of the use), ``before`` and ``dy`` (the backward's incoming gradients), and ``product``, whose arguments are operands
-(attr: index of the use; in the backward, the indices of the uses whose transposed weights multiply the arguments).
+``input`` and ``vector`` (which comes as an input that is the same in every row and step), ``parameter``, ``hoisted``
+(bias and input products of a use, computed for all steps beforehand; attr: index of the use), ``before`` and ``dy``
+(the backward's incoming gradients), and ``product``, whose arguments are operands (attr: index of the use; in the
+backward, the indices of the uses whose transposed weights multiply the arguments).
 
 Input-like operands of affine maps are numbered, ``operand.k`` (see ``input_operands``): expressions among them are
 computed for all steps by whoever runs the plan.
@@ -43,7 +44,8 @@ class Plans:
     diagonal_of: tuple[str, ...]
     """For every row of ``weight_diagonal``: the array that it multiplies (as above, ``now.c`` or ``in.m``)."""
     input_terms: tuple[str, ...]
-    """Keyword inputs that are used element-wise; ``backward`` writes the gradients of those that do not only decide."""
+    """Keyword inputs and vectors that are used element-wise; ``backward`` writes the gradients of those that do not
+    only decide."""
     used: frozenset[int]
     """Uses whose pre-activation gets a gradient; that of the others is zero."""
 
@@ -73,11 +75,16 @@ def input_operands(cell: Cell) -> list[tuple[str, Node]]:
     return list(dict.fromkeys(pair for use in cell.uses for pair in use.inputs))
 
 
+_GIVEN = ("state", "input", "vector")
+"""Leaves that lie in memory of their own, forward and backward."""
+
+
 def _operand_names(cell: Cell) -> dict[Node, str]:
     return {node: f"operand.{k}" for k, (_, node) in enumerate(input_operands(cell))}
 
 
-_LEAF_PREFIXES = {"input": "in.", "state": "state.", "parameter": "", "hoisted": "gx.", "before": "adjoint."}
+_LEAF_PREFIXES = {"input": "in.", "vector": "in.", "state": "state."}
+_LEAF_PREFIXES |= {"parameter": "", "hoisted": "gx.", "before": "adjoint."}
 
 
 def _leaf_sources(roots: Sequence[Node]) -> dict[Node, str]:
@@ -113,7 +120,7 @@ def _index(node: Node) -> int:
 def _forward_arrays(cell: Cell, saved: Sequence[str]) -> list[Array]:
     arrays = [Array(f"state.{s}", "carry") for s in cell.states]
     arrays += [Array(name, "step", node.width) for node, name in _operand_names(cell).items()]
-    arrays += [Array(f"in.{name}", "step", width) for name, width in cell.input_widths.items()]
+    arrays += [Array(f"in.{name}", "step", width) for name, width in cell.leaf_widths.items()]
     for i, use in enumerate(cell.uses):
         arrays.append(Array(f"gx.{i}", "step" if use.inputs else "vector"))
         arrays.append(Array(f"bias.{i}", "vector"))
@@ -150,7 +157,7 @@ def _needed(roots: Sequence[Node], forward: set[Node], available: set[Node]) -> 
         known = bool(node.args) and node.args[0] in available  # tanh(c) of a kept c: less to compute than to keep
         if node in forward and (node.op in ("product", "hoisted") or (node.op in UNARY_FUNCTIONS and not known)):
             saved[node] = None
-        elif not (node in forward and node.op in ("state", "input", "parameter")):
+        elif not (node in forward and node.op in (*_GIVEN, "parameter")):
             stack.extend(reversed(node.args))
     return list(saved)
 
@@ -162,7 +169,8 @@ def make_plans(cell: Cell, hoist: bool = True) -> Plans:
     derivative = gradient(cell)
     terms = dict(derivative.inputs)
     # An input that only decides (where, <) is read like the others; its gradient is zero.
-    read = [str(n.attr) for n in postorder(rewrite(cell.outputs, _lowered(cell, True))) if n.op == "input"]
+    kept = postorder(rewrite(cell.outputs, _lowered(cell, True)))
+    read = [str(n.attr) for n in kept if n.op in ("input", "vector")]
     d_terms = tuple((name, terms.get(name, const(0.0))) for name in read)
     roots = [*derivative.states, *derivative.affines, *(n for _, n in d_terms)]
     adjoints = {n: n for n in postorder(roots) if n.op == "adjoint"}
@@ -196,7 +204,7 @@ def _assemble(
     roots = [*d_states, *d_affines, *d_inputs]
     operand_nodes = [rewrite([u.state], images)[0] if u.state is not None else None for u in cell.uses]
     diagonal_nodes = [rewrite([d], images)[0] for _, d in cell.diagonals]
-    weighted = [n for n in (*operand_nodes, *diagonal_nodes) if n is not None and n.op not in ("state", "input")]
+    weighted = [n for n in (*operand_nodes, *diagonal_nodes) if n is not None and n.op not in _GIVEN]
     weighted = [n for n in dict.fromkeys(weighted) if n not in outputs]
     saved = [*_needed(roots, forward, {*outputs, *weighted}), *weighted]
     names = [f"save{j}" for j in range(len(saved))]
@@ -241,7 +249,7 @@ def gate_arrays(cell: Cell) -> list[str]:
 def _operand(node: Node | None, known: Mapping[Node, str], now: Mapping[Node, str]) -> str:
     if node is None:
         return ""
-    if node.op in ("state", "input"):
+    if node.op in _GIVEN:
         return _LEAF_PREFIXES[node.op] + str(node.attr)
     return known.get(node) or now[node]
 
@@ -268,7 +276,7 @@ def _backward(
     arrays = [Array(f"adjoint.{s}", "carry") for s in cell.states]
     arrays += [Array(f"state.{s}", "carry") for s in cell.states]
     arrays += [Array(f"now.{s}", "step") for s in cell.states]
-    arrays += [Array(f"in.{name}", "step", width) for name, width in cell.input_widths.items()]
+    arrays += [Array(f"in.{name}", "step", width) for name, width in cell.leaf_widths.items()]
     arrays += [Array(f"term.{name}", "step") for name, _ in input_names]
     arrays += [Array(f"d.{i}", "step") for i in range(len(cell.uses))]
     arrays += [Array(name, "step") for name in known.values() if name.startswith("save")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from gatewise.compiler import functions
@@ -68,6 +69,7 @@ class _Printer:
                 lines.append(f"{self.names[node]} = {expression}")
         results = ", ".join([self.value(o) for o in self.cell.outputs])
         declared = "".join(f", {name}: {width!r}" for name, width in self.cell.inputs)
+        declared += "".join(f", {name}: vector({width!r})" for name, width in self.cell.vectors)
         arguments = ", ".join(["gate", "x", *self.cell.states]) + (", *" + declared if declared else "")
         body = "".join(f"    {line}\n" for line in [*lines, f"return {results}"])
         return f"def {self.cell.name}({arguments}):\n{body}"
@@ -75,7 +77,7 @@ class _Printer:
     def value(self, node: Node) -> str:
         if node in self.names:
             return self.names[node]
-        if node.op in ("input", "state"):
+        if node.op in ("input", "vector", "state"):
             return str(node.attr)
         if node.op == "const":
             return repr(float_of(node)) if math.copysign(1.0, float_of(node)) > 0 else f"({float_of(node)!r})"
@@ -122,6 +124,14 @@ def parse(text: str, source: str = "") -> Cell:
         raise CellError(f"cell {name}: {error}") from None
 
 
+def _vector(argument: ast.arg) -> ast.expr | None:
+    """What stands in ``vector(...)`` behind an argument, if that stands there."""
+    match argument.annotation:
+        case ast.Call(func=ast.Name(id="vector"), args=[width], keywords=[]):
+            return width
+    return None
+
+
 class _Reader:
     def __init__(self, function: ast.FunctionDef, source: str) -> None:
         self.function, self.source = function, source
@@ -146,12 +156,14 @@ class _Reader:
             raise self.fail(arguments)
         if self.function.decorator_list or self.function.returns or getattr(self.function, "type_params", None):
             raise CellError(f"cell {name}: decorators and types are not part of the language of cells")
-        inputs = tuple((a.arg, self.width(a)) for a in arguments.kwonlyargs)
-        check_names(name, positional, [n for n, _ in inputs])
+        vectors = tuple((a.arg, self.width(a, v)) for a in arguments.kwonlyargs if (v := _vector(a)) is not None)
+        inputs = tuple((a.arg, self.width(a, a.annotation)) for a in arguments.kwonlyargs if _vector(a) is None)
+        check_names(name, positional, [n for n, _ in (*inputs, *vectors)])
         states = tuple(positional[2:])
         self.names["x"] = make("input", (), "x", "input")
         self.names |= {s: make("state", (), s, "hidden") for s in states}
         self.names |= {n: make("input", (), n, w) for n, w in inputs}
+        self.names |= {n: make("vector", (), n, w) for n, w in vectors}
         for statement in self.function.body[:-1]:
             self.assign(statement)
         last = self.function.body[-1]
@@ -159,10 +171,11 @@ class _Reader:
             raise self.fail(last)
         elements = last.value.elts if isinstance(last.value, ast.Tuple) else [last.value]
         outputs = tuple(self.read(e) for e in elements)
-        return finish(name, self.source, states, inputs, outputs, self.gates._uses, allow_constant_states=True)
+        made = finish(name, self.source, states, inputs, outputs, self.gates._uses, allow_constant_states=True)
+        return replace(made, vectors=vectors)
 
-    def width(self, argument: ast.arg) -> Width:
-        value = argument.annotation.value if isinstance(argument.annotation, ast.Constant) else None
+    def width(self, argument: ast.arg, declared: ast.expr | None) -> Width:
+        value = declared.value if isinstance(declared, ast.Constant) else None
         if value in ("input", "hidden") or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
             return value if isinstance(value, int) else str(value)
         raise self.fail(argument)

@@ -12,6 +12,7 @@ from typing import Any
 
 from gatewise.compiler.cell import Cell, depends_on_recurrence, owner_of_input
 from gatewise.compiler.expression import Node, Width, make, numeric, postorder
+from gatewise.compiler.functions import Vector
 
 
 class CellError(ValueError):
@@ -60,6 +61,11 @@ class Gates:
                 "diagonal(s) for further ones"
             )
         owners = [owner_of_input(o) for o, kind in zip(operands, kinds, strict=True) if kind == "input"]
+        if "" in owners:
+            raise self._fail(
+                f"gate {gate} was given a value as wide as a vector, but made of no input of that width; the weight of "
+                "a gate belongs to an input"
+            )
         for owner in owners:
             if owners.count(owner) > 1:
                 raise self._fail(f"gate {gate} was given input {owner} twice; each input has one weight per gate")
@@ -74,11 +80,13 @@ class Gates:
         if not isinstance(operand, Node):
             raise self._fail(f"gate {gate} takes x, states and keyword inputs, but was given {_short(operand)}")
         if not any(n.op in ("input", "state", "affine") for n in postorder([operand])):
-            raise self._fail(f"gate {gate} takes x, states and keyword inputs, but was given a constant")
+            what = "vectors alone" if any(n.op == "vector" for n in postorder([operand])) else "a constant"
+            raise self._fail(f"gate {gate} takes x, states and keyword inputs, but was given {what}")
         if operand.op == "diagonal":
             if operand.width != "hidden":
                 raise self._fail(
-                    f"gate {gate}: diagonal needs the width 'hidden', but its operand has {operand.width!r}"
+                    f"gate {gate}: diagonal needs the width 'hidden', but its operand has {operand.width!r}; declare "
+                    f"rate=vector({operand.width!r}) and write rate * {_called(operand.args[0])} before a product"
                 )
             return "diagonal"
         try:
@@ -114,7 +122,8 @@ def cell(function: Callable[..., Any]) -> Cell:
 
     The positional arguments after ``x`` are the states; the function returns their new values in the same order, and
     the first is the output. Keyword-only arguments are further inputs per step, each with its width as annotation or
-    default: ``1``, ``"input"``, ``"hidden"`` or a number of columns.
+    default: ``1``, ``"input"``, ``"hidden"`` or a number of columns; those whose default is ``vector(width)`` are
+    parameters, one vector each.
 
     Raises:
         CellError: where the definition is at fault; it names the cell and the fault.
@@ -124,10 +133,10 @@ def cell(function: Callable[..., Any]) -> Cell:
     name = function.__name__
     if not name.isidentifier():
         raise CellError(f"cell {name}: a cell needs a name; define its function with def")
-    states, inputs = _signature(name, function)
+    states, inputs, vectors = _signature(name, function)
     gates = Gates(name)
     arguments = [make("input", (), "x", "input"), *(make("state", (), s, "hidden") for s in states)]
-    keywords = {k: make("input", (), k, w) for k, w in inputs}
+    keywords = {k: make("input", (), k, w) for k, w in inputs} | {k: make("vector", (), k, w) for k, w in vectors}
     try:
         result = function(gates, *arguments, **keywords)
     except CellError:
@@ -139,11 +148,15 @@ def cell(function: Callable[..., Any]) -> Cell:
         raise CellError(f"cell {name}: the function returned nothing; it must return {', '.join(states)}")
     outputs = tuple(result) if isinstance(result, (tuple, list)) else (result,)
     made = finish(name, inspect.cleandoc(function.__doc__ or ""), states, inputs, outputs, gates._uses)
-    used = {str(n.attr) for n in postorder(made.outputs) if n.op == "input"}
-    for keyword_input, _ in inputs:
-        if keyword_input not in used:
-            raise CellError(f"cell {name}: no new state depends on the keyword input {keyword_input}")
-    return replace(made, function=function)
+    used = {str(n.attr) for n in postorder(made.outputs) if n.op in ("input", "vector")}
+    for what, declared in (("keyword input", inputs), ("vector", vectors)):
+        for unused in [n for n, _ in declared if n not in used]:
+            raise CellError(f"cell {name}: no new state depends on the {what} {unused}")
+    return replace(made, vectors=vectors, function=function)
+
+
+def _called(node: Node) -> str:
+    return str(node.attr) if node.op == "input" else "it"
 
 
 def _short(value: object) -> str:
@@ -188,7 +201,11 @@ def finish(
     return Cell(name, source, states, inputs, outputs, tuple(affines))
 
 
-def _signature(name: str, function: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[tuple[str, Width], ...]]:
+_Widths = tuple[tuple[str, Width], ...]
+
+
+def _signature(name: str, function: Callable[..., Any]) -> tuple[tuple[str, ...], _Widths, _Widths]:
+    """States, keyword inputs and vectors."""
     parameters = list(inspect.signature(function).parameters.values())
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
         raise CellError(
@@ -201,12 +218,14 @@ def _signature(name: str, function: Callable[..., Any]) -> tuple[tuple[str, ...]
                 f"cell {name}: state {p.name} has a default; states have none, and keyword inputs stand after a *"
             )
     names = [p.name for p in positional]
-    inputs = tuple((p.name, _width(name, p)) for p in parameters if p.kind is p.KEYWORD_ONLY)
-    check_names(name, names, [n for n, _ in inputs])
-    for n in [*names[2:], *(n for n, _ in inputs)]:
+    keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    inputs = tuple((p.name, _width(name, p)) for p in keywords if not isinstance(p.default, Vector))
+    vectors = tuple((p.name, _width_of_vector(name, p)) for p in keywords if isinstance(p.default, Vector))
+    check_names(name, names, [p.name for p in keywords])
+    for n in [*names[2:], *(p.name for p in keywords)]:
         if n.endswith("_"):  # gatewise.compiler.masking gives such names to the inputs that it adds
             raise CellError(f"cell {name}: {n!r} cannot name a state or an input; names with a final _ are Gatewise's")
-    return tuple(names[2:]), inputs
+    return tuple(names[2:]), inputs, vectors
 
 
 def check_names(name: str, positional: Sequence[str], inputs: Sequence[str]) -> None:
@@ -232,11 +251,25 @@ def _width(cell_name: str, parameter: inspect.Parameter) -> Width:
         # Under `from __future__ import annotations` the annotation arrives as source text.
         with contextlib.suppress(ValueError, SyntaxError):
             declared = ast.literal_eval(declared)
-    good_number = isinstance(declared, int) and not isinstance(declared, bool) and declared > 0
-    if declared in ("input", "hidden") or good_number:
+    if _is_width(declared):
         width: Width = declared
         return width
     raise CellError(
         f"cell {cell_name}: keyword input {parameter.name} must declare its width as 1, 'input', 'hidden' or a number "
         f"of columns, but declares {None if declared is parameter.empty else declared!r}"
     )
+
+
+def _width_of_vector(cell_name: str, parameter: inspect.Parameter) -> Width:
+    width: Width = parameter.default.width
+    if _is_width(width):
+        return width
+    raise CellError(
+        f"cell {cell_name}: vector {parameter.name} must have the width 'input', 'hidden' or a number of columns, but "
+        f"has {width!r}"
+    )
+
+
+def _is_width(value: object) -> bool:
+    good_number = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return good_number or value in ("input", "hidden")

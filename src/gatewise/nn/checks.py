@@ -46,9 +46,9 @@ def check_constructor(
 
 def check_keyword_inputs(name: str, cell: Cell, num_layers: int) -> None:
     for key, width in cell.inputs:
-        if key in ("input", "hx", "lengths", "reset"):
+        if key in ("input", "hx", "lengths", "reset", "out"):
             raise ValueError(
-                f"{name}: cell {cell.name} names a keyword input {key}, which is an argument of every layer"
+                f"{name}: cell {cell.name} names a keyword input {key}, which is an argument of every layer or stream"
             )
         if width == "input" and num_layers > 1:
             raise ValueError(

@@ -37,7 +37,7 @@ def orthogonal(layer: Recurrent) -> None:
             parameter = getattr(layer, full)
             if name.startswith("bias"):
                 nn.init.zeros_(parameter)
-            elif name != "weight_diagonal":
+            elif parameter.dim() == 2 and name != "weight_diagonal":
                 for block in parameter.detach().split(layer.hidden_size):
                     (nn.init.orthogonal_ if name == "weight_hh" else nn.init.xavier_uniform_)(block)
 

@@ -51,8 +51,9 @@ class Recurrent(CellModule):
 
     Parameters are ``weight_ih_l{k}``, ``weight_hh_l{k}``, ``bias_ih_l{k}``, ``bias_hh_l{k}`` (suffix ``_reverse``); row
     blocks follow the order in which the equations first use the gates, and empty ones are left out. They start uniform
-    in ±1/√hidden_size, as torch's. A cell with keyword inputs and with ``diagonal`` weights also has
-    ``weight_{name}_l{k}`` for each that a gate multiplies by a matrix, and ``weight_diagonal_l{k}``.
+    in ±1/√hidden_size, as torch's. A cell with keyword inputs, ``diagonal`` weights and vectors also
+    has ``weight_{name}_l{k}`` for each input that a gate multiplies by a matrix, ``weight_diagonal_l{k}``, and
+    ``vector_{name}_l{k}`` for each vector.
 
     Raises:
         TypeError, ValueError: for arguments of the wrong type or value.

@@ -26,7 +26,7 @@ class _Engine(Protocol):
 
     def pack(self, parameters: Parameters) -> None: ...
 
-    def step(self, x: Tensor, out: Tensor) -> None: ...
+    def step(self, x: Tensor, out: Tensor, given: Sequence[Tensor]) -> None: ...
 
 
 class Stream:
@@ -60,6 +60,8 @@ class Stream:
             self._start = _start(layer, self._engine.states)
             self._engine.states.copy_(self._start)
             y = torch.empty(batch_size, layer.hidden_size, device=self._device, dtype=self._dtype)
+        columns = {"input": layer.input_size, "hidden": layer.hidden_size}
+        self._widths = {name: columns.get(str(width)) or int(width) for name, width in layer.cell.inputs}
         self._results = {torch.Size((batch_size, layer.input_size)): y}
         if batch_size == 1:
             self._results[torch.Size((layer.input_size,))] = y[0]
@@ -70,11 +72,10 @@ class Stream:
             from gatewise.backends.cpu import stream
 
             sizes = layer.input_size, self.batch_size, layer.hidden_size
-            if stream.native(layer.cell):
-                steps = stream.Steps(layer.cell, choice.tier, self._dtype, *sizes, _parameters(layer))
+            steps = stream.Steps(layer.cell, choice.tier, self._dtype, *sizes, _parameters(layer))
+            if steps.whole:
                 return steps, choice.reason
-            reason = f"{choice.reason}, packing at every step, since cell {layer.cell.name} computes with x first"
-            return _Sequences(layer.cell, choice, self.batch_size, layer.hidden_size, _parameters(layer)), reason
+            return steps, f"{choice.reason}, what cell {layer.cell.name} computes before a product in torch operations"
         return _Sequences(layer.cell, choice, self.batch_size, layer.hidden_size, _parameters(layer)), choice.reason
 
     @property
@@ -82,12 +83,14 @@ class Stream:
         """What runs the steps, and why, e.g. ``cpu/avx512: compiled for this machine``."""
         return f"{self._choice}: {self._reason}"
 
-    def step(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+    def step(self, x: Tensor, out: Tensor | None = None, **inputs: Tensor) -> Tensor:
         """Take one step.
 
         Args:
             x: (batch_size, input_size), or (input_size,) when batch_size is 1.
             out: where the result goes, of its shape; without it memory is made, which takes longer than a small step.
+            inputs: the keyword inputs of the cell, for every layer; laid out as x, each with its own width, and for a
+                width of 1 also without the last dimension.
 
         Returns:
             The output of the last layer, (batch_size, hidden_size), or (hidden_size,) for x without a batch.
@@ -100,6 +103,7 @@ class Stream:
         if result is None or x.dtype is not self._dtype or not (x.is_cpu and x.is_contiguous()) or x.is_neg():
             x = self._checked(x)
             result = self._results[x.shape]
+        given = self._given(x, inputs) if inputs or self._widths else ()
         if out is None:
             out = torch.empty_like(result)
         elif (
@@ -109,8 +113,8 @@ class Stream:
             or not (out.is_cpu and out.is_contiguous())
             or out.requires_grad
         ):
-            return self._into(x, out, result)
-        self._engine.step(x, out)
+            return self._into(x, out, result, given)
+        self._engine.step(x, out, given)
         return out
 
     def _checked(self, x: object) -> Tensor:
@@ -131,7 +135,27 @@ class Stream:
         if tensor.device != self._device:
             raise RuntimeError(f"{what} must be on the device of the stream, {self._device}, but came {tensor.device}")
 
-    def _into(self, x: Tensor, out: object, result: Tensor) -> Tensor:
+    def _given(self, x: Tensor, inputs: Mapping[str, object]) -> list[Tensor]:
+        """The keyword inputs in the cell's order, as kernels take them; a sentence for what is wrong."""
+        if inputs.keys() != self._widths.keys():
+            raise TypeError(
+                f"cell {self.layer.cell.name} takes the keyword inputs {', '.join(self._widths) or '(none)'}, "
+                f"but came {', '.join(inputs) or '(none)'}"
+            )
+        found, lead = [], x.shape[:-1]
+        for name, width in self._widths.items():
+            value, shape = inputs[name], (*lead, width)
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name} must be a tensor of shape {shape}, but came {type(value).__name__}")
+            if width == 1 and value.shape == lead:
+                value = value.unsqueeze(-1)
+            if value.shape != shape:
+                raise ValueError(f"{name} must have shape {shape}, but came {tuple(value.shape)}")
+            self._check_kind(name, value)
+            found.append(value.detach().resolve_neg().contiguous())
+        return found
+
+    def _into(self, x: Tensor, out: object, result: Tensor, given: Sequence[Tensor]) -> Tensor:
         """A step into memory of any strides."""
         if not isinstance(out, Tensor):
             raise TypeError(f"out must be a tensor of shape {tuple(result.shape)}, but came {type(out).__name__}")
@@ -143,7 +167,7 @@ class Stream:
                 "out must not require a gradient, since a stream records none, but its requires_grad is set"
             )
         y = torch.empty_like(result)
-        self._engine.step(x, y)
+        self._engine.step(x, y, given)
         return out.copy_(y)
 
     @property
@@ -229,9 +253,6 @@ def _check_layer(layer: Recurrent, weight: Tensor) -> None:
         )
     if any(size != layer.hidden_size for size in layer.state_sizes):
         raise ValueError("a layer with a proj_size cannot be streamed; use one whose output is its state")
-    if layer.cell.inputs:
-        names = ", ".join(name for name, _ in layer.cell.inputs)
-        raise ValueError(f"a stream feeds x alone, but cell {layer.cell.name} also takes the keyword inputs {names}")
     if weight.device.type == "meta":
         raise ValueError("the layer must have weights to stream, but they are on the meta device, which has none")
 
@@ -249,7 +270,7 @@ def _start(layer: Recurrent, states: Tensor) -> Tensor:
 
 
 class _Sequences:
-    """Steps as sequences of one step: for the eager backend, and for cells that compute with x before a product."""
+    """Steps as sequences of one step: for the eager backend."""
 
     def __init__(self, cell: Cell, choice: Choice, rows: int, units: int, parameters: Parameters) -> None:
         self.cell, self.choice = cell, choice
@@ -260,12 +281,15 @@ class _Sequences:
     def pack(self, parameters: Parameters) -> None:
         self.parameters = [{name: p.detach().clone() for name, p in own.items()} for own in parameters]
 
-    def step(self, x: Tensor, out: Tensor) -> None:
-        y = x.reshape(1, self.states.shape[2], -1)
+    def step(self, x: Tensor, out: Tensor, given: Sequence[Tensor]) -> None:
+        rows = self.states.shape[2]
+        y = x.reshape(1, rows, -1)
+        named = zip(self.cell.inputs, given, strict=True)
+        inputs = {name: value.reshape(1, rows, -1) for (name, _), value in named}
         finals: list[list[Tensor]] = []
         with torch.no_grad(), backend(self.choice.name, tier=self.choice.tier or None):
             for k, own in enumerate(self.parameters):
-                y, final = ops.run(self.cell, y, {}, list(self.states[:, k]), own)
+                y, final = ops.run(self.cell, y, inputs, list(self.states[:, k]), own)
                 finals.append(final)
             # Written only now: a fault on the way leaves the state as it was.
             for k, final in enumerate(finals):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from gatewise.backends import choose, eager, prologue
-from gatewise.compiler.cell import Cell
+from gatewise.compiler.cell import Cell, vector_name
 from gatewise.ops.derivatives import OverTime, apply
 from gatewise.ops.operators import Options
 
@@ -39,7 +39,7 @@ def run(
     choice = choose(x.device, x.dtype)
     if choice.name == "eager":
         return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse)
-    operands, terms = _leaves(cell, x, inputs)
+    operands, terms, parameters = _leaves(cell, x, inputs, parameters)
     states = list(states)
     if torch.compiler.is_compiling():  # which takes no tensor twice
         terms, states = ([t.view_as(t) for t in tensors] for tensors in (terms, states))
@@ -72,7 +72,7 @@ def trace(
     if choice.name == "eager":
         seen = list(zip([cell.gate_value(gate) for gate in cell.gates], gates, strict=True))
         return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse, seen=seen)
-    operands, terms = _leaves(cell, x, inputs)
+    operands, terms, parameters = _leaves(cell, x, inputs, parameters)
     counts = (len(operands), len(terms), len(states))
     options = Options.text(choice.tier, reverse, False, counts, list(parameters))
     y, finals = torch.ops.gatewise.trace(
@@ -81,13 +81,20 @@ def trace(
     return y, finals
 
 
-def _leaves(cell: Cell, x: Tensor, inputs: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Operands of the affine maps, and inputs that are used element-wise; at least one tensor."""
+def _leaves(
+    cell: Cell, x: Tensor, inputs: Mapping[str, Tensor], parameters: Mapping[str, Tensor]
+) -> tuple[list[Tensor], list[Tensor], Mapping[str, Tensor]]:
+    """Operands of the affine maps, and inputs that are used element-wise; at least one tensor. Then the parameters but
+    for vectors, which go along with the inputs."""
     steps, results, names = prologue.prologue(cell.text)
+    if cell.vectors:
+        inputs = {**inputs, **eager.vectors_over_time(cell, parameters, x)}
+        parameters = {n: p for n, p in parameters.items() if not n.startswith(vector_name(""))}
     operands = prologue.operands(steps, results, {"x": x, **inputs})
     if not operands and not names:
         operands = [x.detach()]  # which the cell does not read: it says how many steps there are
-    return operands, [inputs[n] for n in names]
+    return operands, [inputs[n] for n in names], parameters
+
 
 
 def _refuse_forward_mode(tensors: Sequence[Tensor]) -> None:

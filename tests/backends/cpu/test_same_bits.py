@@ -21,7 +21,7 @@ from gatewise.backends.cpu import launch, tiers
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
-FEW = [ALL[name] for name in ("gru", "lstm", "driven", "delayed")]
+FEW = [ALL[name] for name in ("gru", "lstm", "driven", "delayed", "gru_d")]
 KINDS = [(torch.float32, None), (torch.float64, None), *((torch.float32, t) for t in tiers.available()[1:])]
 few_cells = pytest.mark.parametrize("cell", FEW, ids=lambda c: c.name)
 every_cell = pytest.mark.parametrize("cell", ALL.values(), ids=list(ALL))

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -20,20 +21,50 @@ def steps(layer: gw.Recurrent, rows: int = 1) -> stream.Steps:
     return engine
 
 
-def taken(engine: stream.Steps, x: Tensor) -> Tensor:
+def taken(engine: stream.Steps, x: Tensor, given: Sequence[Tensor] = ()) -> Tensor:
     out = torch.empty(x.shape[0], engine.states.shape[-1], dtype=x.dtype)
-    engine.step(x, out)
+    engine.step(x, out, given)
     return out
 
 
-def test_a_stack_is_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = steps(gw.GRU(4, 8, 3))
+def slots(engine: stream.Steps, which: int) -> list[int]:
+    """What stands in a slot of the frames of both turns."""
+    return [memory[which] for chain in engine._chains for frames in chain.frames for memory in frames]
+
+
+@gw.cell
+def doubled(gate, x, h):  # type: ignore[no-untyped-def]
+    return gw.tanh(gate.n(x + x, h))
+
+
+@pytest.mark.parametrize(
+    ("layer", "calls_of_a_step"),
+    [
+        (gw.GRU(4, 8, 3), 1),
+        (gw.Recurrent(gw.cells.augru, 4, 8, 3), 1),
+        (gw.Recurrent(gw.cells.gru_d, 4, 8), 1),
+        (gw.Recurrent(doubled, 4, 8, 3), 3),
+    ],
+    ids=["x alone", "keyword", "computed", "computed, deep"],
+)
+def test_native_calls_of_a_step(layer: gw.Recurrent, calls_of_a_step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for the stack, unless torch computes something between its layers."""
+    engine = steps(layer)
     calls: list[int] = []
     call = engine._call
     monkeypatch.setattr(engine, "_call", lambda address: (calls.append(address), call(address)))
+    given = [torch.randn(1, 1 if width == 1 else 4) for _, width in layer.cell.inputs]
     for _ in range(4):
-        taken(engine, torch.randn(1, 4))
-    assert calls == [*engine._addresses, *engine._addresses]
+        taken(engine, torch.randn(1, 4), given)
+    a_step = [[chain.addresses[turn] for chain in engine._chains] for turn in (0, 1)]
+    assert calls == [*a_step[0], *a_step[1]] * 2
+    assert len(calls) == 4 * calls_of_a_step
+
+
+def test_nothing_is_packed_at_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = steps(gw.Recurrent(gw.cells.gru_d, 4, 8))
+    monkeypatch.setattr(stream.launch, "pack_panels", None)
+    taken(engine, torch.randn(1, 4), [torch.randn(1, 4) for _ in range(3)])
 
 
 def test_a_chain_calls_in_order_and_copies() -> None:
@@ -63,12 +94,12 @@ def test_every_tier(tier: str) -> None:
 def test_small_steps_take_one_thread_and_large_ones_all() -> None:
     with threads(2):
         small, large = steps(gw.GRU(8, 16)), steps(gw.GRU(64, 200))
-        assert [f[frame.THREADS] for frames in small._frames for f in frames] == [1, 1]
-        assert [f[frame.THREADS] for frames in large._frames for f in frames] == [2, 2]
-        assert [f[frame.BY_UNITS] for frames in large._frames for f in frames] == [1, 1]
+        assert slots(small, frame.THREADS) == [1, 1]
+        assert slots(large, frame.THREADS) == [2, 2]
+        assert slots(large, frame.BY_UNITS) == [1, 1]
     with threads(1):
         taken(large, torch.randn(1, 64))
-        assert [f[frame.THREADS] for frames in large._frames for f in frames] == [1, 1]
+        assert slots(large, frame.THREADS) == [1, 1]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -95,16 +126,6 @@ def test_nothing_is_written_beside_the_result() -> None:
     layer.stream(2).step(torch.randn(2, 3), memory[1:3])
     assert (memory[[0, 3]] == 7).all()
     assert (memory[1:3] != 7).all()
-
-
-def test_cells_that_need_arithmetic_between_layers_are_not_native() -> None:
-    @gw.cell
-    def doubled(gate, x, h):  # type: ignore[no-untyped-def]
-        return gw.tanh(gate.n(x + x, h))
-
-    assert stream.native(gw.cells.lstm)
-    assert not stream.native(doubled)
-    assert not stream.native(gw.cells.augru)
 
 
 def test_a_cell_without_input() -> None:

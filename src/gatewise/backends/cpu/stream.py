@@ -1,7 +1,7 @@
 """A stack of layers one step at a time: weights packed once, frames filled once, one native call a step.
 
 Every layer is its plan without hoisting, over one step. The states lie in two slots that are read and written in turn,
-and each turn has frames of its own: a step writes two addresses, of x and of the output, and calls.
+and each turn has frames of its own: a step writes the addresses of x, of keyword inputs and of the output, and calls.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from gatewise.backends import prologue
 from gatewise.backends.cpu import frame, jit, launch, openmp
-from gatewise.backends.cpu.launch import Place, Prepared, place
+from gatewise.backends.cpu.launch import Place, Prepared, Target, place
 from gatewise.backends.cpu.sequence import Call
 from gatewise.backends.cpu.tiers import get
-from gatewise.compiler.cell import Cell
+from gatewise.compiler.cell import Cell, vector_name
+from gatewise.compiler.expression import Width
 from gatewise.compiler.plan import input_operands, make_plans
 from gatewise.compiler.schedule import Plan
 
@@ -59,11 +61,6 @@ copy:
 """Calls kernels in order, each with its frame, then copies the result: one call from Python for all layers."""
 
 
-def native(cell: Cell) -> bool:
-    """Whether a kernel's output is the next layer's operand: no keyword inputs, no arithmetic on x before a product."""
-    return not cell.inputs and all(node.op == "input" for _, node in input_operands(cell))
-
-
 @lru_cache(maxsize=16)
 def _chain(tier: str) -> Callable[[int], None]:
     return jit.load("chain", lambda: CHAIN, get(tier), ("chain",)).function("chain")
@@ -74,6 +71,7 @@ class _Layer:
 
     def __init__(self, call: Call, plan: Plan) -> None:
         self.plan, self.widths, self.rows, self.units = plan, call.widths(), call.rows, call.units
+        self.states = call.cell.states
         key = f"{call.cell.text}forward"
         self.prepared: Prepared = launch.prepare(key, plan, call.to, self.rows, self.units, self.widths, "transposed")
         self.memory, self.panels = launch.pack_panels(self.prepared, call.to, self.units, call.weight)
@@ -81,8 +79,11 @@ class _Layer:
         bare = [i for i in range(len(call.cell.uses)) if i not in call.layout.projected]
         self.places = call.element_wise() | call.scratch(plan) | biases
         self.places |= {f"gx.{i}": biases[f"bias.{i}"] for i in bare}
+        for k, operand in enumerate(call.operands):
+            self.places[f"operand.{k}"] = place(0, 0, operand.shape[-1] * call.to.size)
         # What the places point at; the weights themselves are packed and may go.
-        self.alive = [*call.alive, *(p for name, p in call.parameters.items() if not _is_packed(name))]
+        self.alive = [*call.alive, *call.inputs.values()]
+        self.alive += [p for name, p in call.parameters.items() if not _is_packed(name)]
 
     def frame(self, moving: Mapping[str, Place]) -> ctypes.Array[ctypes.c_int64]:
         places = {**self.places, **moving}
@@ -100,8 +101,80 @@ def _is_packed(name: str) -> bool:
     return name.startswith("weight_") and name != "weight_diagonal"
 
 
+def _taken(name: str, parameter: Tensor) -> Tensor:
+    """A parameter by value; one that is packed is copied there."""
+    return parameter if _is_packed(name) else parameter.clone()
+
+
+class _Chain:
+    """Some layers of a stack in one native call.
+
+    Args:
+        slots: the states of all layers, (2, states, layers, rows, units). first: the number of the first layer here.
+        fed: names in the plan of what every call brings, in its order; the rest of a frame stays.
+        below: of those, the one that is the output of the layer below, but in the first layer.
+    """
+
+    def __init__(self, to: Target, slots: Tensor, layers: Sequence[_Layer], first: int, fed: Sequence[str], below: str):
+        self.to, self.slots, self.layers, self.first = to, slots, layers, first
+        moving = [[self._moving(layer, k, turn, below) for k, layer in enumerate(layers)] for turn in (0, 1)]
+        self.frames = [[layer.frame(m) for layer, m in zip(layers, own, strict=True)] for own in moving]
+        self.lists = [self._list(turn) for turn in (0, 1)]
+        self.addresses = [ctypes.addressof(numbers) for numbers in self.lists]
+        self._feeds = [self._places(turn, fed, below) for turn in (0, 1)]
+
+    def _moving(self, layer: _Layer, k: int, turn: int, below: str) -> dict[str, Place]:
+        """What lies elsewhere in the other turn: the states, read here and written there, and the layer's input."""
+        row = layer.units * self.to.size
+        places = {}
+        for s, name in enumerate(layer.states):
+            before, after = (self.slots[t, s, self.first + k].data_ptr() for t in (turn, 1 - turn))
+            # Step 0 is the special one: it reads the value before from an address of its own.
+            places[f"state.{name}"] = place(after, 0, row, special=0, special_base=before, special_row=row)
+        if k > 0 and below:
+            places[below] = place(self.slots[1 - turn, 0, self.first + k - 1].data_ptr(), 0, row)
+        return places
+
+    def _list(self, turn: int) -> ctypes.Array[ctypes.c_int64]:
+        result = self.result(turn)
+        numbers = [len(self.layers), result.numel() * self.to.size, result.data_ptr(), 0]
+        for layer, memory in zip(self.layers, self.frames[turn], strict=True):
+            numbers += (layer.prepared.address, ctypes.addressof(memory))
+        return (ctypes.c_int64 * len(numbers))(*numbers)
+
+    def _places(self, turn: int, fed: Sequence[str], below: str) -> list[tuple[int, ctypes.Array[ctypes.c_int64], int]]:
+        """Which of what is fed, and the frame and the slot that its address goes to. Nobody reads some of it."""
+        found = []
+        for k, (layer, memory) in enumerate(zip(self.layers, self.frames[turn], strict=True)):
+            slots = frame.Frame.of(layer.plan).arrays
+            for j, name in enumerate(fed):
+                if name in slots and (k == 0 or name != below):
+                    found.append((j, memory, slots[name] + frame.BASE))
+        return found
+
+    def result(self, turn: int) -> Tensor:
+        """The output of the last layer here, (rows, units), after that turn."""
+        found: Tensor = self.slots[1 - turn, 0, self.first + len(self.layers) - 1]
+        return found
+
+    def run(self, turn: int, values: Sequence[Tensor], out: Tensor | None, call: Callable[[int], None]) -> None:
+        """A step; without ``out`` the result stays where ``result`` says."""
+        for j, memory, slot in self._feeds[turn]:
+            memory[slot] = values[j].data_ptr()
+        self.lists[turn][RESULT] = self.lists[turn][SOURCE] if out is None else out.data_ptr()
+        call(self.addresses[turn])
+
+    def share(self, threads: int) -> None:
+        for frames in self.frames:
+            for layer, memory in zip(self.layers, frames, strict=True):
+                memory[frame.THREADS], memory[frame.BY_UNITS] = layer.share(threads)
+
+
 class Steps:
-    """Steps of a stack of layers of one cell, ``native`` ones.
+    """Steps of a stack of layers of one cell.
+
+    All layers are one native call, unless the cell computes with inputs before a product: then that runs in torch
+    before each layer, and every layer is a call.
 
     Args:
         width: columns of x. rows: the batch. parameters: of every layer, by the names of ``Cell.parameter_shapes``.
@@ -119,6 +192,9 @@ class Steps:
     ) -> None:
         self.cell, self.width = cell, width
         self.to = launch.target(tier, dtype)
+        self._operands = [node for _, node in input_operands(cell)]
+        self.whole = all(node.op == "input" for node in self._operands)
+        """Whether all layers are one call."""
         self._slots = torch.zeros(2, len(cell.states), len(parameters), rows, units, dtype=dtype)
         self._turn = 0
         self._call = _chain(tier)
@@ -131,58 +207,65 @@ class Steps:
 
     def pack(self, parameters: Sequence[Mapping[str, Tensor]]) -> None:
         """Take over weights, by value; the states stay."""
-        layers = [self._layer(k, given) for k, given in enumerate(parameters)]
-        frames = [[layer.frame(self._moving(layer, k, turn)) for k, layer in enumerate(layers)] for turn in (0, 1)]
-        self._layers, self._frames = layers, frames
-        self._chains = [self._list(turn) for turn in (0, 1)]
-        self._addresses = [ctypes.addressof(chain) for chain in self._chains]
-        # A cell that does not read x has no slot for its address: it goes where nobody reads.
-        slot = frame.Frame.of(layers[0].plan).arrays.get("operand.0")
-        self._x_slot = 0 if slot is None else slot + frame.BASE
-        self._heads = [(ctypes.c_int64 * 1)() if slot is None else first[0] for first in frames]
+        own = [{n: _taken(n, p.detach()) for n, p in given.items()} for given in parameters]
+        layers = [self._layer(k, given) for k, given in enumerate(own)]
+        inputs = {name for name, _ in self.cell.inputs}
+        terms = [name for name in make_plans(self.cell).input_terms if name in inputs]
+        fed = [*(f"operand.{k}" for k in range(len(self._operands))), *(f"in.{name}" for name in terms)]
+        below = next((f"operand.{k}" for k, node in enumerate(self._operands) if node.attr == "x" and self.whole), "")
+        parts = [layers] if self.whole else [[layer] for layer in layers]
+        self._chains = [_Chain(self.to, self._slots, part, k, fed, below) for k, part in enumerate(parts)]
+        names = ["x", *(name for name, _ in self.cell.inputs)]
+        self._terms = [names.index(name) for name in terms]
+        self._order = [names.index(str(node.attr)) for node in self._operands] + self._terms if self.whole else []
+        self._vectors = [{n: given[vector_name(n)] for n, _ in self.cell.vectors} for given in own]
         self._share(openmp.threads())
 
     def _layer(self, k: int, parameters: Mapping[str, Tensor]) -> _Layer:
         states = list(self._slots[0, :, k])
-        width = self.width if k == 0 else states[0].shape[1]
-        operands = [states[0].new_empty(1, len(states[0]), width) for _ in input_operands(self.cell)]
-        own = {name: p.detach() if _is_packed(name) else p.detach().clone() for name, p in parameters.items()}
-        call = Call(self.cell, self.to, operands, {}, states, own, False, 1)
+        rows, units = states[0].shape
+        columns: dict[Width, int] = {"input": self.width if k == 0 else units, "hidden": units}
+
+        def memory(width: Width) -> Tensor:
+            made: Tensor = states[0].new_empty(1, rows, columns.get(width) or int(width))
+            return made
+
+        operands = [memory(node.width) for node in self._operands]
+        inputs = {name: memory(width) for name, width in self.cell.inputs}
+        inputs |= {name: parameters[vector_name(name)].expand(1, rows, -1) for name, _ in self.cell.vectors}
+        terms = {name: inputs[name] for name in make_plans(self.cell).input_terms}
+        matrices = {name: p for name, p in parameters.items() if not name.startswith(vector_name(""))}
+        call = Call(self.cell, self.to, operands, terms, states, matrices, False, 1)
         return _Layer(call, make_plans(self.cell, False).forward)
-
-    def _moving(self, layer: _Layer, k: int, turn: int) -> dict[str, Place]:
-        """What lies elsewhere in the other turn: the states, read here and written there, and the layer's input."""
-        size = self.to.size
-        row = layer.units * size
-        places = {}
-        for s, name in enumerate(self.cell.states):
-            before, after = (self._slots[t, s, k].data_ptr() for t in (turn, 1 - turn))
-            # Step 0 is the special one: it reads the value before from an address of its own.
-            places[f"state.{name}"] = place(after, 0, row, special=0, special_base=before, special_row=row)
-        if k == 0:
-            return places | {"operand.0": place(0, 0, self.width * size)}
-        return places | {"operand.0": place(self._slots[1 - turn, 0, k - 1].data_ptr(), 0, row)}
-
-    def _list(self, turn: int) -> ctypes.Array[ctypes.c_int64]:
-        result = self._slots[1 - turn, 0, -1]
-        numbers = [len(self._layers), result.numel() * self.to.size, result.data_ptr(), 0]
-        for layer, memory in zip(self._layers, self._frames[turn], strict=True):
-            numbers += (layer.prepared.address, ctypes.addressof(memory))
-        return (ctypes.c_int64 * len(numbers))(*numbers)
 
     def _share(self, threads: int) -> None:
         self._threads = threads
-        for frames in self._frames:
-            for layer, memory in zip(self._layers, frames, strict=True):
-                memory[frame.THREADS], memory[frame.BY_UNITS] = layer.share(threads)
+        for chain in self._chains:
+            chain.share(threads)
 
-    def step(self, x: Tensor, out: Tensor) -> None:
-        """Read x, (rows, width), write the last layer's output into ``out``, (rows, units); both contiguous."""
+    def step(self, x: Tensor, out: Tensor, given: Sequence[Tensor] = ()) -> None:
+        """Write the last layer's output into ``out``, (rows, units).
+
+        Args:
+            x: (rows, width). given: the cell's keyword inputs, (rows, width) each. All contiguous.
+        """
         # torch.set_num_threads, or a fork, after which there is one.
         if openmp.threads() != self._threads:
             self._share(openmp.threads())
-        turn = self._turn
-        self._heads[turn][self._x_slot] = x.data_ptr()
-        self._chains[turn][RESULT] = out.data_ptr()
-        self._call(self._addresses[turn])
+        turn, values = self._turn, (x, *given)
+        if self.whole:
+            self._chains[0].run(turn, [values[k] for k in self._order], out, self._call)
+        else:
+            self._one_by_one(turn, values, out)
         self._turn = 1 - turn
+
+    def _one_by_one(self, turn: int, values: Sequence[Tensor], out: Tensor) -> None:
+        steps, results, _ = prologue.prologue(self.cell.text)
+        names = ["x", *(name for name, _ in self.cell.inputs)]
+        terms = [values[k] for k in self._terms]
+        for chain, vectors in zip(self._chains, self._vectors, strict=True):
+            with torch.no_grad():
+                computed = prologue.operands(steps, results, {**dict(zip(names, values, strict=True)), **vectors})
+            last = chain is self._chains[-1]
+            chain.run(turn, [*(o.contiguous() for o in computed), *terms], out if last else None, self._call)
+            values = (chain.result(turn), *values[1:])

@@ -76,7 +76,7 @@ class _Builder:
         for node in self.nodes:
             for arg in node.args:
                 self.users[arg].append(node)
-        taken = {"x", *cell.states, *(name for name, _ in cell.inputs)}
+        taken = {*cell.states, *cell.leaf_widths}
         self.names = {cell.gate_value(g): g + "\u0303" if g in taken else g for g in cell.gates}
         self.uses = {use.node: use for use in cell.uses}
         self.spines = {k: path for k in range(len(cell.states)) if (path := self._spine(k))}
@@ -99,10 +99,10 @@ class _Builder:
         return Drawing([*self.at.values(), *sinks], self.lines)
 
     def _sources(self) -> list[Node]:
-        """States whose line runs through the cell, other states, then x and the keyword inputs."""
-        leaves = [n for n in self.nodes if n.op in ("input", "state")]
+        """States whose line runs through the cell, other states, then x, the keyword inputs and the vectors."""
+        leaves = [n for n in self.nodes if n.op in ("input", "vector", "state")]
         places = {name: k for k, name in enumerate(self.cell.states)}
-        rank = {name: len(places) + k for k, name in enumerate(self.cell.input_widths)}
+        rank = {name: len(places) + k for k, name in enumerate(self.cell.leaf_widths)}
 
         def key(node: Node) -> tuple[bool, int]:
             k = places.get(str(node.attr)) if node.op == "state" else None
