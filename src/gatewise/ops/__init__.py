@@ -96,7 +96,6 @@ def _leaves(
     return operands, [inputs[n] for n in names], parameters
 
 
-
 def _refuse_forward_mode(tensors: Sequence[Tensor]) -> None:
     if torch.compiler.is_compiling() or forward_ad._current_level < 0:
         return
