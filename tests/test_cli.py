@@ -99,6 +99,36 @@ def test_the_diagram_of_a_cell_of_ones_own(run: Run, tmp_path: Path, monkeypatch
     assert (tmp_path / "made" / "owncells-mine.svg").read_text().count("<svg") == 1
 
 
+def test_trace_and_gradients(run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("fit", "forecast", data, "-o", "m", *QUICK)[0] == 0
+    code, out, _ = run("trace", "m", "-o", "made/gates.png")
+    assert code == 0
+    assert "half-life by z" in out
+    assert (tmp_path / "made" / "gates.csv").read_text().startswith("step,label,unit,half_life_steps,output,r,z,n")
+    summary = json.loads(run("trace", "m", data, "-o", "again.svg", "--json")[1])
+    assert len(summary["half_life_steps"]) == 6
+    code, out, _ = run("gradients", "m", "-o", "flow.png", "--of", "2")
+    assert code == 0
+    assert json.loads((tmp_path / "flow.json").read_text())["saliency"]["output"] == "output 2 of the last step"
+    code, out, _ = run("gradients", "rnn", "-o", "rnn.png", "--steps", "6", "--hidden-size", "4", "--seeds", "1")
+    assert code == 0
+    assert "orthogonal" in out
+    for arguments, sentence in (
+        (["trace", "m", "-o", "again.svg"], "output file again.svg exists"),
+        (["trace", "nowhere"], "nowhere is not a model directory"),
+        (["trace", "m", "none.csv"], "there is no file none.csv"),
+        (["trace", "m", "-o", "gates.txt"], "must end in .png or .svg or .pdf"),
+        (["trace", "m", "-o", "x.png", "--row", "7"], "row must be from 0 to 0, got 7"),
+        (["gradients", "gro"], "cell must be one of gru"),
+        (["gradients", "gru", "data.csv"], "INPUT and --of belong to a model"),
+        (["gradients", "m", "-o", "y.png", "--of", "4"], "output must be from 0 to 3, got 4"),
+    ):
+        code, out, err = run(*arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1), err
+        assert sentence in err
+
+
 def test_help_without_arguments(run: Run) -> None:
     code, out, err = run()
     assert (code, err) == (2, "")

@@ -12,7 +12,7 @@ try:
     need("rich")
     import typer
 
-    from gatewise.cli import about, compare, fit, use
+    from gatewise.cli import about, compare, fit, study, use
     from gatewise.cli.common import app
 except InputError as error:
     print(f"gatewise: {error}", file=sys.stderr)
@@ -25,6 +25,8 @@ app.add_typer(fit.app, name="fit")
 app.command()(use.predict)
 app.command()(use.score)
 app.add_typer(compare.app, name="compare")
+app.command()(study.trace)
+app.command()(study.gradients)
 app.command()(about.info)
 app.command()(about.cells)
 

@@ -55,7 +55,7 @@ def chrono(layer: Recurrent, longest: float = 100.0) -> None:
         raise ValueError(f"chrono: longest must be above 2 steps, but came {longest!r}")
     if not layer.bias:
         raise ValueError(f"{name}: chrono initialises biases, but bias is False")
-    signs = _keepers(layer.cell)
+    signs = keepers(layer.cell)
     if not signs:
         raise ValueError(f"{name}: chrono needs a gate that keeps the state, but cell {layer.cell.name} has none")
     torch_uniform(layer)
@@ -66,7 +66,7 @@ def chrono(layer: Recurrent, longest: float = 100.0) -> None:
             _set_bias(layer, names, gate, sign * spans.log())
 
 
-def _keepers(cell: Cell) -> dict[str, float]:
+def keepers(cell: Cell) -> dict[str, float]:
     """Gates that, at the ends of their range, make a state stay as it is: 1 for those that do so open, else -1."""
     gates = [g for g in cell.gates if cell.gate_value(g).op == "sigmoid"]
     for gate in gates:

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from numpy.typing import NDArray
 from torch import nn
 
 from gatewise import cells
@@ -113,6 +114,11 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, data: Any = None) -> Scores: ...
+
+    def positions(self, data: Any = None) -> tuple[list[str], NDArray[Any] | None] | None:
+        """What stands at the steps of the first sequence that ``predict(data)`` reads: a label each, and numbers to
+        draw above them where there are any; None for step numbers."""
+        return None
 
     def measurable(self) -> bool:
         """Whether the metric is defined for the data read."""

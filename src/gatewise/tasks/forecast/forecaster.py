@@ -180,6 +180,15 @@ class Forecaster(Task):
         means = {name: _nanmean(np.array(pairs)) for name, pairs in collected.items()}
         return {name: {"MASE": float(m[0]), "sMAPE": float(m[1])} for name, m in means.items()}
 
+    def positions(self, data: Any = None) -> tuple[list[str], Values | None]:
+        """The times and values of the window from which the first series is continued."""
+        series = self.chosen_series(data)[0]
+        end = len(series.values)
+        first = max(0, end - self.context)
+        before = self.context - (end - first)  # steps of padding in front of a short series
+        labels = [""] * before + [str(time).removesuffix("T00:00:00") for time in series.times(first, end)]
+        return labels, np.concatenate([np.full(before, np.nan), series.values[first:]])
+
     def measurable(self) -> bool:
         """Whether MASE has a unit: some series changes from season to season."""
         units = [naive_error(s.values[: -self.horizon], self.season) for s in self.series]

@@ -1,0 +1,128 @@
+"""What a trained model's recurrent layer reads: caught while the model does its own work."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gatewise.nn import Recurrent
+from gatewise.tasks.base import Task
+from gatewise.tasks.errors import InputError
+
+
+class _Caught(Exception):
+    pass
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The first call of a model's first recurrent layer, one row of it.
+
+    ``x`` is (T, input_size); ``states`` are what it started from, (num_layers · directions, hidden_size) each, or None;
+    ``inputs`` are keyword inputs (T, width); ``labels`` has a text for every step; ``series`` numbers to draw above.
+    """
+
+    layer: Recurrent
+    x: Tensor
+    states: tuple[Tensor, ...] | None
+    inputs: dict[str, Tensor]
+    labels: list[str]
+    series: NDArray[Any] | None
+
+
+def reading(task: Task, data: Any = None, row: int = 0) -> Reading:
+    """Let the model predict, and keep what its first recurrent layer reads first.
+
+    Args:
+        task: a fitted or loaded model. data: as for its ``predict``. row: which sequence of the batch.
+
+    Raises:
+        InputError: for a model without a recurrent layer, or data that do not fit.
+    """
+    module = task.fitted()
+    layer = next((m for m in module.modules() if isinstance(m, Recurrent)), None)
+    if layer is None:
+        raise InputError(f"the {task.name} model has no recurrent layer that could be observed")
+    caught: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def catch(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        caught.append((args, kwargs))
+        raise _Caught
+
+    handle = layer.register_forward_pre_hook(catch, with_kwargs=True)
+    try:
+        with torch.no_grad(), contextlib.suppress(_Caught):
+            task.predict(data)
+    finally:
+        handle.remove()
+    if not caught or not isinstance(caught[0][0][0], Tensor):
+        raise InputError(f"the {task.name} model read nothing as a whole sequence that could be observed")
+    return _row(layer, caught[0], row, task.positions(data))
+
+
+def _row(
+    layer: Recurrent,
+    call: tuple[tuple[Any, ...], dict[str, Any]],
+    row: int,
+    positions: tuple[list[str], NDArray[Any] | None] | None,
+) -> Reading:
+    (input, *rest), named = call
+    x = _time_first(layer, input)
+    if not 0 <= row < x.shape[1]:
+        raise InputError(f"row must be from 0 to {x.shape[1] - 1}, got {row}")
+    named = dict(named)
+    hx, lengths = (rest[0] if rest else named.pop("hx", None)), named.pop("lengths", None)
+    named.pop("reset", None)
+    steps = x.shape[0] if lengths is None else max(1, int(torch.as_tensor(lengths)[row]))
+    states = None if hx is None else tuple(s[:, row] for s in (hx if isinstance(hx, tuple) else (hx,)))
+    inputs = {name: _time_first(layer, value)[:steps, row] for name, value in named.items()}
+    labels, series = positions if positions is not None and len(positions[0]) == steps else (None, None)
+    return Reading(layer, x[:steps, row], states, inputs, labels or [str(t) for t in range(steps)], series)
+
+
+def _time_first(layer: Recurrent, value: Tensor) -> Tensor:
+    if value.dim() == 2:
+        return value.unsqueeze(1)
+    return value.transpose(0, 1) if layer.batch_first else value
+
+
+@contextlib.contextmanager
+def leaf(layer: Recurrent) -> Iterator[list[Tensor]]:
+    """Inside the block the layer reads copies of its input that gather gradients; the list gets them."""
+    found: list[Tensor] = []
+
+    def replace(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        found.append(args[0].detach().clone().requires_grad_())
+        return (found[-1], *args[1:]), kwargs
+
+    handle = layer.register_forward_pre_hook(replace, with_kwargs=True)
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+def states_over_time(layer: Recurrent, x: Tensor, states: tuple[Tensor, ...] | None = None) -> NDArray[np.float64]:
+    """Every state after every step, (states, T, B, hidden_size), of the last layer; ``x`` is (T, B, input_size).
+
+    Raises:
+        InputError: for a layer that also reads backwards.
+    """
+    if layer.bidirectional:
+        raise InputError("states over time need a layer that reads forwards only, but this one is bidirectional")
+    found = []
+    hx: Any = None if states is None else states[0] if len(states) == 1 else states
+    with torch.no_grad():
+        for step in x:
+            one = step[:, None] if layer.batch_first else step[None]
+            _, hx = layer(one, hx)
+            whole = hx if isinstance(hx, tuple) else (hx,)
+            found.append(torch.stack([s[-1] for s in whole]))
+    return torch.stack(found, 1).double().numpy()
