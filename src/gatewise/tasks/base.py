@@ -12,13 +12,14 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 from torch import nn
 
 from gatewise import cells
 from gatewise.compiler import Cell, CellError, parse
+from gatewise.tasks.checks import check_integer
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import (
     CHECKPOINT,
@@ -35,24 +36,20 @@ from gatewise.tasks.folder import (
     write_tensors,
 )
 from gatewise.tasks.own_cells import imported
-from gatewise.tasks.training import History, Objective, Reporter, Schedule, train
+from gatewise.tasks.training import History, MakeReporter, Objective, Schedule, train
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 FORMAT = 1
+MOST_DEVICES = 1024
 TASKS = {"forecast": "gatewise.tasks.forecast.forecaster:Forecaster"}
 TASKS |= {"adding": "gatewise.tasks.exercises:Adding", "copy": "gatewise.tasks.exercises:Copy"}
 TASKS |= {"digits": "gatewise.tasks.exercises:Digits", "mackey_glass": "gatewise.tasks.exercises:MackeyGlass"}
+TASKS |= {"translate": "gatewise.tasks.translate.translator:Translator"}
 
 Scores = dict[str, dict[str, float]]
 """Name of a model or baseline → name of a metric → value."""
-
-
-class MakeReporter(Protocol):
-    """Makes the reporter of a training, a context manager, once its length is known."""
-
-    def __call__(self, title: str, total: int, metric: str) -> Any: ...
 
 
 class Task(ABC):
@@ -64,9 +61,10 @@ class Task(ABC):
 
     name: ClassVar[str]
     metric: ClassVar[str]
-    """The figure of ``scores`` that counts most; lower is better."""
+    """The figure of ``scores`` that counts most."""
+    higher_is_better: ClassVar[bool] = False
     data_files: ClassVar[tuple[str, ...]] = ()
-    """What ``save_data`` writes; SHA-256 in ``config.json``."""
+    """What ``save_data`` may write; SHA-256 in ``config.json``."""
 
     def __init__(self) -> None:
         self.module: nn.Module | None = None
@@ -88,8 +86,8 @@ class Task(ABC):
         """The constructor's arguments as JSON, without the cell."""
 
     @abstractmethod
-    def read(self, data: Any) -> None:
-        """Read and check training data; None stands for the embedded default."""
+    def read(self, data: Any, validation: Any = None) -> None:
+        """Read and check training data; None stands for the embedded default, no ``validation`` for a part of them."""
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -126,49 +124,70 @@ class Task(ABC):
 
     # The verbs
 
-    def fit(self, data: Any = None, *, directory: str | Path | None = None, report: MakeReporter | None = None) -> Self:
+    def fit(
+        self,
+        data: Any = None,
+        *,
+        validation: Any = None,
+        directory: str | Path | None = None,
+        report: MakeReporter | None = None,
+        devices: int = 1,
+    ) -> Self:
         """Train on data (None: the embedded default) and score on what was held out.
 
         Args:
-            data: see the task. directory: where the run is kept while it trains; must not hold a run yet.
+            data: see the task. validation: data of the same kind to validate on, for tasks that take it.
+            directory: where the run is kept while it trains; must not hold a run yet.
             report: e.g. ``gatewise.tasks.progress.Progress``; silent when absent.
+            devices: processes that share every batch; a script that asks for several must start in
+                ``if __name__ == "__main__":``.
 
         Raises:
             InputError: for bad data or an unusable directory, before anything is computed or written.
         """
+        check_integer("devices", devices, 1, MOST_DEVICES)
         before = dict(vars(self))
         try:
             with nothing_on_error(directory):
-                self.read(data)
+                self.read(data, validation)
                 folder = None if directory is None else prepare(directory)
                 self._untrained()
                 if folder is not None:
                     self._save_description(folder)
-                return self._train(folder, report, resume=False)
+                return self._train(folder, report, devices, resume=False)
         except Exception:  # what was fitted before stays as it was
             vars(self).update(before)
             raise
 
     @classmethod
     def resume(
-        cls, directory: str | Path, data: Any = None, *, report: MakeReporter | None = None, **options: Any
+        cls,
+        directory: str | Path,
+        data: Any = None,
+        *,
+        validation: Any = None,
+        report: MakeReporter | None = None,
+        devices: int = 1,
+        **options: Any,
     ) -> Self:
         """Go on with an interrupted run, with the result of a run that was never interrupted.
 
         Args:
-            directory: of the run. data, options: need not be repeated; when given they must be those of the run.
+            directory: of the run. data, validation, options: need not be repeated; when given they must be those of the
+                run. report, devices: as for ``fit``.
 
         Raises:
             InputError: when there is no run, or data or an option differ from the run's.
         """
+        check_integer("devices", devices, 1, MOST_DEVICES)
         folder = Path(directory)
         task = cls._described(folder)
-        task._check_same(folder, data, options)
+        task._check_same(folder, data, validation, options)
         if (folder / METRICS).exists():
             task._load_weights(folder)
             return task
         task._untrained()
-        return task._train(folder, report, resume=True)
+        return task._train(folder, report, devices, resume=True)
 
     def save(self, directory: str | Path) -> None:
         """Write the fitted model to a directory that holds none yet."""
@@ -214,14 +233,9 @@ class Task(ABC):
                 raise
             raise InputError("hidden_size and num_layers ask for a network that does not fit into memory") from None
 
-    def _train(self, folder: Path | None, report: MakeReporter | None, resume: bool) -> Self:
-        objective, schedule = self.objective(), self.schedule()
-        if report is None:
-            self.history = train(objective, schedule, self.seed, folder, None, resume)
-        else:
-            with report(f"{self.name} {self.cell.name}", schedule.total_steps, objective.metric) as reporter:
-                told: Reporter = reporter
-                self.history = train(objective, schedule, self.seed, folder, told, resume)
+    def _train(self, folder: Path | None, report: MakeReporter | None, devices: int, resume: bool) -> Self:
+        title = f"{self.name} {self.cell.name}"
+        self.history = train(self.objective(), self.schedule(), self.seed, folder, report, title, resume, devices)
         self.scores = self.score()
         if folder is not None:
             self._save_metrics(folder)
@@ -236,7 +250,7 @@ class Task(ABC):
             "task": self.name,
             "cell": self.cell.text,
             "options": self.options(),
-            "sha256": {name: sha256(folder / name) for name in self.data_files},
+            "sha256": {name: sha256(folder / name) for name in self.data_files if (folder / name).is_file()},
         }
         write_json(folder / CONFIG, description)
 
@@ -293,7 +307,9 @@ class Task(ABC):
         digests = _entry({"sha256": {}, **metrics}, "sha256", dict, path)
         check_sha256(path.with_name(WEIGHTS), digests.get(WEIGHTS))
         try:
-            self.history = History([Epoch(**epoch) for epoch in metrics["history"]], finished=True)
+            self.history = History(
+                [Epoch(**epoch) for epoch in metrics["history"]], finished=True, higher_is_better=self.higher_is_better
+            )
             if not all(isinstance(v, (int, float)) for e in self.history.epochs for v in vars(e).values()):
                 raise TypeError
             self.scores = {
@@ -302,10 +318,10 @@ class Task(ABC):
             }
         except (KeyError, TypeError, ValueError, AttributeError):
             raise InputError(
-                f"{path} is damaged: expected epochs of five numbers in 'history' and figures by name in 'scores'"
+                f"{path} is damaged: expected epochs of numbers in 'history' and figures by name in 'scores'"
             ) from None
 
-    def _check_same(self, folder: Path, data: Any, options: dict[str, Any]) -> None:
+    def _check_same(self, folder: Path, data: Any, validation: Any, options: dict[str, Any]) -> None:
         asked = type(self)(**{**self.options(), "cell": self.cell, **options})
         if asked.cell != self.cell:
             raise InputError(f"cell: the run in {folder} was started with {self.cell.name}, got {asked.cell.name}")
@@ -314,7 +330,7 @@ class Task(ABC):
             if was != now:
                 raise InputError(f"{name}: the run in {folder} was started with {was!r}, got {now!r}")
         if data is not None:
-            asked.read(data)
+            asked.read(data, validation)
             if not self.same_data(asked):
                 raise InputError(f"data: differs from what the run in {folder} was started with")
 

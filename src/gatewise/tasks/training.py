@@ -9,17 +9,23 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from gatewise.tasks.errors import InputError, need
 from gatewise.tasks.folder import CHECKPOINT, WEIGHTS, read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Schedule:
 
     ``epochs`` epochs of ``steps_per_epoch`` optimiser steps, at most ``max_steps`` in all; the learning rate warms up
     over 5 % of the steps and falls to zero as a cosine; training stops after ``patience`` epochs without improvement.
+    With ``average`` above 0, validation and the saved model use the exponential mean of the weights, of this decay.
     """
 
     epochs: int
@@ -38,6 +45,7 @@ class Schedule:
     warmup: float = 0.05
     weight_decay: float = 0.01
     clip_norm: float = 1.0
+    average: float = 0.0
 
     @property
     def total_steps(self) -> int:
@@ -50,29 +58,48 @@ class Schedule:
         return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / self.total_steps))
 
 
-class Objective(Protocol):
-    """What a task gives the loop: a module, batches, their loss, and a validation figure (lower is better)."""
+class Objective(ABC):
+    """What a task gives the loop: a module, batches, their loss, and a validation figure.
+
+    With several processes it is pickled into each of them.
+    """
 
     module: nn.Module
     metric: str
+    higher_is_better: bool = False
+    unit: str = "rows"
+    """What ``size`` counts."""
+    note: str = ""
+    """What the last validation wants to be shown beside its figure."""
 
+    @abstractmethod
     def batches(self, generator: np.random.Generator) -> Iterable[Any]:
         """The batches of one epoch; the loop takes as many as the schedule says."""
 
+    @abstractmethod
     def loss(self, forward: Callable[..., Tensor], batch: Any) -> Tensor: ...
 
+    @abstractmethod
     def validate(self) -> float: ...
+
+    @abstractmethod
+    def size(self, batch: Any) -> int: ...
+
+    @abstractmethod
+    def share(self, batch: Any, rank: int, world: int) -> Any:
+        """The part of a batch for one of several processes."""
 
 
 @dataclass
 class Epoch:
-    """One line of the training history: mean loss, validation figure, seconds and steps of an epoch."""
+    """One line of the training history: mean loss, validation figure, seconds and steps of an epoch, what it saw."""
 
     epoch: int
     steps: int
     loss: float
     value: float
     seconds: float
+    size: int = 0
 
 
 @dataclass
@@ -81,6 +108,7 @@ class History:
 
     epochs: list[Epoch] = field(default_factory=list)
     finished: bool = False
+    higher_is_better: bool = False
 
     @property
     def steps(self) -> int:
@@ -88,7 +116,7 @@ class History:
 
     @property
     def best(self) -> Epoch:
-        return min(self.epochs, key=lambda e: e.value)
+        return min(self.epochs, key=lambda e: -e.value if self.higher_is_better else e.value)
 
     @property
     def stale(self) -> int:
@@ -100,13 +128,24 @@ class History:
         """Median over the epochs; validation is not counted."""
         return float(np.median([e.seconds / e.steps for e in self.epochs])) if self.epochs else math.nan
 
+    @property
+    def size_per_second(self) -> float:
+        """What training went through in a second, in the objective's unit; median over the epochs."""
+        return float(np.median([e.size / e.seconds for e in self.epochs])) if self.epochs else math.nan
+
 
 class Reporter(Protocol):
     """Who is told how training goes."""
 
-    def step(self, step: int, loss: float) -> None: ...
+    def step(self, step: int, loss: float, per_second: float) -> None: ...
 
-    def epoch(self, history: History) -> None: ...
+    def epoch(self, history: History, note: str) -> None: ...
+
+
+class MakeReporter(Protocol):
+    """Makes the reporter of a training, a context manager."""
+
+    def __call__(self, title: str, total: int, metric: str, unit: str) -> Any: ...
 
 
 def train(
@@ -114,16 +153,53 @@ def train(
     schedule: Schedule,
     seed: int,
     folder: Path | None = None,
-    reporter: Reporter | None = None,
+    report: MakeReporter | None = None,
+    title: str = "",
     resume: bool = False,
+    devices: int = 1,
 ) -> History:
     """Train the objective's module in place; afterwards it holds the weights of the best epoch, also on Ctrl-C.
 
     With a folder the best weights (``model.safetensors``) and a checkpoint for ``resume`` are written after each epoch.
-    The global random state of torch is left as it was.
+    With several devices each is a process that takes its share of every batch; ``report`` must then be importable. The
+    global random state of torch is left as it was.
     """
-    with torch.random.fork_rng(devices=[]):
-        loop = _Loop(objective, schedule, seed, folder, reporter)
+    need("lightning_fabric")
+    from lightning_fabric import Fabric
+
+    if devices == 1:
+        return _run(Fabric(accelerator="cpu", devices=1), objective, schedule, seed, folder, report, title, resume)[0]
+    fabric = Fabric(accelerator="cpu", devices=devices, strategy="ddp_spawn")
+    try:
+        run: Any = _run
+        history, best = fabric.launch(run, objective, schedule, seed, folder, report, title, resume)
+    except ProcessRaisedException as error:
+        kind, _, sentence = str(error).strip().splitlines()[-1].partition(": ")
+        if not kind.endswith(InputError.__name__):
+            raise
+        raise InputError(sentence) from None
+    objective.module.load_state_dict(best)
+    objective.module.eval()
+    done: History = history
+    return done
+
+
+def _run(
+    fabric: Fabric,
+    objective: Objective,
+    schedule: Schedule,
+    seed: int,
+    folder: Path | None,
+    report: MakeReporter | None,
+    title: str,
+    resume: bool,
+) -> tuple[History, dict[str, Tensor]]:
+    """The training in one process."""
+    shown = None
+    if report is not None and fabric.is_global_zero:
+        shown = report(title, schedule.total_steps, objective.metric, objective.unit)
+    with shown if shown is not None else nullcontext(), torch.random.fork_rng(devices=[]):
+        loop = _Loop(fabric, objective, schedule, seed, folder, shown)
         if resume and folder is not None and (folder / CHECKPOINT).exists():
             loop.restore(folder)
         try:
@@ -132,23 +208,30 @@ def train(
         finally:
             loop.take_best()
     loop.history.finished = True
-    return loop.history
+    return loop.history, objective.module.state_dict()
 
 
 class _Loop:
     """One training run; Fabric places the module and the optimiser, the loop stays plain."""
 
     def __init__(
-        self, objective: Objective, schedule: Schedule, seed: int, folder: Path | None, reporter: Reporter | None
+        self,
+        fabric: Fabric,
+        objective: Objective,
+        schedule: Schedule,
+        seed: int,
+        folder: Path | None,
+        reporter: Reporter | None,
     ) -> None:
-        self.objective, self.schedule, self.seed = objective, schedule, seed
-        self.folder, self.reporter = folder, reporter
-        self.history = History()
+        self.fabric, self.objective, self.schedule, self.seed = fabric, objective, schedule, seed
+        self.reporter = reporter
+        self.folder = folder if fabric.is_global_zero else None  # one process writes
+        self.history = History(higher_is_better=objective.higher_is_better)
         self.best: dict[str, Tensor] | None = None
-        parameters = objective.module.parameters()
-        optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-        self.fabric = need("lightning_fabric").Fabric(accelerator="cpu", devices=1)
-        self.forward, self.optimizer = self.fabric.setup(objective.module, optimizer)
+        self.parameters = list(objective.module.parameters())
+        optimizer = torch.optim.AdamW(self.parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+        self.forward, self.optimizer = fabric.setup(objective.module, optimizer)
+        self.average = [p.detach().clone() for p in self.parameters] if schedule.average > 0 else []
 
     def over(self) -> bool:
         done = self.history.steps >= self.schedule.total_steps
@@ -157,22 +240,29 @@ class _Loop:
     def run_epoch(self) -> None:
         number, before = len(self.history.epochs) + 1, self.history.steps
         steps = min(self.schedule.steps_per_epoch, self.schedule.total_steps - before)
-        torch.manual_seed(int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]))
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, number, rank][: 2 + (rank > 0)]).generate_state(1)[0]))
         batches = iter(self.objective.batches(np.random.default_rng([self.seed, number])))
         self.objective.module.train()
-        started, losses = time.perf_counter(), []
+        started, losses, size = time.perf_counter(), [], 0
         for i in range(steps):
-            losses.append(self.step(before + i, next(batches)))
+            batch = next(batches)
+            size += self.objective.size(batch)
+            losses.append(self.step(before + i, batch if world == 1 else self.objective.share(batch, rank, world)))
+            if self.reporter is not None:
+                self.reporter.step(before + i + 1, losses[-1], size / (time.perf_counter() - started))
         seconds = time.perf_counter() - started
         self.objective.module.eval()
-        with torch.no_grad():
-            value = self.objective.validate()
-        if not math.isfinite(value):
-            raise InputError(
-                f"training broke down in epoch {number}: {self.objective.metric} is not a finite number, because the "
-                "loss diverged (try a smaller learning_rate) or the validation part holds no values"
-            )
-        self.history.epochs.append(Epoch(number, steps, float(np.mean(losses)), value, seconds))
+        with torch.no_grad(), self.averaged():
+            value = self.objective.validate() if rank == 0 else math.nan
+            epoch = self.fabric.broadcast(Epoch(number, steps, float(np.mean(losses)), value, seconds, size))
+            if not math.isfinite(epoch.value):
+                raise InputError(
+                    f"training broke down in epoch {number}: {self.objective.metric} is not a finite number, because "
+                    "the loss diverged (try a smaller learning_rate) or the validation part holds no values"
+                )
+            self.history.epochs.append(epoch)
+            self.keep_best()
         self.keep()
 
     def step(self, step: int, batch: Any) -> float:
@@ -191,20 +281,34 @@ class _Loop:
                 raise
             raise _diverged(step, "a gradient is not finite") from None
         self.optimizer.step()
-        if self.reporter is not None:
-            self.reporter.step(step + 1, value)
+        if self.average:
+            decay = min(self.schedule.average, (1 + step) / (10 + step))  # young means forget fast
+            with torch.no_grad():
+                torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
         return value
 
-    def keep(self) -> None:
-        """After an epoch: the best weights, then the checkpoint. A crash in between repeats the epoch, to the bit."""
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the module has the mean of the weights, where one is kept."""
+        now = [p.detach().clone() for p in self.parameters] if self.average else []
+        for parameter, mean in zip(self.parameters, self.average):  # noqa: B905 - no mean, nothing to do
+            parameter.copy_(mean)
+        yield
+        for parameter, value in zip(self.parameters, now):  # noqa: B905
+            parameter.copy_(value)
+
+    def keep_best(self) -> None:
         if self.history.stale == 0:
             self.best = {name: t.detach().clone() for name, t in self.objective.module.state_dict().items()}
             if self.folder is not None:
                 write_tensors(self.folder / WEIGHTS, self.best)
+
+    def keep(self) -> None:
+        """After the best weights, the checkpoint. A crash in between repeats the epoch, to the bit."""
         if self.folder is not None:
             write_tensors(self.folder / CHECKPOINT, *self.checkpoint())
         if self.reporter is not None:
-            self.reporter.epoch(self.history)
+            self.reporter.epoch(self.history, self.objective.note)
 
     def take_best(self) -> None:
         if self.best is not None:
@@ -213,6 +317,7 @@ class _Loop:
 
     def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         tensors = {f"model.{name}": t for name, t in self.objective.module.state_dict().items()}
+        tensors |= {f"average.{index}": t for index, t in enumerate(self.average)}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
         return tensors, {"history": json.dumps([asdict(e) for e in self.history.epochs])}
@@ -224,6 +329,8 @@ class _Loop:
             model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
             self.objective.module.load_state_dict(model)
             states: dict[int, dict[str, Tensor]] = {}
+            for k, mean in enumerate(self.average):
+                mean.copy_(tensors.pop(f"average.{k}"))
             for name in tensors.keys() - {f"model.{n}" for n in model}:
                 _, index, key = name.split(".")
                 states.setdefault(int(index), {})[key] = tensors[name]

@@ -19,7 +19,7 @@ from gatewise.nn import Recurrent
 from gatewise.nn.initialise import NAMED
 from gatewise.tasks.base import Scores, Task, cell_of
 from gatewise.tasks.errors import InputError
-from gatewise.tasks.training import Schedule
+from gatewise.tasks.training import Objective, Schedule
 
 EPOCHS = 20
 HELD_OUT, VALIDATION = 1000, 500
@@ -164,9 +164,10 @@ class Exercise(Task):
     def options(self) -> dict[str, Any]:
         return asdict(self.asked)
 
-    def read(self, data: Any) -> None:
-        if data is not None:
-            raise InputError(f"data: {self.name} makes its own examples and takes none, got {data!r}")
+    def read(self, data: Any, validation: Any = None) -> None:
+        for name, value in (("data", data), ("validation", validation)):
+            if value is not None:
+                raise InputError(f"{name}: {self.name} makes its own examples and takes none, got {value!r}")
 
     def build(self) -> nn.Module:
         o = self.asked
@@ -208,7 +209,7 @@ class Exercise(Task):
         return {name: {self.metric: self.measure(out, examples.targets)} for name, out in outputs.items()}
 
 
-class ExerciseObjective:
+class ExerciseObjective(Objective):
     """The loss and the validation of an exercise."""
 
     def __init__(self, exercise: Exercise) -> None:
@@ -221,6 +222,13 @@ class ExerciseObjective:
 
     def loss(self, forward: Callable[..., Tensor], batch: Examples) -> Tensor:
         return self.exercise.loss(forward(batch.inputs), batch.targets)
+
+    def size(self, batch: Examples) -> int:
+        return batch.inputs.shape[1]
+
+    def share(self, batch: Examples, rank: int, world: int) -> Examples:
+        own = slice(rank, None, world)
+        return Examples(batch.inputs[:, own], batch.targets[:, own])
 
     def validate(self) -> float:
         return self.exercise.measure(self.module(self.validation.inputs), self.validation.targets)

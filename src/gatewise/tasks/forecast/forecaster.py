@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gatewise.compiler import Cell
 from gatewise.tasks.base import Scores, Task, cell_of
+from gatewise.tasks.checks import check_plain_cell
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import write_bytes
 from gatewise.tasks.forecast.grid import Series, regular
@@ -20,7 +21,7 @@ from gatewise.tasks.forecast.network import ForecastNetwork
 from gatewise.tasks.forecast.options import Options
 from gatewise.tasks.forecast.table import Table, Times, Values, read, to_csv
 from gatewise.tasks.forecast.windows import Batch, TrainingWindows, forecasts, scaled
-from gatewise.tasks.training import Schedule
+from gatewise.tasks.training import Objective, Schedule
 
 DATA = "data.csv"
 BATCH_SIZE = 32
@@ -81,8 +82,7 @@ class Forecaster(Task):
             horizon, season, hidden_size, num_layers, dropout, epochs, max_steps, learning_rate, patience, seed, label
         )
         self._cell = cell_of(cell)
-        if self._cell.inputs:
-            raise InputError(f"cell must take nothing beside x, but {self._cell.name} takes {self._cell.inputs[0][0]}")
+        check_plain_cell(self._cell)
         self.table: Table | None = None
         self.series: list[Series] = []
         self.season = self.horizon = self.context = 1
@@ -105,7 +105,9 @@ class Forecaster(Task):
     def options(self) -> dict[str, Any]:
         return {**asdict(self._options), "label": self.label}
 
-    def read(self, data: Any) -> None:
+    def read(self, data: Any, validation: Any = None) -> None:
+        if validation is not None:
+            raise InputError("validation: forecasting holds out a stretch of every series itself, expected none")
         self._take(read(data))
 
     def _take(self, table: Table) -> None:
@@ -236,13 +238,14 @@ class Forecaster(Task):
         return series
 
 
-class ForecastObjective:
+class ForecastObjective(Objective):
     """The loss and the validation of a forecaster: mean absolute scaled error at every step of a window.
 
     In time: training | validation, of at least two horizons where that leaves half the data | held out, one horizon.
     """
 
     metric = Forecaster.metric
+    unit = "windows"
 
     def __init__(self, module: nn.Module, series: list[Series], horizon: int, season: int, context: int) -> None:
         self.module, self.horizon, self.context = module, horizon, context
@@ -261,6 +264,12 @@ class ForecastObjective:
         output = forward(batch.inputs)[:, -batch.targets.shape[1] :]
         errors = (output - batch.targets).abs() * batch.counts
         return errors.sum() / batch.counts.sum().clamp(min=1)
+
+    def size(self, batch: Batch) -> int:
+        return len(batch.inputs)
+
+    def share(self, batch: Batch, rank: int, world: int) -> Batch:
+        return Batch(*(getattr(batch, f.name)[rank::world] for f in fields(batch)))
 
     def validate(self) -> float:
         """MASE over forecasts from every step of the validation part that leaves a whole horizon."""

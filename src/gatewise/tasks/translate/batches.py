@@ -1,0 +1,68 @@
+"""Batches of sentences of like length, padded to their longest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatewise.tasks.translate.vocabulary import END, PAD, START
+
+POOL = 32
+"""Batches that are drawn together and sorted by length: enough to pad little, few enough to stay random."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sentences in pieces: (B, S) and (B, T) int64 ids, padded; lengths on the CPU.
+
+    ``given`` starts with ``<s>``; ``wanted`` is the same one step later and ends with ``</s>``.
+    """
+
+    source: Tensor
+    source_lengths: Tensor
+    given: Tensor
+    wanted: Tensor
+
+    @property
+    def counts(self) -> Tensor:
+        """(B, T) bool: the steps that are no padding."""
+        return self.wanted != PAD
+
+    def share(self, rank: int, world: int) -> Batch:
+        """The rows of one of ``world`` processes."""
+        own = slice(rank, None, world)
+        return Batch(self.source[own], self.source_lengths[own], self.given[own], self.wanted[own])
+
+
+def padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """(B, longest) int64 ids."""
+    out = torch.full((len(rows), max(map(len, rows))), PAD)
+    for k, row in enumerate(rows):
+        out[k, : len(row)] = torch.tensor(row)
+    return out
+
+
+def batch_of(source: Sequence[list[int]], target: Sequence[list[int]]) -> Batch:
+    """Sentences as one batch."""
+    lengths = torch.tensor([len(row) for row in source])
+    given, wanted = padded([[START, *row] for row in target]), padded([[*row, END] for row in target])
+    return Batch(padded(source), lengths, given, wanted)
+
+
+def batches(
+    source: Sequence[list[int]], target: Sequence[list[int]], size: int, generator: np.random.Generator
+) -> Iterator[Batch]:
+    """Passes over the pairs without end, each in another order."""
+    lengths = np.array([(len(t), len(s)) for s, t in zip(source, target, strict=True)])
+    while True:
+        order = generator.permutation(len(source))
+        for start in range(0, len(order), POOL * size):
+            pool = order[start : start + POOL * size]
+            pool = pool[np.lexsort((lengths[pool, 1], lengths[pool, 0]))]
+            cuts = [pool[k : k + size] for k in range(0, len(pool), size)]
+            for k in generator.permutation(len(cuts)):
+                yield batch_of([source[i] for i in cuts[k]], [target[i] for i in cuts[k]])

@@ -1,0 +1,126 @@
+"""Pairs of sentences: from tab-separated files, from two aligned files, plain or gzipped, or from Python."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gatewise.tasks.errors import InputError
+
+BYTE_ORDER_MARK = "\ufeff"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Aligned sentences. ``origin`` says where they are from, for messages; lines count from 1."""
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    origin: str = "data"
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def take(self, indices: Sequence[int]) -> Pairs:
+        """These pairs alone."""
+        return Pairs(tuple(self.source[i] for i in indices), tuple(self.target[i] for i in indices), self.origin)
+
+
+def read_pairs(data: Any) -> Pairs:
+    """Read pairs of sentences.
+
+    Args:
+        data: the path of a TSV file (source, tab, target), two paths of aligned files, or a list of pairs of texts; a
+            name that ends in ``.gz`` is unpacked.
+
+    Raises:
+        InputError: for what is none of these, is not UTF-8, has an empty side, or sides of unequal numbers of lines.
+    """
+    if isinstance(data, Pairs):
+        return data
+    if isinstance(data, (str, Path)):
+        return _from_table(Path(data))
+    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, (str, Path)) for part in data):
+        return _from_two_files(Path(data[0]), Path(data[1]))
+    if isinstance(data, list) and all(_is_pair(part) for part in data):
+        return _checked([s for s, _ in data], [t for _, t in data], "data", "data", "pair")
+    raise InputError(
+        "data must be the path of a TSV file, a tuple of two paths or a list of (source, target) texts, got "
+        f"{type(data).__name__}"
+    )
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file in UTF-8, gzipped or not, without their ends.
+
+    Raises:
+        InputError: when it cannot be read; for another encoding with the number of the first line that shows it.
+    """
+    try:
+        raw = path.read_bytes()
+        if path.suffix == ".gz":
+            raw = gzip.decompress(raw)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        raise InputError(f"{path} is damaged or not gzipped, as its name says") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}, line {line}: not UTF-8 (byte 0x{raw[error.start]:02x}); convert the file") from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise InputError(f"{path}, line {line}: not UTF-8 text, since it holds a zero byte; convert the file")
+    lines = text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n").split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def write_pairs(pairs: Pairs) -> bytes:
+    """The pairs as a gzipped TSV file, the same bytes at any time."""
+    rows = (f"{s}\t{t}\n" for s, t in zip(pairs.source, pairs.target, strict=True))
+    return gzip.compress("".join(rows).encode(), mtime=0)
+
+
+def _from_table(path: Path) -> Pairs:
+    source, target = [], []
+    for number, line in enumerate(read_lines(path), 1):
+        parts = line.split("\t")
+        if len(parts) != 2:
+            raise InputError(f"{path}, line {number}: expected source, tab, target, got {len(parts) - 1} tabs")
+        source.append(parts[0])
+        target.append(parts[1])
+    return _checked(source, target, str(path), str(path), "line")
+
+
+def _from_two_files(source: Path, target: Path) -> Pairs:
+    return _checked(read_lines(source), read_lines(target), str(source), str(target), "line")
+
+
+def _checked(source: list[str], target: list[str], one: str, other: str, unit: str) -> Pairs:
+    """The pairs, with white space as single spaces, once they are found complete."""
+    if len(source) != len(target):
+        short = min(len(source), len(target)) + 1
+        raise InputError(
+            f"{one} has {len(source)} lines and {other} has {len(target)}, expected as many: line {short} is alone"
+        )
+    if not source:
+        raise InputError(f"{one} is empty, expected at least one pair of sentences")
+    sides = []
+    for name, side, texts in (("source", one, source), ("target", other, target)):
+        plain = tuple(" ".join(text.split()) for text in texts)
+        for number, text in enumerate(plain, 1):
+            if not text:
+                raise InputError(f"{side}, {unit} {number}: the {name} is empty")
+        sides.append(plain)
+    return Pairs(sides[0], sides[1], one)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(part, str) for part in value)

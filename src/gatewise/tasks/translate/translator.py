@@ -1,0 +1,339 @@
+"""The translator: the task protocol for pairs of sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gatewise.compiler import Cell
+from gatewise.tasks.base import Scores, Task, cell_of
+from gatewise.tasks.checks import check_integer, check_plain_cell
+from gatewise.tasks.errors import InputError
+from gatewise.tasks.folder import read_json, write_bytes, write_json
+from gatewise.tasks.training import Objective, Schedule
+from gatewise.tasks.translate import search
+from gatewise.tasks.translate.batches import Batch, batches
+from gatewise.tasks.translate.metrics import Dictionary, figures
+from gatewise.tasks.translate.network import TranslationNetwork
+from gatewise.tasks.translate.options import Options
+from gatewise.tasks.translate.pairs import Pairs, read_pairs, write_pairs
+from gatewise.tasks.translate.phrases import phrases
+from gatewise.tasks.translate.texts import prepare
+from gatewise.tasks.translate.vocabulary import PAD, UNKNOWN, Sentence, Vocabulary
+
+TRAINING, VALIDATION, TEST, VOCABULARY = "train.tsv.gz", "validation.tsv.gz", "test.tsv.gz", "vocabulary.json"
+STEPS_PER_EPOCH = 1000
+MOST_VALIDATION = 1000
+MOST_BEAM = 1000
+SAMPLES = 2
+PHRASES = {"hidden_size": 192, "embedding_size": 96, "vocabulary": "words", "joint": False, "dropout": 0.0}
+PHRASES |= {"label_smoothing": 0.0, "learning_rate": 3e-3, "epochs": 12}
+TEXTS = {"hidden_size": 512, "embedding_size": 256, "vocabulary": "bpe", "joint": True, "dropout": 0.3}
+TEXTS |= {"label_smoothing": 0.1, "learning_rate": 1e-3, "epochs": 30}
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A translation in words. ``score`` is the mean log-probability per piece, to the power of the length penalty."""
+
+    text: str
+    score: float
+    log_probability: float
+
+
+class Translator(Task):
+    """A recurrent network that translates sentences.
+
+    Data: the path of a TSV file (source, tab, target), a tuple of the paths of two aligned files, or a list of pairs of
+    texts; ``.gz`` is unpacked. None stands for numbers, dates and sums in English and French words. Without
+    ``validation`` every twentieth pair is held out, a thousand at most.
+
+    Args:
+        cell: name of a built-in cell, or a Cell. decoder: ``attention`` or ``final`` (the final state alone).
+        hidden_size: units of the decoder, and of both directions of the encoder together. embedding_size: of a piece.
+        num_layers: of the encoder; the decoder has two. dropout: of everything that goes from layer to layer.
+        label_smoothing: share of the probability that is wanted on all pieces alike.
+        vocabulary: ``bpe`` (sub-words) or ``words``. vocabulary_size: pieces at most.
+        joint: one vocabulary, and one embedding, for both languages.
+        lowercase, normalise: of the texts before all else: lower case; plain quotes, dashes and spaces as Moses does.
+        longest: pairs with more pieces on a side are left out, and listed in ``left_out``.
+        batch_size: pairs. average: decay of the mean of the weights that is validated and kept; 0 for none.
+        epochs, max_steps: how long to train; an epoch is a pass over the pairs, or 1000 steps. learning_rate: its peak.
+        patience: epochs without a better BLEU on the validation pairs before training stops.
+        seed: same seed, same result.
+
+    What is None depends on the data: see ``TEXTS`` and, for the embedded ones, ``PHRASES``.
+
+    Raises:
+        InputError: for a value out of range.
+    """
+
+    name: ClassVar[str] = "translate"
+    metric: ClassVar[str] = "BLEU"
+    higher_is_better: ClassVar[bool] = True
+    data_files: ClassVar[tuple[str, ...]] = (TRAINING, VALIDATION, TEST, VOCABULARY)
+
+    def __init__(
+        self,
+        cell: str | Cell = "gru",
+        decoder: str = "attention",
+        hidden_size: int | None = None,
+        embedding_size: int | None = None,
+        num_layers: int = 1,
+        dropout: float | None = None,
+        label_smoothing: float | None = None,
+        vocabulary: str | None = None,
+        vocabulary_size: int = 8000,
+        joint: bool | None = None,
+        lowercase: bool = False,
+        normalise: bool = False,
+        longest: int = 128,
+        batch_size: int = 96,
+        average: float = 0.998,
+        epochs: int | None = None,
+        max_steps: int | None = None,
+        learning_rate: float | None = None,
+        patience: int = 8,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        given = {name: value for name, value in locals().items() if name not in ("self", "cell", "__class__")}
+        self._options = Options(**given)
+        self._cell = cell_of(cell)
+        check_plain_cell(self._cell)
+        self.pairs: dict[str, Pairs] = {}
+        self.vocabularies: tuple[Vocabulary, Vocabulary] | None = None
+
+    # The protocol
+
+    @property
+    def cell(self) -> Cell:
+        return self._cell
+
+    @property
+    def seed(self) -> int:
+        return self._options.seed
+
+    def options(self) -> dict[str, Any]:
+        return asdict(self._options)
+
+    def read(self, data: Any, validation: Any = None) -> None:
+        if data is None:
+            if validation is not None:
+                raise InputError("validation: the embedded phrases bring their own, expected none without data")
+            parts = phrases()
+            self.pairs = {TRAINING: parts.training, VALIDATION: parts.validation, TEST: parts.test}
+            self._options = self._options.filled(PHRASES)
+        else:
+            self.pairs = _split(read_pairs(data), None if validation is None else read_pairs(validation), self.seed)
+            self._options = self._options.filled(TEXTS)
+        self._learn()
+
+    def _learn(self) -> None:
+        """The vocabularies, from the training pairs."""
+        o, pairs = self._options, self.pairs[TRAINING]
+        source, target = self._prepared(pairs.source), self._prepared(pairs.target)
+        kind, size = str(o.vocabulary), o.vocabulary_size
+        if o.joint:
+            both = Vocabulary.learn(source + target, kind, size)
+            self.vocabularies = both, both
+        else:
+            self.vocabularies = Vocabulary.learn(source, kind, size), Vocabulary.learn(target, kind, size)
+
+    def build(self) -> nn.Module:
+        o = self._options
+        source, target = self._vocabulary
+        return TranslationNetwork(
+            self._cell,
+            None if o.joint else len(source),
+            len(target),
+            int(o.embedding_size or 0),
+            int(o.hidden_size or 0) // 2,
+            int(o.hidden_size or 0),
+            o.num_layers,
+            o.decoder,
+            float(o.dropout or 0),
+        )
+
+    def objective(self) -> TranslationObjective:
+        return TranslationObjective(self)
+
+    def schedule(self) -> Schedule:
+        o = self._options
+        steps = min(STEPS_PER_EPOCH, -(-len(self.pairs[TRAINING]) // o.batch_size))
+        assert o.epochs is not None
+        assert o.learning_rate is not None
+        return Schedule(o.epochs, steps, o.learning_rate, o.patience, o.max_steps, average=o.average)
+
+    def save_data(self, folder: Path) -> None:
+        for name, pairs in self.pairs.items():
+            write_bytes(folder / name, write_pairs(pairs))
+        source, target = self._vocabulary
+        write_json(
+            folder / VOCABULARY, {"source": None if source is target else source.to_json(), "target": target.to_json()}
+        )
+
+    def load_data(self, folder: Path) -> None:
+        found = read_json(folder / VOCABULARY)
+        target = Vocabulary.from_json(found.get("target"))
+        self.vocabularies = target if found.get("source") is None else Vocabulary.from_json(found["source"]), target
+        self.pairs = {name: read_pairs(folder / name) for name in (TRAINING, VALIDATION)}
+        if (folder / TEST).is_file():
+            self.pairs[TEST] = read_pairs(folder / TEST)
+
+    def same_data(self, other: Translator) -> bool:
+        return {n: (p.source, p.target) for n, p in self.pairs.items()} == {
+            n: (p.source, p.target) for n, p in other.pairs.items()
+        }
+
+    def predict(self, data: Any = None) -> list[str]:
+        """Translations of texts; of the held-out sources when None."""
+        return self.translate(list(self._held_out(None).source) if data is None else data)
+
+    def score(self, data: Any = None) -> Scores:
+        """BLEU, chrF and exact translations (per cent) of held-out pairs, beside copies and a dictionary.
+
+        Args:
+            data: pairs, as for ``fit``; when None those that were held out: the test pairs of the embedded phrases, else
+                the validation pairs.
+        """
+        pairs = self._held_out(data)
+        source, target = self._prepared(pairs.source), self._prepared(pairs.target)
+        dictionary = Dictionary(self.pairs[TRAINING])
+        return {
+            self._cell.name: figures(self.translate(source), target),
+            "dictionary": figures([dictionary.translate(text) for text in source], target),
+            "copy": figures(source, target),
+        }
+
+    # Beyond the protocol
+
+    def translate(
+        self, texts: Sequence[str], beam_size: int = 5, length_penalty: float = 1.0, max_length: int | None = None
+    ) -> list[str]:
+        """Translate texts; see ``translations`` for the arguments."""
+        return [best[0].text for best in self.translations(texts, beam_size, 1, length_penalty, max_length)]
+
+    def translations(
+        self,
+        texts: Sequence[str],
+        beam_size: int = 5,
+        n_best: int = 1,
+        length_penalty: float = 1.0,
+        max_length: int | None = None,
+    ) -> list[list[Translation]]:
+        """The best translations of every text, the best first.
+
+        Args:
+            texts: one sentence each. beam_size: hypotheses kept at each step; 1 is greedy. n_best: at most beam_size.
+            length_penalty: 1 compares log-probabilities per piece, 0 whole ones. max_length: pieces; for None twice
+                those of the text and ten.
+
+        Raises:
+            InputError: for what is no text or an empty one, or a number out of range.
+        """
+        check_integer("beam_size", beam_size, 1, MOST_BEAM)
+        check_integer("n_best", n_best, 1, beam_size)
+        if max_length is not None:
+            check_integer("max_length", max_length, 1, 10**6)
+        network = self.network
+        sentences = self._encoded(texts)
+        ids = [one.ids for one in sentences]
+        found = search.translate(network, ids, beam_size, n_best, length_penalty, max_length)
+        return [
+            [Translation(self._text(one, sentence), one.score, one.log_probability) for one in best]
+            for best, sentence in zip(found, sentences, strict=True)
+        ]
+
+    @property
+    def network(self) -> TranslationNetwork:
+        module = self.fitted()
+        assert isinstance(module, TranslationNetwork)
+        return module
+
+    @property
+    def _vocabulary(self) -> tuple[Vocabulary, Vocabulary]:
+        assert self.vocabularies is not None
+        return self.vocabularies
+
+    def _prepared(self, texts: Sequence[str]) -> list[str]:
+        return prepare(texts, self._options.lowercase, self._options.normalise)
+
+    def _encoded(self, texts: Sequence[str]) -> list[Sentence]:
+        if isinstance(texts, str):
+            raise InputError("texts must be a list of texts, got one text")
+        for number, text in enumerate(texts, 1):
+            if not isinstance(text, str):
+                raise InputError(f"texts must be a list of texts, got {type(text).__name__} as number {number}")
+            if not text.strip():
+                raise InputError(f"text {number} is empty, expected a sentence")
+        return self._vocabulary[0].encode(self._prepared(texts))
+
+    def _text(self, one: search.Hypothesis, sentence: Sentence) -> str:
+        """The words of a translation; an unknown one is copied from where its attention was."""
+        target = self._vocabulary[1]
+        pieces = [
+            sentence.pieces[one.looked_at[k]] if i == UNKNOWN else target.pieces[i] for k, i in enumerate(one.ids)
+        ]
+        return target.join(pieces)
+
+    def _held_out(self, data: Any) -> Pairs:
+        self.fitted()
+        return self.pairs.get(TEST, self.pairs[VALIDATION]) if data is None else read_pairs(data)
+
+
+class TranslationObjective(Objective):
+    """The loss and the validation of a translator: cross-entropy per piece; BLEU of greedy translations."""
+
+    metric = Translator.metric
+    higher_is_better = True
+    unit = "tokens"
+
+    def __init__(self, translator: Translator) -> None:
+        self.translator, self.module = translator, translator.fitted()
+        o = translator._options
+        pairs, (source, target) = translator.pairs[TRAINING], translator._vocabulary
+        coded = source.encode(translator._prepared(pairs.source)), target.encode(translator._prepared(pairs.target))
+        kept = [k for k in range(len(pairs)) if max(len(side[k].ids) for side in coded) <= o.longest]
+        if not kept:
+            raise InputError(f"longest: every pair has a side of more than {o.longest} pieces, expected shorter ones")
+        self.source, self.target = ([side[k].ids for k in kept] for side in coded)
+        self.smoothing, self.batch_size = float(o.label_smoothing or 0), o.batch_size
+
+    def batches(self, generator: np.random.Generator) -> Iterator[Batch]:
+        return batches(self.source, self.target, self.batch_size, generator)
+
+    def loss(self, forward: Callable[..., Tensor], batch: Batch) -> Tensor:
+        wanted = batch.wanted[batch.counts]
+        return F.cross_entropy(forward(batch), wanted, ignore_index=PAD, label_smoothing=self.smoothing)
+
+    def size(self, batch: Batch) -> int:
+        return int(batch.counts.sum())
+
+    def share(self, batch: Batch, rank: int, world: int) -> Batch:
+        return batch.share(rank, world)
+
+    def validate(self) -> float:
+        pairs = self.translator.pairs[VALIDATION]
+        source, target = self.translator._prepared(pairs.source), self.translator._prepared(pairs.target)
+        found = self.translator.translate(source, beam_size=1)
+        shown = list(zip(source, found, strict=True))[:SAMPLES]
+        self.note = "\n".join(f"  {text}\n  → {translation}" for text, translation in shown)
+        return figures(found, target)[self.metric]
+
+
+def _split(pairs: Pairs, validation: Pairs | None, seed: int) -> dict[str, Pairs]:
+    """Training and validation pairs."""
+    if validation is not None:
+        return {TRAINING: pairs, VALIDATION: validation}
+    held = min(MOST_VALIDATION, len(pairs) // 20)
+    if not held:
+        raise InputError(f"{pairs.origin} has {len(pairs)} pairs, expected 20 or more, or validation data beside it")
+    order = np.random.default_rng(seed).permutation(len(pairs)).tolist()
+    return {TRAINING: pairs.take(sorted(order[held:])), VALIDATION: pairs.take(sorted(order[:held]))}
