@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import WEIGHTS, read_tensors, write_tensors
-from gatewise.tasks.training import History, Schedule, train
+from gatewise.tasks.training import History, Objective, Schedule, train
 
 SCHEDULE = Schedule(epochs=6, steps_per_epoch=5, learning_rate=0.05, patience=6)
 
 
-class Line:
+class Line(Objective):
     """Fit a line with dropout, so that torch's random numbers matter; can raise at a step."""
 
     metric = "error"
@@ -36,6 +36,12 @@ class Line:
         if self.steps == self.interrupt_at:
             raise KeyboardInterrupt
         return ((forward(batch) - batch.sum(-1, keepdim=True)) ** 2).mean()
+
+    def size(self, batch: Tensor) -> int:
+        return len(batch)
+
+    def share(self, batch: Tensor, rank: int, world: int) -> Tensor:
+        return batch[rank::world]
 
     def validate(self) -> float:
         if self.values is not None:

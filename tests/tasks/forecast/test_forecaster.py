@@ -172,11 +172,11 @@ class Interrupting:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def step(self, step: int, loss: float) -> None:
+    def step(self, step: int, loss: float, per_second: float) -> None:
         if step == self.at:
             raise KeyboardInterrupt
 
-    def epoch(self, history: object) -> None: ...
+    def epoch(self, history: object, note: str) -> None: ...
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(small: Forecaster, table: Table, tmp_path: Path) -> None:

@@ -212,6 +212,8 @@ class Exercise(Task):
 class ExerciseObjective(Objective):
     """The loss and the validation of an exercise."""
 
+    unit = "examples"
+
     def __init__(self, exercise: Exercise) -> None:
         self.exercise, self.module, self.metric = exercise, exercise.fitted(), exercise.metric
         self.validation = exercise.held_out("validation")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,8 +41,8 @@ class Digits(Exercise):
     def features(self) -> int:
         return 64 // self.asked.span
 
-    def read(self, data: object) -> None:
-        super().read(data)
+    def read(self, data: Any, validation: Any = None) -> None:
+        super().read(data, validation)
         if 64 % self.asked.span:
             raise InputError(f"span must divide the 64 pixels of a digit, got {self.asked.span}")
         _digits()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import cached_property, lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -152,8 +152,8 @@ class MackeyGlass(Exercise):
     def _last(self, end: int) -> int:
         return max(1, end - self.window - self.asked.span)
 
-    def read(self, data: object) -> None:
-        super().read(data)
+    def read(self, data: Any, validation: Any = None) -> None:
+        super().read(data, validation)
         if self.asked.span > 400:
             raise InputError(f"span must be at most 400 steps ahead for {self.name}, got {self.asked.span}")
 

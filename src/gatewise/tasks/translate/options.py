@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from gatewise.tasks.checks import (
@@ -39,7 +39,7 @@ class Options:
     normalise: bool
     longest: int
     batch_size: int
-    average: float
+    average: float | None
     epochs: int | None
     max_steps: int | None
     learning_rate: float | None
@@ -69,5 +69,5 @@ class Options:
 
     def filled(self, defaults: dict[str, Any]) -> Options:
         """With these values where none was asked for."""
-        own = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Options(**{name: defaults.get(name) if value is None else value for name, value in own.items()})
+        unset = [f.name for f in fields(self) if getattr(self, f.name) is None]
+        return replace(self, **{name: defaults[name] for name in unset if name in defaults})

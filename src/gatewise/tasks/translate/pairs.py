@@ -16,18 +16,24 @@ BYTE_ORDER_MARK = "\ufeff"
 
 @dataclass(frozen=True)
 class Pairs:
-    """Aligned sentences. ``origin`` says where they are from, for messages; lines count from 1."""
+    """Aligned sentences. ``origin`` and ``lines``, from 1, say where they are from."""
 
     source: tuple[str, ...]
     target: tuple[str, ...]
-    origin: str = "data"
+    origin: str
+    lines: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.source)
 
     def take(self, indices: Sequence[int]) -> Pairs:
         """These pairs alone."""
-        return Pairs(tuple(self.source[i] for i in indices), tuple(self.target[i] for i in indices), self.origin)
+        source, target = tuple(self.source[i] for i in indices), tuple(self.target[i] for i in indices)
+        return Pairs(source, target, self.origin, tuple(self.lines[i] for i in indices))
+
+    def same(self, other: Pairs) -> bool:
+        """Whether the sentences are the same."""
+        return (self.source, self.target) == (other.source, other.target)
 
 
 def read_pairs(data: Any) -> Pairs:
@@ -119,7 +125,7 @@ def _checked(source: list[str], target: list[str], one: str, other: str, unit: s
             if not text:
                 raise InputError(f"{side}, {unit} {number}: the {name} is empty")
         sides.append(plain)
-    return Pairs(sides[0], sides[1], one)
+    return Pairs(sides[0], sides[1], one, tuple(range(1, len(source) + 1)))
 
 
 def _is_pair(value: Any) -> bool:

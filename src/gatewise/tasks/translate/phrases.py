@@ -43,13 +43,10 @@ def phrases(seed: int = 0) -> Phrases:
         maker = makers[int(generator.choice(len(makers), p=(0.35, 0.15, 0.1, 0.2, 0.2)))]
         english, french = maker(generator)
         pairs.setdefault(" ".join(english.split()), " ".join(french.split()))
-    source, target = np.array(list(pairs)), np.array(list(pairs.values()))
-    order, parts, start = generator.permutation(wanted), [], 0
-    for count in COUNTS.values():
-        chosen = order[start : start + count]
-        parts.append(Pairs(tuple(source[chosen].tolist()), tuple(target[chosen].tolist()), ORIGIN))
-        start += count
-    return Phrases(*parts)
+    source, target = tuple(pairs), tuple(pairs.values())
+    whole = Pairs(source, target, ORIGIN, tuple(range(1, wanted + 1)))
+    order, ends = generator.permutation(wanted).tolist(), np.cumsum(list(COUNTS.values()))
+    return Phrases(*(whole.take(order[end - count : end]) for end, count in zip(ends, COUNTS.values(), strict=True)))
 
 
 def _both(value: Any, **how: Any) -> tuple[str, str]:

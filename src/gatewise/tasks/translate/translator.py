@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from gatewise.compiler import Cell
 from gatewise.tasks.base import Scores, Task, cell_of
 from gatewise.tasks.checks import check_integer, check_plain_cell
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import read_json, write_bytes, write_json
-from gatewise.tasks.training import Objective, Schedule
+from gatewise.tasks.training import Schedule
 from gatewise.tasks.translate import search
-from gatewise.tasks.translate.batches import Batch, batches
-from gatewise.tasks.translate.metrics import Dictionary, figures
+from gatewise.tasks.translate.metrics import Dictionary, Evaluation
 from gatewise.tasks.translate.network import TranslationNetwork
+from gatewise.tasks.translate.objective import TranslationObjective
 from gatewise.tasks.translate.options import Options
 from gatewise.tasks.translate.pairs import Pairs, read_pairs, write_pairs
 from gatewise.tasks.translate.phrases import phrases
+from gatewise.tasks.translate.sides import Sides
 from gatewise.tasks.translate.texts import prepare
-from gatewise.tasks.translate.vocabulary import PAD, UNKNOWN, Sentence, Vocabulary
+from gatewise.tasks.translate.vocabulary import UNKNOWN, Sentence, Vocabulary
 
 TRAINING, VALIDATION, TEST, VOCABULARY = "train.tsv.gz", "validation.tsv.gz", "test.tsv.gz", "vocabulary.json"
 STEPS_PER_EPOCH = 1000
 MOST_VALIDATION = 1000
 MOST_BEAM = 1000
-SAMPLES = 2
 PHRASES = {"hidden_size": 192, "embedding_size": 96, "vocabulary": "words", "joint": False, "dropout": 0.0}
-PHRASES |= {"label_smoothing": 0.0, "learning_rate": 3e-3, "epochs": 12}
+PHRASES |= {"label_smoothing": 0.0, "learning_rate": 4e-3, "average": 0.99, "epochs": 8}
 TEXTS = {"hidden_size": 512, "embedding_size": 256, "vocabulary": "bpe", "joint": True, "dropout": 0.3}
-TEXTS |= {"label_smoothing": 0.1, "learning_rate": 1e-3, "epochs": 30}
+TEXTS |= {"label_smoothing": 0.1, "learning_rate": 1e-3, "average": 0.998, "epochs": 30}
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Translator(Task):
         vocabulary: ``bpe`` (sub-words) or ``words``. vocabulary_size: pieces at most.
         joint: one vocabulary, and one embedding, for both languages.
         lowercase, normalise: of the texts before all else: lower case; plain quotes, dashes and spaces as Moses does.
-        longest: pairs with more pieces on a side are left out, and listed in ``left_out``.
+        longest: pairs with more pieces on a side are left out, and listed by line in ``left_out``.
         batch_size: pairs. average: decay of the mean of the weights that is validated and kept; 0 for none.
         epochs, max_steps: how long to train; an epoch is a pass over the pairs, or 1000 steps. learning_rate: its peak.
         patience: epochs without a better BLEU on the validation pairs before training stops.
@@ -95,7 +94,7 @@ class Translator(Task):
         normalise: bool = False,
         longest: int = 128,
         batch_size: int = 96,
-        average: float = 0.998,
+        average: float | None = None,
         epochs: int | None = None,
         max_steps: int | None = None,
         learning_rate: float | None = None,
@@ -109,6 +108,7 @@ class Translator(Task):
         check_plain_cell(self._cell)
         self.pairs: dict[str, Pairs] = {}
         self.vocabularies: tuple[Vocabulary, Vocabulary] | None = None
+        self.left_out: list[int] = []
 
     # The protocol
 
@@ -133,7 +133,11 @@ class Translator(Task):
         else:
             self.pairs = _split(read_pairs(data), None if validation is None else read_pairs(validation), self.seed)
             self._options = self._options.filled(TEXTS)
+            sides = Sides(self.pairs[TRAINING])
+            for part in self.pairs.values():
+                sides.check(part)
         self._learn()
+        self._leave_out()
 
     def _learn(self) -> None:
         """The vocabularies, from the training pairs."""
@@ -145,6 +149,25 @@ class Translator(Task):
             self.vocabularies = both, both
         else:
             self.vocabularies = Vocabulary.learn(source, kind, size), Vocabulary.learn(target, kind, size)
+
+    def _leave_out(self) -> None:
+        """Take the pairs out that are too long for training."""
+        pairs, longest = self.pairs[TRAINING], self._options.longest
+        lengths = [max(len(s), len(t)) for s, t in zip(*self._coded(pairs), strict=True)]
+        kept = [k for k, length in enumerate(lengths) if length <= longest]
+        if not kept:
+            raise InputError(
+                f"longest: every pair has a side of more than {longest} pieces, the shortest {min(lengths)}"
+            )
+        self.left_out = [pairs.lines[k] for k, length in enumerate(lengths) if length > longest]
+        if self.left_out:
+            self.pairs[TRAINING] = pairs.take(kept)
+
+    def _coded(self, pairs: Pairs) -> tuple[list[list[int]], list[list[int]]]:
+        """Both sides in pieces."""
+        source, target = self._vocabulary
+        found = source.encode(self._prepared(pairs.source)), target.encode(self._prepared(pairs.target))
+        return [one.ids for one in found[0]], [one.ids for one in found[1]]
 
     def build(self) -> nn.Module:
         o = self._options
@@ -162,14 +185,20 @@ class Translator(Task):
         )
 
     def objective(self) -> TranslationObjective:
-        return TranslationObjective(self)
+        o, validation = self._options, self.pairs[VALIDATION]
+        texts = self._prepared(validation.source), self._prepared(validation.target)
+        coded, smoothing = self._coded(self.pairs[TRAINING]), float(o.label_smoothing or 0)
+        return TranslationObjective(self.fitted(), *coded, o.batch_size, smoothing, self._greedily, texts)
+
+    def _greedily(self, texts: Sequence[str]) -> list[str]:
+        return self.translate(texts, beam_size=1)
 
     def schedule(self) -> Schedule:
         o = self._options
         steps = min(STEPS_PER_EPOCH, -(-len(self.pairs[TRAINING]) // o.batch_size))
         assert o.epochs is not None
         assert o.learning_rate is not None
-        return Schedule(o.epochs, steps, o.learning_rate, o.patience, o.max_steps, average=o.average)
+        return Schedule(o.epochs, steps, o.learning_rate, o.patience, o.max_steps, average=float(o.average or 0))
 
     def save_data(self, folder: Path) -> None:
         for name, pairs in self.pairs.items():
@@ -188,9 +217,8 @@ class Translator(Task):
             self.pairs[TEST] = read_pairs(folder / TEST)
 
     def same_data(self, other: Translator) -> bool:
-        return {n: (p.source, p.target) for n, p in self.pairs.items()} == {
-            n: (p.source, p.target) for n, p in other.pairs.items()
-        }
+        own, others = self.pairs, other.pairs
+        return own.keys() == others.keys() and all(pairs.same(others[name]) for name, pairs in own.items())
 
     def predict(self, data: Any = None) -> list[str]:
         """Translations of texts; of the held-out sources when None."""
@@ -200,19 +228,25 @@ class Translator(Task):
         """BLEU, chrF and exact translations (per cent) of held-out pairs, beside copies and a dictionary.
 
         Args:
-            data: pairs, as for ``fit``; when None those that were held out: the test pairs of the embedded phrases, else
-                the validation pairs.
+            data: pairs, as for ``fit``; when None those held out: the test part of the embedded phrases, else the
+                validation pairs.
         """
+        return self.evaluate(data).scores
+
+    # Beyond the protocol
+
+    def evaluate(self, data: Any = None, beam_size: int = 5) -> Evaluation:
+        """What ``score`` says, and more: BLEU by length, the translations themselves."""
+        self.fitted()
         pairs = self._held_out(data)
         source, target = self._prepared(pairs.source), self._prepared(pairs.target)
         dictionary = Dictionary(self.pairs[TRAINING])
-        return {
-            self._cell.name: figures(self.translate(source), target),
-            "dictionary": figures([dictionary.translate(text) for text in source], target),
-            "copy": figures(source, target),
+        by_name = {
+            self._cell.name: self.translate(source, beam_size),
+            "dictionary": [dictionary.translate(text) for text in source],
+            "copy": source,
         }
-
-    # Beyond the protocol
+        return Evaluation(source, target, by_name)
 
     def translate(
         self, texts: Sequence[str], beam_size: int = 5, length_penalty: float = 1.0, max_length: int | None = None
@@ -285,47 +319,11 @@ class Translator(Task):
 
     def _held_out(self, data: Any) -> Pairs:
         self.fitted()
-        return self.pairs.get(TEST, self.pairs[VALIDATION]) if data is None else read_pairs(data)
-
-
-class TranslationObjective(Objective):
-    """The loss and the validation of a translator: cross-entropy per piece; BLEU of greedy translations."""
-
-    metric = Translator.metric
-    higher_is_better = True
-    unit = "tokens"
-
-    def __init__(self, translator: Translator) -> None:
-        self.translator, self.module = translator, translator.fitted()
-        o = translator._options
-        pairs, (source, target) = translator.pairs[TRAINING], translator._vocabulary
-        coded = source.encode(translator._prepared(pairs.source)), target.encode(translator._prepared(pairs.target))
-        kept = [k for k in range(len(pairs)) if max(len(side[k].ids) for side in coded) <= o.longest]
-        if not kept:
-            raise InputError(f"longest: every pair has a side of more than {o.longest} pieces, expected shorter ones")
-        self.source, self.target = ([side[k].ids for k in kept] for side in coded)
-        self.smoothing, self.batch_size = float(o.label_smoothing or 0), o.batch_size
-
-    def batches(self, generator: np.random.Generator) -> Iterator[Batch]:
-        return batches(self.source, self.target, self.batch_size, generator)
-
-    def loss(self, forward: Callable[..., Tensor], batch: Batch) -> Tensor:
-        wanted = batch.wanted[batch.counts]
-        return F.cross_entropy(forward(batch), wanted, ignore_index=PAD, label_smoothing=self.smoothing)
-
-    def size(self, batch: Batch) -> int:
-        return int(batch.counts.sum())
-
-    def share(self, batch: Batch, rank: int, world: int) -> Batch:
-        return batch.share(rank, world)
-
-    def validate(self) -> float:
-        pairs = self.translator.pairs[VALIDATION]
-        source, target = self.translator._prepared(pairs.source), self.translator._prepared(pairs.target)
-        found = self.translator.translate(source, beam_size=1)
-        shown = list(zip(source, found, strict=True))[:SAMPLES]
-        self.note = "\n".join(f"  {text}\n  → {translation}" for text, translation in shown)
-        return figures(found, target)[self.metric]
+        if data is None:
+            return self.pairs.get(TEST, self.pairs[VALIDATION])
+        pairs = read_pairs(data)
+        Sides(self.pairs[TRAINING]).check(pairs)
+        return pairs
 
 
 def _split(pairs: Pairs, validation: Pairs | None, seed: int) -> dict[str, Pairs]:
