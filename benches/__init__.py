@@ -1,1 +1,1 @@
-"""Measurements: ``python -m benches.layers`` times the layers, ``python -m benches.report`` writes the page."""
+"""Measurements: ``layers``, ``cells`` and ``scaling`` time, ``python -m benches.report docs`` writes the page."""

@@ -1,28 +1,33 @@
-"""What is measured: each column makes a layer, gives it weights shared by its formula, and returns it as a callable."""
+"""What is measured: each column takes a problem's weights in its own way and returns what is timed and checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 import gatewise as gw
-from benches.shapes import Shape
+from benches.problem import REFERENCES, Build, Problem, Run, Start, fill, whole
+from benches.shapes import CALL, INFERENCE, STEP, TRAIN
 
-Build = Callable[[int, int], nn.Module]
+ALL = (CALL, INFERENCE, TRAIN, STEP)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A layer to be timed. ``rival`` names the column of torch whose time is divided by this one's."""
+    """A layer to be timed. ``rival`` names the column of torch whose time is divided by this one's.
+
+    ``package`` is what must be installed for a peer; the columns of torch and of Gatewise name none.
+    """
 
     name: str
     title: str
     formula: str
-    build: Build
+    start: Start
     rival: str = ""
+    kinds: tuple[str, ...] = ALL
+    package: str = ""
 
 
 class LoopGRU(nn.Module):
@@ -48,73 +53,57 @@ class LoopGRU(nn.Module):
         return torch.stack(outputs), h.unsqueeze(0)
 
 
-REFERENCES: dict[str, Build] = {
-    "gru_after": lambda i, h: gw.GRU(i, h, reset_after=True),
-    "gru_before": gw.GRU,
-    "lstm": gw.LSTM,
-}
-"""The layer of each formula that gives the weights, and in float64 on the eager backend the right numbers."""
+def torch_layer(build: Build) -> Start:
+    """A layer of ``torch.nn``; a step of a stream is a call with one step and the state."""
+
+    def start(problem: Problem) -> Run:
+        layer = fill(build(*problem.sizes), problem.parameters)
+        return _torch_steps(layer, problem) if problem.kind == STEP else whole(layer, problem)
+
+    return start
+
+
+def gatewise_layer(build: Build) -> Start:
+    """A layer of Gatewise; a step of a stream is ``layer.stream().step`` into memory that lies ready."""
+
+    def start(problem: Problem) -> Run:
+        layer = fill(build(*problem.sizes), problem.parameters)
+        return _gatewise_steps(layer, problem) if problem.kind == STEP else whole(layer, problem)
+
+    return start
+
+
+def _torch_steps(layer: nn.Module, problem: Problem) -> Run:
+    rows = problem.x.split(1)
+    _, state = layer(torch.zeros_like(rows[0]))
+
+    def results() -> dict[str, Tensor]:
+        outputs, carried = [], None
+        for row in rows:
+            y, carried = layer(row, carried)
+            outputs.append(y)
+        return {"y": torch.cat(outputs)}
+
+    return Run(lambda: layer(rows[0], state), results)
+
+
+def _gatewise_steps(layer: nn.Module, problem: Problem) -> Run:
+    assert isinstance(layer, gw.Recurrent)
+    row, batch = problem.x[0], problem.x.shape[1]
+    step, out = layer.stream(batch).step, torch.empty(batch, problem.sizes[1])
+
+    def results() -> dict[str, Tensor]:
+        checked = layer.stream(batch)
+        return {"y": torch.stack([checked.step(x, out).clone() for x in problem.x])}
+
+    return Run(lambda: step(row, out), results)
+
 
 COLUMNS = (
-    Column("torch_gru", "torch.nn.GRU", "gru_after", nn.GRU),
-    Column("gru_after", "GRU(reset_after)", "gru_after", REFERENCES["gru_after"], "torch_gru"),
-    Column("gru_before", "GRU", "gru_before", REFERENCES["gru_before"], "torch_gru"),
-    Column("torch_lstm", "torch.nn.LSTM", "lstm", nn.LSTM),
-    Column("lstm", "LSTM", "lstm", REFERENCES["lstm"], "torch_lstm"),
+    Column("torch_gru", "torch.nn.GRU", "gru_after", torch_layer(nn.GRU)),
+    Column("gru_after", "GRU(reset_after)", "gru_after", gatewise_layer(REFERENCES["gru_after"]), "torch_gru"),
+    Column("gru_before", "GRU", "gru_before", gatewise_layer(REFERENCES["gru_before"]), "torch_gru"),
+    Column("torch_lstm", "torch.nn.LSTM", "lstm", torch_layer(nn.LSTM)),
+    Column("lstm", "LSTM", "lstm", gatewise_layer(REFERENCES["lstm"]), "torch_lstm"),
 )
-LOOP = Column("torch_loop", "torch loop", "gru_before", LoopGRU)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One formula's weights, an input, and the gradient that arrives at the output."""
-
-    parameters: Mapping[str, Tensor]
-    x: Tensor
-    dy: Tensor
-
-    @classmethod
-    def of(cls, shape: Shape, formula: str) -> Problem:
-        torch.manual_seed(0)
-        layer = REFERENCES[formula](shape.input, shape.hidden)
-        parameters = {name: value.detach().clone() for name, value in layer.named_parameters()}
-        x = torch.randn(shape.time, shape.batch, shape.input)
-        return cls(parameters, x, torch.randn(shape.time, shape.batch, shape.hidden))
-
-    def shortened(self, steps: int) -> Problem:
-        return Problem(self.parameters, self.x[:steps].contiguous(), self.dy[:steps].contiguous())
-
-
-def fill(layer: nn.Module, parameters: Mapping[str, Tensor]) -> nn.Module:
-    """Give a layer weights, by name; every one of its parameters must be among them."""
-    with torch.no_grad():
-        for name, parameter in layer.named_parameters():
-            parameter.copy_(parameters[name])
-    return layer
-
-
-def call(layer: nn.Module, problem: Problem, training: bool) -> Callable[[], list[Tensor]]:
-    """What is timed: outputs; in training also gradients of the input and of every weight."""
-    x = problem.x
-    if not training:
-        return lambda: _outputs(layer, x)
-    x = x.detach().requires_grad_()
-    wanted = [x, *layer.parameters()]
-
-    def train() -> list[Tensor]:
-        outputs = _outputs(layer, x)
-        return outputs + list(torch.autograd.grad(outputs[0], wanted, problem.dy))
-
-    return train
-
-
-def labelled(layer: nn.Module, results: list[Tensor], training: bool) -> dict[str, Tensor]:
-    """The results of ``call`` by what they are."""
-    gradients = ["gradient of x", *(f"gradient of {name}" for name, _ in layer.named_parameters())] if training else []
-    finals = [f"final state {k}" for k in range(len(results) - 1 - len(gradients))]
-    return dict(zip(["y", *finals, *gradients], results, strict=True))
-
-
-def _outputs(layer: nn.Module, x: Tensor) -> list[Tensor]:
-    y, final = layer(x)
-    return [y, *(final if isinstance(final, tuple) else (final,))]
+LOOP = Column("torch_loop", "torch loop", "gru_before", torch_layer(LoopGRU), kinds=(CALL, INFERENCE, TRAIN))

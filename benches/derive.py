@@ -1,16 +1,18 @@
-"""What follows from times and ceilings: ratios, rates, shares of the floor, goals missed. Nothing is measured here."""
+"""What follows from times and ceilings: ratios, rates, shares of the floor. Nothing is measured here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from benches.columns import COLUMNS, LOOP, Column
 from benches.floor import Ceilings
+from benches.peers import PEERS
 from benches.shapes import CALL, Shape
 
 Record = dict[str, Any]
-BY_NAME: dict[str, Column] = {c.name: c for c in (*COLUMNS, LOOP)}
+BY_NAME: dict[str, Column] = {c.name: c for c in (*COLUMNS, LOOP, *PEERS)}
+PEER_NAMES = tuple(column.name for column in PEERS)
 
 
 def complete(record: Record, ceilings: Ceilings) -> Record:
@@ -35,39 +37,7 @@ def _figures(shape: Shape, name: str, columns: Mapping[str, Record], ceilings: C
         floor, bound = ceilings.floor(shape, column.formula)
         found["gflops"] = shape.operations(column.formula) / ms["median"] / 1e6
         found |= {"floor_ms": floor, "bound": bound, "share": floor / ms["median"]}
-        if "ratio" in found:
-            # The ratio that a layer standing on the floor itself would have.
-            found["ratio_at_floor"] = rival["ms"]["median"] / floor
     return found
-
-
-def _judged(records: Iterable[Record]) -> Iterator[tuple[Shape, str, Record]]:
-    """The figures that have a goal and can be held against it: other processes had no part in every sample."""
-    for record in records:
-        shape = Shape.read(record["shape"])
-        for name, column in record["columns"].items():
-            if shape.kind != CALL and "ratio" in column and not column["disturbed"]:
-                yield shape, name, column
-
-
-def compared(records: Iterable[Record]) -> int:
-    """How many figures can be held against a goal."""
-    return sum(1 for _ in _judged(records))
-
-
-def disturbed(records: Iterable[Record]) -> int:
-    """How many figures cannot, because other processes took a core in every sample."""
-    columns = (c for r in records if Shape.read(r["shape"]).kind != CALL for c in r["columns"].values())
-    return sum("ratio" in column and column["disturbed"] for column in columns)
-
-
-def missed(records: Iterable[Record]) -> list[Record]:
-    """Every figure below its goal."""
-    return [
-        {"shape": str(shape), "column": name, "goal": shape.goal, **column}
-        for shape, name, column in _judged(records)
-        if column["ratio"] < shape.goal
-    ]
 
 
 def wrong(records: Iterable[Record]) -> list[str]:

@@ -35,14 +35,19 @@ class Ceilings:
 
     def measure(self) -> None:
         """Measure the arithmetic rates, or once more: the best counts, as another process can only make one slower."""
-        self.multiply_add = max(self.multiply_add, _multiply_add(self.threads))
+        self.arithmetic()
         self.mm = max(self.mm, _product(_by_mm))
         if hasattr(torch._C._nn, "mkldnn_linear") and torch.backends.mkldnn.is_available():
             self.onednn = max(self.onednn or 0.0, _product(_by_onednn))
 
+    def arithmetic(self) -> float:
+        """Measure the multiply-adds alone, or once more."""
+        self.multiply_add = max(self.multiply_add, _multiply_add(self.threads))
+        return self.multiply_add
+
     def again(self, shape: Shape) -> None:
         """Measure once more what the floor of a shape needs, close to the shape's own times."""
-        self.multiply_add = max(self.multiply_add, _multiply_add(self.threads))
+        self.arithmetic()
         for size in {reading_size(shape, formula) for formula in GATES}:
             self.gigabytes[size] = max(self.gigabytes.get(size, 0.0), _reading(self.threads, size))
 

@@ -5,42 +5,41 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from json import dumps
 from pathlib import Path
 from typing import Any
 
-from benches import derive, machine, memory, worker
-from benches.columns import COLUMNS
+from benches import derive, machine, memory, peers, worker
+from benches.files import unwritable, write_json
 from benches.floor import Ceilings
 from benches.print import print_ceilings, print_header, print_memory, print_shape, print_summary, print_titles
-from benches.shapes import CALL_SHAPE, INFERENCE_SHAPES, TRAIN_SHAPES, Shape
+from benches.shapes import CALL_SHAPE, INFERENCE_SHAPES, STEP_SHAPES, TRAIN_SHAPES, Shape
 
 Record = dict[str, Any]
 Start = Callable[[worker.Job], Iterator[Record]]
 
-FULL = {"budget": 8.0, "least": 7, "check_operations": 6e9, "seconds": 3600.0}
+FULL = {"budget": 5.0, "least": 5, "check_operations": 3e9, "seconds": 3600.0}
 QUICK = {"budget": 0.3, "least": 1, "check_operations": 2e8, "seconds": 18.0}
 
 
 def main(arguments: Sequence[str] | None = None, start: Start = worker.start) -> int:
     """Measure, print, write. 0, or 1 when numbers are wrong or a worker died."""
     options = _parser().parse_args(arguments)
-    problem = _unwritable(options.json)
+    problem = unwritable("--json", options.json)
     if problem:
         print(problem, file=sys.stderr)
         return 2
     shapes = _shapes(options)
     threads = options.threads or sorted({1, min(2, os.cpu_count() or 1)})
     report: Record = {"command": _command(arguments), "quick": options.quick, "machine": machine.features()}
+    report["peers"] = {"installed": peers.versions(), "missing": peers.missing(), "measured": _peers(options)}
     print_header(report)
     runs = [_run(_job(n, shapes, options), start) for n in threads]
     report |= {"runs": runs, "memory": _memory(options, shapes)}
     report["machine"]["load_after"] = machine.load()
     problems = [p for run in runs for p in (*derive.wrong(run["shapes"]), *run["problems"])]
     if options.json:
-        _write(options.json, dumps(report, indent=1) + "\n")
+        write_json(options.json, report)
     print_summary(runs)
     for sentence in problems:
         print(f"WRONG {sentence}")
@@ -52,16 +51,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--threads", type=_count, nargs="+", help="thread settings, each in a process of its own (1 2)")
     parser.add_argument(
-        "--quick", action="store_true", help="few rounds, short references, no memory: less than a minute"
+        "--quick", action="store_true", help="few rounds, short references, no peers, no memory: less than a minute"
     )
     parser.add_argument(
-        "--shapes", type=_shape, nargs="+", metavar="B,T,I,H", help="shapes; train:B,T,I,H for training"
+        "--shapes", type=_shape, nargs="+", metavar="B,T,I,H", help="shapes; train:B,T,I,H, step:B,1,I,H"
     )
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--train-only", action="store_true", help="leave out inference")
     kinds.add_argument("--inference-only", action="store_true", help="leave out training")
     parser.add_argument("--loop", action="store_true", help="also time reset-before as a loop of torch operations")
-    parser.add_argument("--no-memory", action="store_true", help="leave out the peak memory of a training step")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the peak memory of calls")
+    parser.add_argument("--no-peers", action="store_true", help="torch and Gatewise alone")
     return parser
 
 
@@ -79,7 +79,7 @@ def _shape(text: str) -> Shape:
 
 
 def _shapes(options: argparse.Namespace) -> list[Shape]:
-    shapes = options.shapes or [CALL_SHAPE, *INFERENCE_SHAPES, *TRAIN_SHAPES]
+    shapes = options.shapes or [CALL_SHAPE, *STEP_SHAPES, *INFERENCE_SHAPES, *TRAIN_SHAPES]
     unwanted = {options.train_only: False, options.inference_only: True}
     return [shape for shape in shapes if unwanted.get(True) != shape.training]
 
@@ -88,7 +88,11 @@ def _job(threads: int, shapes: Sequence[Shape], options: argparse.Namespace) -> 
     effort: Record = QUICK if options.quick else FULL
     if options.quick:  # the longest come last, as time may run out
         shapes = sorted(shapes, key=lambda shape: shape.operations("lstm"))
-    return worker.Job(threads, tuple(map(str, shapes)), loop=options.loop, **effort)
+    return worker.Job(threads, tuple(map(str, shapes)), loop=options.loop, peers=_peers(options), **effort)
+
+
+def _peers(options: argparse.Namespace) -> bool:
+    return not (options.quick or options.no_peers)
 
 
 def _run(job: worker.Job, start: Start) -> Record:
@@ -116,30 +120,14 @@ def _run(job: worker.Job, start: Start) -> Record:
 
 
 def _memory(options: argparse.Namespace, shapes: Sequence[Shape]) -> list[Record]:
-    if options.quick or options.no_memory or memory.SHAPE not in shapes:
+    wanted = [shape for shape in shapes if shape.kind in memory.KINDS]
+    if options.quick or options.no_memory or not wanted:
         return []
-    found = [memory.in_process(column, memory.SHAPE) for column in COLUMNS]
-    print_memory(found)
-    return found
+    return print_memory(memory.in_processes(wanted))
 
 
 def _command(arguments: Sequence[str] | None) -> str:
     return " ".join(["python -m benches.layers", *(sys.argv[1:] if arguments is None else arguments)])
-
-
-def _unwritable(path: Path | None) -> str:
-    """Why the JSON cannot be written, before minutes are spent on it."""
-    if path is None or (path.parent.is_dir() and os.access(path.parent, os.W_OK) and not path.is_dir()):
-        return ""
-    return f"--json must name a file in an existing writable folder, but came {str(path)!r}"
-
-
-def _write(path: Path, text: str) -> None:
-    """The whole file or nothing."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=path.name, delete=False) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
 
 
 if __name__ == "__main__":

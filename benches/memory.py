@@ -1,44 +1,81 @@
-"""Peak memory of one training step, each layer in a process of its own."""
+"""Peak memory of one call or training step, each in a process of its own: ``python -m benches.memory SHAPE …``."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
-from benches.columns import COLUMNS, LOOP, Column, Problem, call, fill
-from benches.shapes import TRAIN, Shape
+from benches.columns import COLUMNS, Column
+from benches.problem import Problem
+from benches.shapes import INFERENCE, TRAIN, Shape
 
-SHAPE = Shape(32, 200, 256, 512, TRAIN)
+KINDS = (INFERENCE, TRAIN)
+"""A step of a stream and an empty call take no memory worth a table."""
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
 
-
-def in_process(column: Column, shape: Shape) -> dict[str, object]:
-    """Measure in a fresh process; megabytes, or the sentence why not."""
-    command = [sys.executable, "-m", "benches.memory", column.name, str(shape)]
-    found = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
-    if found.returncode:
-        return {"column": column.name, "problem": (found.stderr.strip().splitlines() or ["no message"])[-1]}
-    record: dict[str, object] = json.loads(found.stdout)
-    return record
+Record = dict[str, object]
 
 
-def peak(column: Column, shape: Shape) -> dict[str, object]:
-    """Megabytes that a training step adds at its peak to a process that holds the layer and its input."""
+def in_processes(shapes: Sequence[Shape]) -> Iterator[Record]:
+    """Measure every column at every shape: megabytes, or the sentence why not.
+
+    One fresh process imports torch and Gatewise and starts a copy of itself for each: it has run nothing, so that the
+    copies start alike and without threads.
+    """
+    command = [sys.executable, "-m", "benches.memory", *map(str, shapes)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+    assert process.stdout is not None
+    for line in process.stdout:
+        yield json.loads(line)
+    if process.wait():
+        yield {"column": "", "shape": "", "problem": f"the process ended with status {process.returncode}"}
+
+
+def peak(column: Column, shape: Shape) -> Record:
+    """Megabytes that a call adds at its peak to a process that holds the layer and its input."""
+    torch.set_num_threads(1)
     problem = Problem.of(shape, column.formula)
-    layer = fill(column.build(shape.input, shape.hidden), problem.parameters)
-    call(layer, problem.shortened(2), True)()  # kernels are compiled or loaded here, not in the step that counts
-    step = call(layer, problem, True)
-    before = _resident()
-    _forget_peak()
-    results = step()
-    after = _peak_resident()
-    assert len(results) > 2
+    with torch.set_grad_enabled(shape.training):
+        column.start(problem.shortened(2)).call()  # kernels are compiled or loaded here, not in the call that counts
+        run = column.start(problem)
+        before = _resident()
+        _forget_peak()
+        results = run.call()
+        after = _peak_resident()
+    assert results is not None
     return {"column": column.name, "shape": str(shape), "step_mb": (after - before) / 1e6, "process_mb": after / 1e6}
+
+
+def _in_copy(column: Column, shape: Shape) -> Record:
+    """Measure in a copy of this process, where the system can make one."""
+    if not hasattr(os, "fork"):
+        return peak(column, shape)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            with os.fdopen(writing, "w") as pipe:
+                json.dump(peak(column, shape), pipe)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)  # nothing of the parent's is cleaned up here
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    if not text:
+        return {"column": column.name, "shape": str(shape), "problem": "the process ended without a figure"}
+    record: Record = json.loads(text)
+    return record
 
 
 # On Linux a process inherits getrusage's peak from the one that started it, so /proc is asked there.
@@ -70,10 +107,9 @@ def _forget_peak() -> None:
 
 
 def main() -> None:
-    name, shape = sys.argv[1], Shape.read(sys.argv[2])
-    column = next(c for c in (*COLUMNS, LOOP) if c.name == name)
-    torch.set_num_threads(1)
-    print(json.dumps(peak(column, shape)))
+    for text in sys.argv[1:]:
+        for column in COLUMNS:
+            print(json.dumps(_in_copy(column, Shape.read(text))), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benches import derive
 from benches.floor import Ceilings
-from benches.shapes import CALL, Shape
+from benches.goals import FLOOR, PEER, TORCH, judge, of_kind
+from benches.shapes import Shape
+from benches.tables import milliseconds
 
 Record = Mapping[str, Any]
 TITLES = (
-    f"{'shape B,T,I,H':24}{'layer':18}{'ms':>10}{'spread':>8}{'lost':>6}"
-    f"{'÷ torch':>9}{'goal':>6}{'GFLOP/s':>9}{'of floor':>10}"
+    f"{'shape B,T,I,H':24}{'layer':22}{'ms':>10}{'spread':>8}{'lost':>6}{'÷ torch':>9}{'GFLOP/s':>9}{'of floor':>10}"
 )
 
 
@@ -51,38 +52,29 @@ def _line(shape: Shape, title: str, column: Record) -> str:
     if "wrong" in column:
         return f"WRONG {column['wrong']}"
     text = (
-        f"{title:18}{milliseconds(column['ms']['median']):>10}{column['spread']:>8.0%}{column['ms']['disturbed']:>6.0%}"
+        f"{title:22}{milliseconds(column['ms']['median']):>10}{column['spread']:>8.0%}{column['ms']['disturbed']:>6.0%}"
     )
     text += f"{column['ratio']:>9.2f}" if "ratio" in column else " " * 9
-    text += f"{shape.goal:>6.1f}" if "ratio" in column and shape.kind != CALL else " " * 6
     if "share" not in column:
         return text
     return f"{text}{column['gflops']:>9.1f}{column['share']:>10.1%} {column['bound']}"
 
 
-def milliseconds(value: float) -> str:
-    """Three digits."""
-    digits = 4 if value < 0.1 else 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
-    return f"{value:.{digits}f}"
-
-
-def print_memory(found: Sequence[Record]) -> None:
-    """What a training step adds at its peak."""
-    print("\npeak memory of one training step")
+def print_memory(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a call or a training step adds at its peak, as it comes; returns it."""
+    records = []
+    print("\npeak memory")
     for record in found:
-        title = derive.BY_NAME[record["column"]].title
-        print(f"{title:18}" + (record.get("problem") or f"{record['step_mb']:8.0f} MB for {record['shape']}"))
+        title = derive.BY_NAME[record["column"]].title if record["column"] else ""
+        print(f"{record['shape']:24}{title:18}" + (record.get("problem") or f"{record['step_mb']:8.1f} MB"), flush=True)
+        records.append(record)
+    return records
 
 
 def print_summary(runs: Sequence[Record]) -> None:
-    """The goals that were missed."""
-    for run in runs:
-        compared, disturbed = derive.compared(run["shapes"]), derive.disturbed(run["shapes"])
-        found = derive.missed(run["shapes"])
-        print(f"\nthreads {run['threads']}: {compared - len(found)} of {compared} goals met")
-        if disturbed:
-            print(f"  {disturbed} more not judged: other processes took a core in every sample")
-        for miss in found:
-            title = derive.BY_NAME[miss["column"]].title
-            reach = f"; on its floor {miss['ratio_at_floor']:.2f}"
-            print(f"  {miss['shape']:24}{title:18}{miss['ratio']:.2f} of {miss['goal']:.1f}{reach}")
+    """How many goals were met."""
+    lines = judge(runs, derive.PEER_NAMES)
+    for kind in (TORCH, PEER, FLOOR):
+        figures = of_kind(lines, kind)
+        if figures:
+            print(f"{kind}: {sum(figure.met for figure in figures)} of {len(figures)} goals met")

@@ -1,4 +1,4 @@
-"""The shapes that are measured, the work and the traffic they cannot do without, and the goals set for them."""
+"""The shapes that are measured, and the work and the traffic they cannot do without."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ GATES = {"gru_after": 3, "gru_before": 3, "lstm": 4}
 CALL = "call"
 INFERENCE = "inference"
 TRAIN = "train"
+STEP = "step"
+"""One step of a stream: weights are prepared once, and the state lies ready."""
+_FORMS = "B,T,I,H or train:B,T,I,H or step:B,1,I,H"
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,10 @@ class Shape:
         try:
             batch, time, width, hidden = (int(size) for size in sizes.split(","))
         except ValueError:
-            raise ValueError(f"a shape must read B,T,I,H or train:B,T,I,H, but came {text!r}") from None
-        if kind not in ("", CALL, INFERENCE, TRAIN) or min(batch, time, width, hidden) < 1:
-            raise ValueError(f"a shape must read B,T,I,H or train:B,T,I,H with sizes of at least 1, but came {text!r}")
+            raise ValueError(f"a shape must read {_FORMS}, but came {text!r}") from None
+        known = kind in ("", CALL, INFERENCE, TRAIN, STEP) and (kind != STEP or time == 1)
+        if not known or min(batch, time, width, hidden) < 1:
+            raise ValueError(f"a shape must read {_FORMS} with sizes of at least 1, but came {text!r}")
         return cls(batch, time, width, hidden, kind or INFERENCE)
 
     def operations(self, formula: str) -> float:
@@ -59,14 +63,13 @@ class Shape:
         """Weights that a layer may read once for all steps: those of the input."""
         return 4 * GATES[formula] * self.hidden * self.input
 
-    @property
-    def goal(self) -> float:
-        """Time of torch divided by time of Gatewise that is wanted."""
-        if self.training:
-            return 1.5
-        return 2.0 if self.batch >= 8 or self == Shape(1, 100, 128, 256) else 1.5
 
-
+STEP_SHAPES = (
+    Shape(1, 1, 64, 96, STEP),
+    Shape(1, 1, 128, 256, STEP),
+    Shape(1, 1, 256, 512, STEP),
+    Shape(1, 1, 512, 1024, STEP),
+)
 INFERENCE_SHAPES = (
     Shape(1, 1, 64, 96),
     Shape(1, 1, 128, 256),

@@ -17,13 +17,17 @@ from typing import Any
 
 import torch
 
+from benches import peers
 from benches.check import Reference, WrongNumbersError, checked_steps, verify
-from benches.columns import COLUMNS, LOOP, Column, Problem, call, fill
+from benches.columns import COLUMNS, LOOP, Column
 from benches.floor import Ceilings
+from benches.problem import Problem
 from benches.shapes import CALL, Shape
 from benches.timing import measure
 
 Record = dict[str, Any]
+Start = Callable[[str, str, int], Iterator[Record]]
+"""Runs a module with an argument on so many threads, and yields its records and its end."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +45,25 @@ class Job:
     check_operations: float
     seconds: float
     loop: bool = False
+    peers: bool = False
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        return (*COLUMNS, LOOP) if self.loop else COLUMNS
+        return (*COLUMNS, *([LOOP] if self.loop else []), *(peers.installed() if self.peers else ()))
 
 
 def start(job: Job) -> Iterator[Record]:
     """Run a job in a fresh process and yield its records; the last is of kind ``end`` with the exit status."""
-    threads = str(job.threads)
+    return spawn("benches.worker", json.dumps(asdict(job)), job.threads)
+
+
+def spawn(module: str, argument: str, threads: int) -> Iterator[Record]:
+    """Run a module in a fresh process that keeps to so many threads and yield the records it prints, then its end."""
+    own = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "benches.worker", json.dumps(asdict(job))],
+        [sys.executable, "-m", module, argument],
         cwd=Path(__file__).parents[1],
-        env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+        env={**os.environ, **own, **peers.environment(threads)},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -85,20 +95,18 @@ def work(job: Job, columns: Sequence[Column]) -> Iterator[Record]:
 
 def measure_shape(shape: Shape, job: Job, columns: Sequence[Column]) -> Record:
     """Check every column, then time those whose numbers are right."""
-    steps = {c.formula: checked_steps(shape, c.formula, job.check_operations) for c in columns}
+    columns = [column for column in columns if shape.kind in column.kinds]
+    steps = {c.formula: checked_steps(shape, shape.operations(c.formula), job.check_operations) for c in columns}
     problems = {formula: Problem.of(shape, formula) for formula in steps}
-    references = {f: Reference.of(problems[f], f, count, shape.training) for f, count in steps.items()}
+    references = {f: Reference.of(problems[f], count) for f, count in steps.items()}
     right: dict[str, Callable[[], object]] = {}
     found: dict[str, Record] = {}
     for column in columns:
-        problem = problems[column.formula]
-        layer = fill(column.build(shape.input, shape.hidden), problem.parameters)
-        layer.train(shape.training)
         try:
-            found[column.name] = {"error": verify(column, layer, problem, references[column.formula])}
-            right[column.name] = call(layer, problem, shape.training)
-        except WrongNumbersError as error:
-            found[column.name] = {"wrong": str(error)}
+            error, run = verify(column, problems[column.formula], references[column.formula])
+            found[column.name], right[column.name] = {"error": error}, run.call
+        except WrongNumbersError as sentence:
+            found[column.name] = {"wrong": str(sentence)}
     with torch.inference_mode(not shape.training), torch.set_grad_enabled(shape.training):
         times = measure(right, job.budget, least=job.least)
     for name, own in times.items():

@@ -1,0 +1,77 @@
+"""The sections on cells that nobody tuned for, and on rates over batch and hidden size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benches import cells as own
+from benches import scaling
+from benches.tables import bold, table, threads
+
+Record = Mapping[str, Any]
+
+
+def cells(found: Record | None) -> str:
+    """Time over arithmetic floor, beside that of gru."""
+    if not found:
+        return ""
+    names = [cell.name for cell in own.CELLS]
+    rows = [[r["shape"], str(r["threads"]), *(_cell(r["columns"], name) for name in names)] for r in found["cells"]]
+    judged = [own.relative(r["columns"], name) for r in found["cells"] for name in names[1:]]
+    met = sum(ratio <= own.GOAL for ratio in judged)
+    meanings = "\n".join(f"- `{cell.name}`: {cell.source}" for cell in own.CELLS[1:])
+    return f"""## Cells of one's own
+
+Five cells that are not built in (`benches/cells.py`), through the compiler as any other. Time in multiples of the
+arithmetic floor (two operations for each weight, row and step; thrice in training), and in brackets divided by that of
+`gru`; bold where that is at most {own.GOAL}: {met} of {len(judged)}.
+
+{meanings}
+
+{table(["B,T,I,H", "threads", *names], rows)}"""
+
+
+def _cell(columns: Mapping[str, Record], name: str) -> str:
+    over = columns[name]["ms"]["median"] / columns[name]["floor_ms"]
+    ratio = own.relative(columns, name)
+    return f"{over:.2f}" if name == "gru" else f"{over:.2f} ({bold(f'{ratio:.2f}', ratio <= own.GOAL)})"
+
+
+def rates(found: Record | None) -> str:
+    """The chart, and where it bends downwards."""
+    if not found:
+        return ""
+    bends = scaling.bends(found["points"])
+    rows = [
+        [
+            _place(first, second),
+            threads(first["threads"]),
+            form.removeprefix("gru_"),
+            *_fall(first, second, form, ratio),
+        ]
+        for first, second, form, ratio in bends
+    ]
+    said = (
+        f"Neighbours where more work at a time is done at less than {scaling.BEND:.0%} of the rate:\n\n"
+        + table(["from → to", "threads", "reset", "GFLOP/s", "ratio", "ratio of the floor's rate"], rows)
+        if rows
+        else f"Nowhere is more work at a time done at less than {scaling.BEND:.0%} of the rate of its neighbour."
+    )
+    return f"""## Batch and hidden size
+
+Rate of a step, the input as wide as the state (`python -m benches.scaling --json docs/scaling.json`).
+
+![GFLOP/s over batch and over hidden size](scaling.png)
+
+{said}"""
+
+
+def _place(first: Record, second: Record) -> str:
+    return f"B {first['batch']}, H {first['units']} → B {second['batch']}, H {second['units']}"
+
+
+def _fall(first: Record, second: Record, form: str, ratio: float) -> Sequence[str]:
+    rate = [f"{scaling.rate(r, form):.0f}" for r in (first, second)]
+    best = [r["operations"] / r["floor_us"] for r in (first, second)]
+    return [" → ".join(rate), f"{ratio:.2f}", f"{best[1] / best[0]:.2f}"]
