@@ -151,7 +151,7 @@ def test_forward_mode_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-@pytest.mark.parametrize("cell", FEW[:3], ids=lambda c: c.name)
+@pytest.mark.parametrize("cell", [*FEW[:3], ALL["gru_d"]], ids=lambda c: c.name)
 def test_compile(cell: Cell, backend: str) -> None:
     torch.compiler.reset()
     function, tensors = arguments(cell)
@@ -176,7 +176,7 @@ class Layer(torch.nn.Module):
         return self.function(x, *self.rest)[0]
 
 
-@pytest.mark.parametrize("cell", FEW[:2], ids=lambda c: c.name)
+@pytest.mark.parametrize("cell", [*FEW[:2], ALL["vectors"]], ids=lambda c: c.name)
 def test_export(cell: Cell) -> None:
     layer = Layer(cell)
     program = torch.export.export(layer, (layer.x,))

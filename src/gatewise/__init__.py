@@ -22,7 +22,7 @@ from gatewise.compiler.functions import (
     vector,
     where,
 )
-from gatewise.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell, Stream, replace
+from gatewise.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell, Stream, gaps, replace
 
 __version__ = "0.1.0"
 
@@ -42,6 +42,7 @@ __all__ = [
     "cells",
     "diagonal",
     "exp",
+    "gaps",
     "hard_sigmoid",
     "log",
     "maximum",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gatewise import CellError, cell, diagonal, exp, maximum, minimum, sigmoid, tanh, where
+from gatewise import CellError, cell, diagonal, exp, maximum, minimum, sigmoid, tanh, vector, where
 from gatewise.compiler import Cell
 
 FAULTS = []
@@ -370,6 +370,41 @@ def infinite_constant(gate, x, h):
 @fault("'_n' cannot name a gate")
 def private_gate(gate, x, h):
     return tanh(gate._n(x, h))
+
+
+@fault("no new state depends on the vector u")
+def unused_vector(gate, x, h, *, u=vector("hidden")):
+    return tanh(gate.n(x, h))
+
+
+@fault("vector u must have the width 'input', 'hidden' or a number of columns, but has 'wide'")
+def vector_of_no_width(gate, x, h, *, u=vector("wide")):
+    return tanh(gate.n(x, h)) + u
+
+
+@fault("gate n takes x, states and keyword inputs, but was given vectors alone")
+def product_of_vectors(gate, x, h, *, u=vector("input")):
+    return tanh(gate.n(u, h))
+
+
+@fault("gate n was given a value as wide as a vector, but made of no input of that width")
+def product_with_a_wider_vector(gate, x, h, *, dt=1, u=vector("input")):
+    return tanh(gate.n(u * dt, h))
+
+
+@fault("widths 'hidden' and 'input'")
+def vector_of_another_width(gate, x, h, *, u=vector("input")):
+    return tanh(gate.n(x, h)) + u
+
+
+@fault("gate n: diagonal needs the width 'hidden'", "declare rate=vector('input') and write rate * m")
+def diagonal_of_an_input(gate, x, h, *, m="input"):
+    return tanh(gate.n(x, h, diagonal(m)))
+
+
+@fault("'u_' cannot name a state or an input")
+def vector_with_our_name(gate, x, h, *, u_=vector("hidden")):
+    return tanh(gate.n(x, h)) + u_
 
 
 @fault("division by zero")

@@ -67,15 +67,20 @@ def chrono(layer: Recurrent, longest: float = 100.0) -> None:
 
 
 def keepers(cell: Cell) -> dict[str, float]:
-    """Gates that, at the ends of their range, make a state stay as it is: 1 for those that do so open, else -1."""
+    """Gates that, at the ends of their range, make a state stay as it is: 1 for those that do so open, else -1.
+
+    Where none does, gates cut at zero are taken as zero: a state that decays with the time since an observation stays
+    as it is when there was one just now.
+    """
     gates = [g for g in cell.gates if cell.gate_value(g).op == "sigmoid"]
-    for gate in gates:
-        for value in (1, 0):
-            if _keeps(cell, {gate: value}):
-                return {gate: 2.0 * value - 1.0}
-    for keep, renew in permutations(gates, 2):
-        if _keeps(cell, {keep: 1, renew: 0}):
-            return {keep: 1.0, renew: -1.0}
+    for rest in ({}, {g: 0 for g in cell.gates if cell.gate_value(g).op == "relu"}):
+        for gate in gates:
+            for value in (1, 0):
+                if _keeps(cell, {**rest, gate: value}):
+                    return {gate: 2.0 * value - 1.0}
+        for keep, renew in permutations(gates, 2):
+            if _keeps(cell, {**rest, keep: 1, renew: 0}):
+                return {keep: 1.0, renew: -1.0}
     return {}
 
 
