@@ -17,6 +17,7 @@ import gatewise as gw
 from gatewise import Cell, ops
 from gatewise.backends import eager, prologue
 from gatewise.backends.cpu import tiers
+from gatewise.ops.operators import Keep
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -56,9 +57,9 @@ def close(a: Any, b: Any) -> None:
 
 
 @few_cells
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("keep", Keep)
 @pytest.mark.parametrize("steps", [0, 4])
-def test_operators_keep_torchs_rules(cell: Cell, training: bool, steps: int) -> None:
+def test_operators_keep_torchs_rules(cell: Cell, keep: Keep, steps: int) -> None:
     """Schemas, fakes and aliasing, of the forward and of the backward."""
     p = problem(Case(cell, hidden=5, steps=steps))
     leaves = {"x": p.tensors["x"], **p.of("in.")}
@@ -68,13 +69,11 @@ def test_operators_keep_torchs_rules(cell: Cell, training: bool, steps: int) -> 
     parameters = {n: v for n, v in p.parameters().items() if not n.startswith("vector")}
     operands = prologue.operands(ways, results, leaves) or ([] if terms else [leaves["x"]])
     parts = operands, terms, list(p.of("state.").values()), list(parameters.values())
-    options = ops.Options.text(
-        tiers.default().name, False, training, [len(part) for part in parts[:3]], tuple(parameters)
-    )
+    options = ops.Options.text(tiers.default().name, False, keep, [len(part) for part in parts[:3]], tuple(parameters))
     torch.library.opcheck(
         torch.ops.gatewise.forward, (cell.text, options, *parts), test_utils=("test_schema", "test_faketensor")
     )
-    if training:
+    if keep is not Keep.NOTHING:
         y, _, saved = torch.ops.gatewise.forward(cell.text, options, *parts)
         count = sum(len(part) for part in parts)
         for dy, finals in (

@@ -40,6 +40,7 @@ class GRU(Recurrent):
         *,
         reset_after: bool = False,
         learn_initial_state: bool = False,
+        recompute: bool = False,
         initialise: Initialise = "torch",
     ) -> None:
         if not isinstance(reset_after, bool):
@@ -59,6 +60,7 @@ class GRU(Recurrent):
             dtype,
             redundant_bias=reset_after,
             learn_initial_state=learn_initial_state,
+            recompute=recompute,
             initialise=initialise,
         )
 
@@ -96,6 +98,7 @@ class LSTM(Recurrent):
         dtype: torch.dtype | None = None,
         *,
         learn_initial_state: bool = False,
+        recompute: bool = False,
         initialise: Initialise = "torch",
     ) -> None:
         check_projection(proj_size, hidden_size)
@@ -113,6 +116,7 @@ class LSTM(Recurrent):
             dtype,
             redundant_bias=True,
             learn_initial_state=learn_initial_state,
+            recompute=recompute,
             initialise=initialise,
         )
 
@@ -172,6 +176,7 @@ class RNN(Recurrent):
         dtype: torch.dtype | None = None,
         *,
         learn_initial_state: bool = False,
+        recompute: bool = False,
         initialise: Initialise = "torch",
     ) -> None:
         check_nonlinearity(nonlinearity)
@@ -189,6 +194,7 @@ class RNN(Recurrent):
             dtype,
             redundant_bias=True,
             learn_initial_state=learn_initial_state,
+            recompute=recompute,
             initialise=initialise,
         )
 

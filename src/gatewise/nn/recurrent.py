@@ -46,6 +46,8 @@ class Recurrent(CellModule):
         redundant_bias: keep torch's ``bias_hh`` for every gate, though a gate needs one bias only.
         learn_initial_state: where no ``hx`` is given, and after a reset, start from the parameters ``h_0_l{k}``, which
             have one row for each state.
+        recompute: training keeps the states of every step and no gates, which the backward computes again: less memory,
+            more time. On the cpu backend.
         initialise: how parameters start: ``"torch"``, ``"orthogonal"``, ``"chrono"`` or a function of the layer (see
             ``gatewise.nn.initialise``).
 
@@ -74,6 +76,7 @@ class Recurrent(CellModule):
         *,
         redundant_bias: bool = False,
         learn_initial_state: bool = False,
+        recompute: bool = False,
         initialise: Initialise = "torch",
     ) -> None:
         super().__init__()
@@ -86,6 +89,7 @@ class Recurrent(CellModule):
                 "batch_first": batch_first,
                 "bidirectional": bidirectional,
                 "learn_initial_state": learn_initial_state,
+                "recompute": recompute,
             },
             dropout,
             redundant_bias,
@@ -102,7 +106,9 @@ class Recurrent(CellModule):
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
         self.bidirectional, self.redundant_bias = bool(bidirectional), redundant_bias
-        self.learn_initial_state, self.initialise = learn_initial_state, initialise
+        self.learn_initial_state, self.recompute, self.initialise = learn_initial_state, recompute, initialise
+        if recompute and len(set(self.state_sizes)) > 1:
+            raise ValueError(f"{type(self).__name__}: recompute is not available with proj_size")
         self._parameter_names: list[dict[str, str]] = []
         self._initial_names: list[str] = []
         for layer in range(num_layers):
@@ -163,12 +169,18 @@ class Recurrent(CellModule):
         """The layer one step at a time, for x that arrives step by step; see ``gatewise.nn.stream``."""
         return Stream(self, batch_size)
 
+    @property
+    def backend(self) -> str:
+        """What runs this module now, and why, e.g. ``cpu/avx512: compiled for this machine``."""
+        said = super().backend
+        return f"{said}; recompute acts on the cpu backend only" if self.recompute and said[:3] != "cpu" else said
+
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]
         if type(self) is Recurrent:
             parts.insert(0, self.cell.name)
         defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
-        defaults |= {"learn_initial_state": False}
+        defaults |= {"learn_initial_state": False, "recompute": False}
         parts += [f"{k}={getattr(self, k)}" for k, default in defaults.items() if getattr(self, k) != default]
         return ", ".join(parts)
 
@@ -293,11 +305,11 @@ class Recurrent(CellModule):
 
     def _run(self, k: int, x: Tensor, states: list[Tensor], along: Beside | None = None) -> tuple[Tensor, list[Tensor]]:
         """One direction of one layer, the k-th in the order of the states, with what goes along with x."""
-        reverse = self.bidirectional and k % 2 == 1
+        how = {"reverse": self.bidirectional and k % 2 == 1, "recompute": self.recompute}
         if along is None:
-            return ops.run(self.cell, x, {}, states, self._weights(k), reverse=reverse)
+            return ops.run(self.cell, x, {}, states, self._weights(k), **how)
         given = self._given(k, x, along)
-        y, final = ops.run(self._variants[along.kind], x, given, states, self._weights(k), reverse=reverse)
+        y, final = ops.run(self._variants[along.kind], x, given, states, self._weights(k), **how)
         return along.blank(y), final
 
     def _given(self, k: int, x: Tensor, along: Beside) -> dict[str, Tensor]:

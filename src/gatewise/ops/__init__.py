@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from gatewise.backends import choose, eager, prologue
 from gatewise.compiler.cell import Cell, vector_name
 from gatewise.ops.derivatives import OverTime, apply
-from gatewise.ops.operators import Options
+from gatewise.ops.operators import Keep, Options
 
 
 def run(
@@ -22,6 +22,7 @@ def run(
     parameters: Mapping[str, Tensor],
     *,
     reverse: bool = False,
+    recompute: bool = False,
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a cell over a sequence on the chosen backend.
 
@@ -29,6 +30,7 @@ def run(
         x: (T, B, input_size). inputs: keyword inputs, (T, B, width). states: (B, hidden_size) each.
         parameters: by the names of ``Cell.parameter_shapes``; biases may be absent.
         reverse: from the last step to the first; outputs keep their place in time.
+        recompute: keep the states alone for a backward, which computes the gates again; not on the eager backend.
 
     Returns:
         The first state at every step, (T, B, hidden_size), and the final states, (B, hidden_size) each.
@@ -48,7 +50,8 @@ def run(
     _refuse_forward_mode(flat)
     special = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
     counts = (len(operands), len(terms), len(states))
-    options = Options.text(choice.tier, reverse, differentiable or special, counts, list(parameters))
+    keep = (Keep.STATES if recompute else Keep.GATES) if differentiable or special else Keep.NOTHING
+    options = Options.text(choice.tier, reverse, keep, counts, list(parameters))
     if differentiable or special:
         outputs = apply(OverTime, cell.text, options, *flat)
         return outputs[0], list(outputs[1:-1])
@@ -74,7 +77,7 @@ def trace(
         return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse, seen=seen)
     operands, terms, parameters = _leaves(cell, x, inputs, parameters)
     counts = (len(operands), len(terms), len(states))
-    options = Options.text(choice.tier, reverse, False, counts, list(parameters))
+    options = Options.text(choice.tier, reverse, Keep.NOTHING, counts, list(parameters))
     y, finals = torch.ops.gatewise.trace(
         cell.text, options, operands, terms, list(states), list(parameters.values()), gates
     )

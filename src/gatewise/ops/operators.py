@@ -6,6 +6,7 @@ They take a cell by its text, so that an exported program runs in a fresh proces
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from functools import lru_cache
 from typing import Any
 
@@ -33,18 +34,28 @@ _library.define(
 parsed = lru_cache(maxsize=256)(parse)
 
 
+class Keep(Enum):
+    """What the forward keeps for a backward."""
+
+    NOTHING = "0"
+    GATES = "1"
+    """All that the backward reads."""
+    STATES = "2"
+    """The states, from which the backward computes the gates again."""
+
+
 class Options:
-    """What the operators need to know beside tensors, as one string: tier, direction, training, how many operands,
-    inputs and states there are, and the names of the parameters."""
+    """What the operators need to know beside tensors, as one string: tier, direction, what is kept for a backward, how
+    many operands, inputs and states there are, and the names of the parameters."""
 
     def __init__(self, text: str) -> None:
-        self.tier, reverse, training, _, *names = text.split(" ")
-        self.reverse, self.training, self.names = reverse == "1", training == "1", tuple(names)
+        self.tier, reverse, keep, _, *names = text.split(" ")
+        self.reverse, self.keep, self.names = reverse == "1", Keep(keep), tuple(names)
 
     @staticmethod
-    def text(tier: str, reverse: bool, training: bool, counts: Sequence[int], names: Sequence[str]) -> str:
+    def text(tier: str, reverse: bool, keep: Keep, counts: Sequence[int], names: Sequence[str]) -> str:
         numbers = ",".join([str(n) for n in counts])
-        return " ".join([tier, str(int(reverse)), str(int(training)), numbers, *names])
+        return " ".join([tier, str(int(reverse)), keep.value, numbers, *names])
 
 
 parsed_options = lru_cache(maxsize=256)(Options)
@@ -93,10 +104,13 @@ def _forward_cpu(
     states: list[Tensor],
     parameters: list[Tensor],
 ) -> tuple[Tensor, list[Tensor], Tensor]:
-    from gatewise.backends.cpu import sequence
+    from gatewise.backends.cpu import recompute, sequence
 
     opts = parsed_options(options)
-    return sequence.forward(_call(cell, opts, operands, inputs, states, parameters), training=opts.training)
+    call = _call(cell, opts, operands, inputs, states, parameters)
+    if opts.keep is Keep.STATES:
+        return recompute.forward(call)
+    return sequence.forward(call, training=opts.keep is Keep.GATES)
 
 
 def _forward_fake(
@@ -107,10 +121,12 @@ def _forward_fake(
     states: list[Tensor],
     parameters: list[Tensor],
 ) -> tuple[Tensor, list[Tensor], Tensor]:
-    opts, plans = parsed_options(options), make_plans(parsed(cell))
+    keep, traced = parsed_options(options).keep, parsed(cell)
+    plans = make_plans(traced)
     steps = (*operands, *inputs)[0].shape[0]
     y = states[0].new_empty((steps, *states[0].shape))
-    slabs = len(plans.saved) + len(plans.histories) if opts.training else 0
+    gates, states_kept = len(plans.saved) + len(plans.histories), len(traced.states) - 1
+    slabs = {Keep.NOTHING: 0, Keep.GATES: gates, Keep.STATES: states_kept}[keep]
     return (
         y,
         [torch.empty_like(s, memory_format=torch.contiguous_format) for s in states],
@@ -157,7 +173,7 @@ def _backward_cpu(
     finals: list[Tensor | None],
     wanted: list[bool],
 ) -> list[Tensor]:
-    from gatewise.backends.cpu import gradients
+    from gatewise.backends.cpu import gradients, recompute
 
     opts = parsed_options(options)
     first = len(wanted) - len(opts.names)
@@ -165,7 +181,8 @@ def _backward_cpu(
     if any(wanted[: len(operands)]):
         names.add("operands")
     call = _call(cell, opts, operands, inputs, states, parameters)
-    found = gradients.backward(call, y, saved, dy, finals, frozenset(names))
+    run = recompute.backward if opts.keep is Keep.STATES else gradients.backward
+    found = run(call, y, saved, dy, finals, frozenset(names))
     # Results of an operator share no memory: each missing one is a tensor of its own.
     return [
         *(found.operands or [y.new_empty(0) for _ in operands]),

@@ -24,7 +24,13 @@ class Gradients:
 
 
 def backward(
-    call: Call, y: Tensor, saved: Tensor, dy: Tensor | None, finals: Sequence[Tensor | None], wanted: frozenset[str]
+    call: Call,
+    y: Tensor,
+    saved: Tensor,
+    dy: Tensor | None,
+    finals: Sequence[Tensor | None],
+    wanted: frozenset[str],
+    totals: Mapping[str, Tensor] | None = None,
 ) -> Gradients:
     """Gradients of everything.
 
@@ -32,6 +38,7 @@ def backward(
         y, saved: what ``forward(training=True)`` returned.
         dy: gradient of the output, (T, B, H). finals: gradients of the final states. None means zero.
         wanted: names of the parameters whose gradients are needed, and ``operands`` for those of the inputs.
+        totals: what the gradients of those parameters are added to; zeros when absent.
     """
     used = gradient_order(call.cell)
     d = call.empty(call.steps, call.rows, len(used), call.units)
@@ -39,8 +46,11 @@ def backward(
     states = _sequence(call, y, saved, dy, finals, d, used, terms)
     inputs = {name: _input(value, terms.get(name)) for name, value in call.inputs.items()}
     operands = [_operand(call, k, d, used) for k in range(len(call.operands))] if "operands" in wanted else []
-    parameters = {name: _parameter(call, name, y, saved, d, used) for name in call.parameters if name in wanted}
-    return Gradients(operands, inputs, states, parameters)
+    if totals is None:
+        totals = {name: torch.zeros_like(p) for name, p in call.parameters.items() if name in wanted}
+    for name, total in totals.items():
+        _add_parameter(call, name, total, y, saved, d, used)
+    return Gradients(operands, inputs, states, dict(totals))
 
 
 def _input(value: Tensor, term: Tensor | None) -> Tensor:
@@ -113,27 +123,27 @@ def _operand(call: Call, k: int, d: Tensor, used: Sequence[int]) -> Tensor:
     return result
 
 
-def _parameter(call: Call, name: str, y: Tensor, saved: Tensor, d: Tensor, used: Sequence[int]) -> Tensor:
-    """The gradient of one parameter: sums over time and batch."""
+def _add_parameter(
+    call: Call, name: str, total: Tensor, y: Tensor, saved: Tensor, d: Tensor, used: Sequence[int]
+) -> None:
+    """Add the gradient of one parameter to ``total``: sums over time and batch."""
     cell = call.cell
-    total = torch.zeros_like(call.parameters[name])
     if d.shape[0] * d.shape[1] == 0:
-        return total
+        return
     if name == "weight_diagonal":
         for row, (i, _) in enumerate(cell.diagonals):
             if i in used:
                 values, first = _values(call, _plans(call).diagonal_of[row], y, saved)
                 _accumulate_diagonal(call, total[row], d[:, :, used.index(i)], values, first)
-        return total
+        return
     for run in runs(cell, call.bias_blocks, name):
         rows = slice(run.first * call.units, (run.first + run.blocks) * call.units)
         part = d[:, :, run.slab : run.slab + run.blocks]
         if not run.source:
-            total[rows] = part.sum((0, 1)).flatten()
+            total[rows] += part.sum((0, 1)).flatten()
             continue
         values, first = _values(call, run.source, y, saved)
         _accumulate_product(call, total[rows], part, values, first)
-    return total
 
 
 def _values(call: Call, source: str, y: Tensor, saved: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -198,17 +198,17 @@ def forward(call: Call, *, training: bool) -> tuple[Tensor, list[Tensor], Tensor
     slabs = [*plans.saved, *plans.histories] if training else []
     saved = call.empty(len(slabs), call.steps, call.rows, call.units)
     plan = plans.training if training else plans.forward
-    y, finals = _recur(call, plan, "training" if training else "forward", hoist, slabs, saved)
+    y, finals = recur(call, plan, "training" if training else "forward", hoist, slabs, saved)
     return y, finals, saved
 
 
 def trace(call: Call, gates: Tensor) -> tuple[Tensor, list[Tensor]]:
     """The output and the final states; ``gates``, (gate, T, B, H), is filled with the gates' values."""
     hoist = hoists(call)
-    return _recur(call, traced(call.cell, hoist), "trace", hoist, gate_arrays(call.cell), gates)
+    return recur(call, traced(call.cell, hoist), "trace", hoist, gate_arrays(call.cell), gates)
 
 
-def _recur(
+def recur(
     call: Call, plan: Plan, name: str, hoist: bool, slabs: Sequence[str], saved: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a plan of the forward; ``saved`` holds the arrays named by ``slabs``, some of which may be states."""
