@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -45,13 +45,17 @@ def peak(column: Column, shape: Shape) -> Record:
     problem = Problem.of(shape, column.formula)
     with torch.set_grad_enabled(shape.training):
         column.start(problem.shortened(2)).call()  # kernels are compiled or loaded here, not in the call that counts
-        run = column.start(problem)
-        before = _resident()
-        _forget_peak()
-        results = run.call()
-        after = _peak_resident()
+        return {"column": column.name, "shape": str(shape)} | of_call(column.start(problem).call)
+
+
+def of_call(call: Callable[[], object]) -> Record:
+    """Megabytes that a call adds at its peak, and those of the whole process then."""
+    before = _resident()
+    _forget_peak()
+    results = call()
+    after = _peak_resident()
     assert results is not None
-    return {"column": column.name, "shape": str(shape), "step_mb": (after - before) / 1e6, "process_mb": after / 1e6}
+    return {"step_mb": (after - before) / 1e6, "process_mb": after / 1e6}
 
 
 def _in_copy(column: Column, shape: Shape) -> Record:
