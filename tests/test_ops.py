@@ -241,7 +241,7 @@ def test_an_exported_program_needs_only_the_text() -> None:
     """The operator takes a cell by its text: one of the same text that was never defined here runs too."""
     text = FEW[0].text.replace("gru", "renamed", 1)
     p = problem(Case(FEW[0]))
-    options = ops.Options.text(tiers.default().name, False, False, (1, 0, 1), tuple(p.parameters()))
+    options = ops.Options.text(tiers.default().name, False, Keep.NOTHING, (1, 0, 1), tuple(p.parameters()))
     y, _, _ = torch.ops.gatewise.forward(
         text, options, [p.tensors["x"]], [], [p.tensors["state.h"]], list(p.parameters().values())
     )
