@@ -27,6 +27,7 @@ app.command()(use.score)
 app.add_typer(compare.app, name="compare")
 app.command()(study.trace)
 app.command()(study.gradients)
+app.command()(study.trial)
 app.command()(about.info)
 app.command()(about.cells)
 

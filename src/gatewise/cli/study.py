@@ -1,13 +1,15 @@
-"""``gatewise trace`` and ``gatewise gradients``: inside a model."""
+"""``gatewise trace``, ``gradients`` and ``trial``: inside a model, and the claims of the literature."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-from gatewise.cli.common import Integer, Json, ModelArgument, Text, print_table
+from gatewise.cli.common import Integer, Json, ModelArgument, Text, directory, print_table
 from gatewise.tasks.base import Task, cell_of, load
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import dumps, new_file, write_bytes, write_json
@@ -97,6 +99,41 @@ def gradients(
     rows = [(f.label, f"{f.mean[1]:.3g}", f"{f.mean[far]:.3g}", f"{f.factor:.4f}") for f in flows]
     print_table(["initialisation", "after 1 step", f"after {far} steps", "factor per step"], rows)
     print(f"{picture}\n{figures}")
+
+
+def trial(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", parser=directory, help="Where page, figures and fits go.")
+    ] = Path("trial"),
+    full: Annotated[bool, typer.Option("--full", help="More seeds, longer sweeps: hours.")] = False,
+    processes: Annotated[Integer, typer.Option(help="Trainings at a time.", min=1, show_default="the cores")] = None,
+    json: Json = False,
+) -> None:
+    """What the literature claims of the GRU, put on trial: a page with a verdict for each claim; goes on after "
+    "Ctrl-C."""
+    from gatewise.study.trial import trial
+    from gatewise.study.trial.run import PAGE, RESULTS
+
+    console = Console(stderr=True)
+    try:
+        with console.status("training") as status:
+
+            def report(what: str, done: int, total: int) -> None:
+                line = f"fit {done} of {total}: {what}"
+                if console.is_terminal:
+                    status.update(line)
+                elif done % 10 == 0 or done == total:
+                    print(line, file=sys.stderr)
+
+            results = trial(output, full=full, report=report, processes=processes)
+    except KeyboardInterrupt:
+        print(f"gatewise: interrupted; {output} keeps what was fitted, the same command goes on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if json:
+        print(dumps(results), end="")
+        return
+    print_table(["claim", "what is said", "verdict"], [(c["id"], c["claim"], c["verdict"]) for c in results["claims"]])
+    print(f"{output / PAGE}\n{output / RESULTS}")
 
 
 def _model(target: str) -> Task | None:

@@ -1,0 +1,266 @@
+"""A page in one file: text, tables, drawings and plots with hover; it asks nothing of any network.
+
+A page is made from plain values (what also goes into the JSON beside it), so that the two cannot differ.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from gatewise.tasks.errors import need
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+"""Okabe & Ito's, told apart with any colour vision; lines differ in their marks too."""
+MARKS = ("circle", "square", "diamond", "cross", "triangle-up", "x")
+Block = dict[str, Any]
+Figure = dict[str, Any]
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c242c; --soft: #5b6672; --paper: #ffffff; --band: #f3f5f8; --rule: #d5dae0;
+  --holds: #00694c; --fails: #a53f00; --undecided: #5b6672; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6eaef; --soft: #a2adb9; --paper: #14181d; --band: #1d232b;
+  --rule: #38414c; --holds: #4fd1a5; --fails: #ff9d5c; --undecided: #a2adb9; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1.2rem 4rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.55 system-ui, "Noto Sans", "Noto Sans CJK SC", sans-serif; }
+h1 { font-size: 1.8rem; line-height: 1.2; margin: 0.4rem 0 0.6rem; }
+h2 { font-size: 1.25rem; margin: 2.6rem 0 0.4rem; padding-top: 0.8rem; border-top: 1px solid var(--rule); }
+h3 { font-size: 1.02rem; margin: 1.4rem 0 0.2rem; }
+p { margin: 0.5rem 0; max-width: 46rem; }
+.soft { color: var(--soft); font-size: 0.92rem; }
+.verdict { display: inline-block; font-weight: 650; font-size: 0.85rem; padding: 0.05rem 0.6rem; border-radius: 1rem;
+  border: 1.5px solid currentColor; vertical-align: 0.12em; }
+.holds { color: var(--holds); } .fails { color: var(--fails); border-style: double; border-width: 3px; }
+.undecided { color: var(--undecided); border-style: dashed; }
+.wide { overflow-x: auto; margin: 0.8rem 0; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.92rem; }
+th, td { padding: 0.22rem 0.8rem 0.22rem 0; text-align: left; vertical-align: top; }
+td.number, th.number { text-align: right; }
+thead th { border-bottom: 1px solid var(--rule); font-weight: 600; }
+tbody tr:nth-child(even) { background: var(--band); }
+pre { background: var(--band); padding: 0.7rem 1rem; overflow-x: auto; font-size: 0.92rem; }
+.plot { width: 100%; margin: 0.6rem 0; }
+figure { margin: 0.8rem 0; } figure svg { max-width: 100%; height: auto; }
+nav { margin: 0.8rem 0 1.2rem; } nav a { color: inherit; }
+@media print { h2 { break-after: avoid; } .plot, figure, table { break-inside: avoid; } }
+"""
+_SCRIPT = """
+const dark = window.matchMedia('(prefers-color-scheme: dark)');
+const specs = JSON.parse(document.getElementById('figures').textContent);
+function themed(layout) {
+  const ink = dark.matches ? '#e6eaef' : '#1c242c', rule = dark.matches ? '#38414c' : '#d5dae0';
+  const axes = {};
+  for (const name of Object.keys(layout).filter(k => /^[xy]axis/.test(k))) {
+    axes[name] = {...layout[name], gridcolor: rule, zerolinecolor: rule, linecolor: rule, automargin: true};
+  }
+  return {...layout, ...axes, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)',
+    font: {color: ink, size: 13, family: 'system-ui, sans-serif'},
+    margin: {l: 60, r: 20, t: 34, b: 50, ...layout.margin},
+    legend: {orientation: 'h', y: -0.22, ...layout.legend}, hoverlabel: {namelength: -1}};
+}
+function draw() {
+  for (const [id, spec] of Object.entries(specs)) {
+    Plotly.react(id, spec.data, themed(spec.layout), {responsive: true, displaylogo: false, displayModeBar: false});
+  }
+}
+draw();
+dark.addEventListener('change', draw);
+"""
+
+
+def shown(value: Any) -> str:
+    """A value of a table as text: whole numbers with separators, others to four digits."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:.4g}".replace("-", "−")
+
+
+def heading(text: str, anchor: str | None = None, verdict: str | None = None) -> Block:
+    """A heading: of the page with an empty anchor, of a section with one, else below it."""
+    return {"kind": "heading", "text": text, "anchor": anchor, "verdict": verdict}
+
+
+def text(words: str, soft: bool = False) -> Block:
+    return {"kind": "text", "text": words, "soft": soft}
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Block:
+    return {"kind": "table", "header": list(header), "rows": [list(row) for row in rows]}
+
+
+def code(words: str) -> Block:
+    return {"kind": "code", "text": words}
+
+
+def drawing(svg: str) -> Block:
+    return {"kind": "drawing", "svg": svg}
+
+
+def plot(figure: Figure, title: str = "") -> Block:
+    """A plot; what it says for those who do not see it is its title."""
+    return {"kind": "plot", "figure": figure, "title": title}
+
+
+def render(title: str, blocks: Sequence[Block]) -> str:
+    """The page as HTML.
+
+    Raises:
+        InputError: without plotly, whose script goes into the page.
+    """
+    figures: dict[str, Figure] = {}
+    body = [_block(block, figures) for block in blocks]
+    parts = [
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<link rel="icon" href="data:,">',
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
+        *body,
+    ]
+    if figures:
+        need("plotly", "study")
+        from plotly.offline import get_plotlyjs
+
+        parts.append(f'<script type="application/json" id="figures">{_inside_script(figures)}</script>')
+        parts.append(f"<script>{get_plotlyjs()}</script><script>{_SCRIPT}</script>")
+    return "\n".join([*parts, "</body></html>"]) + "\n"
+
+
+def _inside_script(value: Any) -> str:
+    """JSON that no browser takes for the end of the script; not-a-number becomes null."""
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False).replace("</", "<\\/")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _block(block: Block, figures: dict[str, Figure]) -> str:
+    kind = block["kind"]
+    if kind == "heading":
+        badge = _badge(block["verdict"])
+        level = {None: "h3", "": "h1"}.get(block["anchor"], "h2")
+        anchor = f' id="{escape(block["anchor"])}"' if block["anchor"] else ""
+        return f"<{level}{anchor}>{escape(block['text'])}{badge}</{level}>"
+    if kind == "text":
+        return f'<p class="{"soft" if block["soft"] else ""}">{_marked(block["text"])}</p>'
+    if kind == "code":
+        return f"<pre>{escape(block['text'])}</pre>"
+    if kind == "drawing":
+        return f"<figure>{block['svg']}</figure>"
+    if kind == "plot":
+        name = f"plot{len(figures)}"
+        figures[name] = block["figure"]
+        height = block["figure"]["layout"].get("height", 380)
+        return (
+            f'<div class="plot" id="{name}" role="img" aria-label="{escape(block["title"])}" style="height:{height}px">'
+            "</div>"
+        )
+    return _table(block["header"], block["rows"])
+
+
+def _badge(verdict: str | None) -> str:
+    return f' <span class="verdict {escape(verdict)}">{escape(verdict)}</span>' if verdict else ""
+
+
+def _marked(words: str) -> str:
+    """Text with `code` marked as such."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(words))
+
+
+def _table(header: list[str], rows: list[list[Any]]) -> str:
+    numeric = [all(isinstance(r[k], (int, float)) or r[k] is None for r in rows) for k in range(len(header))]
+    kinds = [' class="number"' if n else "" for n in numeric]
+    head = "".join(f"<th{k}>{escape(name)}</th>" for name, k in zip(header, kinds, strict=True))
+    verdicts = ("holds", "fails", "undecided")
+    lines = []
+    for row in rows:
+        cells = [
+            f"<td{k}>{_badge(v) if isinstance(v, str) and v in verdicts else _marked(shown(v))}</td>"
+            for v, k in zip(row, kinds, strict=True)
+        ]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def lines(
+    series: dict[str, dict[str, Sequence[float]]],
+    x_title: str,
+    y_title: str,
+    *,
+    log_x: bool = False,
+    log_y: bool = False,
+    title: str = "",
+    height: int = 380,
+) -> Figure:
+    """Lines with bands: name → x, y and where there are any low and high."""
+    data: list[dict[str, Any]] = []
+    for k, (name, one) in enumerate(series.items()):
+        colour, many = COLOURS[k % len(COLOURS)], len(one["x"]) > 30
+        if "low" in one:
+            band = {"x": [*one["x"], *reversed(one["x"])], "y": [*one["high"], *reversed(one["low"])]}
+            style = {"fill": "toself", "fillcolor": colour, "opacity": 0.16, "line": {"width": 0}, "mode": "lines"}
+            data.append({**band, **style, "hoverinfo": "skip", "showlegend": False, "legendgroup": name})
+        line = {"color": colour, "width": 2, "dash": ("solid", "dash", "dot", "dashdot")[k % 4]}
+        mode = {"mode": "lines"} if many else {"mode": "lines+markers", "marker": {"symbol": MARKS[k % 6], "size": 8}}
+        data.append({"x": list(one["x"]), "y": list(one["y"]), "name": name, "line": line, "legendgroup": name, **mode})
+    axes = {"xaxis": _axis(x_title, log_x), "yaxis": _axis(y_title, log_y)}
+    return {"data": data, "layout": {"title": {"text": title, "font": {"size": 14}}, "height": height, **axes}}
+
+
+def _axis(title: str, log: bool) -> dict[str, Any]:
+    powers = {"type": "log", "exponentformat": "power", "dtick": None} if log else {}
+    return {"title": {"text": title}, **{k: v for k, v in powers.items() if v is not None}}
+
+
+def bars_and_line(
+    names: Sequence[str], bars: Sequence[float], line: Sequence[float], errors: Sequence[float], titles: tuple[str, str]
+) -> Figure:
+    """Bars on the left axis, a line with error bars on the right one: parameters and score."""
+    left = {"type": "bar", "x": list(names), "y": list(bars), "name": titles[0], "marker": {"color": "#9ecae1"}}
+    right: dict[str, Any] = {
+        "x": list(names),
+        "y": list(line),
+        "name": titles[1],
+        "yaxis": "y2",
+        "mode": "lines+markers",
+    }
+    right |= {"line": {"color": "#d55e00", "width": 2}, "marker": {"size": 9, "symbol": "square"}}
+    right["error_y"] = {"type": "data", "array": list(errors), "visible": True}
+    second: dict[str, Any] = {"title": {"text": titles[1]}, "overlaying": "y", "side": "right", "rangemode": "tozero"}
+    second["showgrid"] = False
+    layout = {"xaxis": {}, "yaxis": {"title": {"text": titles[0]}}, "yaxis2": second, "height": 380, "bargap": 0.5}
+    return {"data": [left, right], "layout": layout | {"margin": {"r": 70}}}
+
+
+def heat_map(values: Sequence[Sequence[float]], labels: Sequence[str], title: str, signed: bool, every: int) -> Figure:
+    """Units over positions: dark to light for a gate in [0, 1], two colours around 0 for signed values."""
+    scale = [[0, "#b35806"], [0.5, "#f7f7f7"], [1, "#542788"]] if signed else "Cividis"
+    hover = "position %{x} %{text}<br>unit %{y}: %{z:.3f}<extra></extra>"
+    data: dict[str, Any] = {
+        "type": "heatmap",
+        "z": [list(row) for row in values],
+        "colorscale": scale,
+        "hovertemplate": hover,
+    }
+    data |= {"zmin": -1 if signed else 0, "zmax": 1, "text": [list(labels) for _ in values]}
+    data |= {"x": [k * every for k in range(len(labels))]}
+    axes = {
+        "xaxis": _axis("position in the input", False),
+        "yaxis": {"title": {"text": "unit"}, "autorange": "reversed"},
+    }
+    return {"data": [data], "layout": {"title": {"text": title, "font": {"size": 14}}, "height": 320, **axes}}
