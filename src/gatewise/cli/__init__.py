@@ -28,6 +28,7 @@ app.add_typer(compare.app, name="compare")
 app.command()(study.trace)
 app.command()(study.gradients)
 app.command()(study.trial)
+app.command()(study.report)
 app.command()(about.info)
 app.command()(about.cells)
 

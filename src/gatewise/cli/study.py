@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 import typer
 from rich.console import Console
@@ -134,6 +134,28 @@ def trial(
         return
     print_table(["claim", "what is said", "verdict"], [(c["id"], c["claim"], c["verdict"]) for c in results["claims"]])
     print(f"{output / PAGE}\n{output / RESULTS}")
+
+
+def report(
+    model: ModelArgument,
+    data: InputArgument = None,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "-o", "--output", metavar="DIR", parser=directory, help="For the page.", show_default="the model's"
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """One page about a model: equations, diagram, training, scores, gates with hover, gradients; its figures beside."""
+    from gatewise.study.report import FIGURES, PAGE, report
+
+    found = report(model, output, data)
+    folder = model if output is None else output
+    if json:
+        print(dumps(found), end="")
+    else:
+        print(f"{folder / PAGE}\n{folder / FIGURES}")
 
 
 def _model(target: str) -> Task | None:

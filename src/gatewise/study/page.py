@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -198,7 +198,7 @@ def _table(header: list[str], rows: list[list[Any]]) -> str:
 
 
 def lines(
-    series: dict[str, dict[str, Sequence[float]]],
+    series: Mapping[str, Mapping[str, Sequence[float]]],
     x_title: str,
     y_title: str,
     *,

@@ -1,0 +1,166 @@
+"""One page about a trained model: what it is, how it trained, its scores, what its gates did, how far gradients "
+"reach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gatewise import cells
+from gatewise.compiler import Cell
+from gatewise.study import page
+from gatewise.study.diagram import diagram
+from gatewise.study.gradients import of_model, saliency
+from gatewise.study.page import Block
+from gatewise.study.tracing import Traced, traced
+from gatewise.tasks.base import Task, load
+from gatewise.tasks.errors import InputError
+from gatewise.tasks.folder import read_json, writable, write_bytes, write_json
+
+PAGE, FIGURES = "report.html", "report.json"
+MOST_STEPS, MOST_UNITS = 300, 96
+
+
+def report(directory: str | Path, output: str | Path | None = None, data: Any = None) -> dict[str, Any]:
+    """Write ``report.html`` and ``report.json`` about the model in a directory.
+
+    Args:
+        directory: of a fitted model, of whatever task. output: where the two files go, over earlier ones; the model's
+            directory when None. data: what the traces are of, as for the model's ``predict``.
+
+    Returns:
+        What ``report.json`` holds.
+
+    Raises:
+        InputError: for a directory without a model, data that do not fit, or one that cannot be written.
+    """
+    task = load(directory)
+    blocks = [
+        *_what(task, Path(directory)),
+        *_training(task),
+        *_scores(task),
+        *_gates(task, data),
+        *_gradients(task, data),
+    ]
+    folder = writable(directory if output is None else output)
+    write_json(folder / FIGURES, {"title": _title(task), "blocks": blocks})
+    results = read_json(folder / FIGURES)  # the page shows what the file holds
+    write_bytes(folder / PAGE, page.render(results["title"], results["blocks"]).encode())
+    return results
+
+
+def _title(task: Task) -> str:
+    return f"{task.name} with {task.cell.name}"
+
+
+def _what(task: Task, directory: Path) -> list[Block]:
+    tensors: list[list[Any]] = [
+        [name, " × ".join(map(str, p.shape)), p.numel()] for name, p in task.fitted().named_parameters()
+    ]
+    total = sum(p.numel() for p in task.fitted().parameters())
+    options = [[name, _plain(value)] for name, value in task.options().items() if value is not None]
+    return [
+        page.heading(_title(task), ""),
+        page.text(f"The model in `{directory}`: {total:,} parameters."),
+        page.heading("The cell", "cell"),
+        page.text(_source(task.cell)),
+        page.drawing(diagram(task.cell)),
+        page.heading("Options and sizes", "sizes"),
+        page.table(["option", "value"], options),
+        page.table(["tensor", "shape", "parameters"], [*tensors, ["all", "", total]]),
+    ]
+
+
+def _source(cell: Cell) -> str:
+    """Where a cell is from: a saved model holds its equations alone, so a built-in one is found by them."""
+    built_in = next((one for one in map(cells.get, cells.names()) if one == cell), cell)
+    return built_in.source.split("\n\n")[0] or "A cell of one's own."
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else str(value)
+
+
+def _training(task: Task) -> list[Block]:
+    epochs = task.history.epochs
+    if not epochs:
+        return []
+    numbers = [float(e.epoch) for e in epochs]
+    curves = {"training loss": [e.loss for e in epochs], f"validation {task.metric}": [e.value for e in epochs]}
+    best = task.history.best
+    blocks = [
+        page.heading("Training", "training"),
+        page.text(
+            f"{len(epochs)} epochs, {task.history.steps:,} steps, {sum(e.seconds for e in epochs):.1f} seconds "
+            f"({1e3 * task.history.seconds_per_step:.2f} ms a step); best epoch {best.epoch}."
+        ),
+    ]
+    for name, values in curves.items():
+        one = {name: {"x": numbers, "y": values}}
+        blocks.append(page.plot(page.lines(one, "epoch", name, height=280), f"{name} by epoch"))
+    rows = [[e.epoch, e.steps, e.loss, e.value, e.seconds] for e in epochs]
+    header = ["epoch", "steps", "training loss", f"validation {task.metric}", "seconds"]
+    return [*blocks, page.table(header, rows if len(rows) <= 40 else [*rows[:20], *rows[-20:]])]
+
+
+def _scores(task: Task) -> list[Block]:
+    if not task.scores:
+        return []
+    metrics = list(next(iter(task.scores.values())))
+    rows = [[name, *(values.get(m) for m in metrics)] for name, values in task.scores.items()]
+    words = "On held-out data, beside naive answers."
+    return [page.heading("Scores", "scores"), page.text(words), page.table(["by", *metrics], rows)]
+
+
+def _gates(task: Task, data: Any) -> list[Block]:
+    found = traced(task, data)
+    steps, units = len(found.labels), len(found.units)
+    every, units_shown = (
+        -(-steps // MOST_STEPS),
+        np.unique(np.linspace(0, units - 1, min(units, MOST_UNITS)).astype(int)),
+    )
+    shown = np.arange(0, steps, every)
+    order = "the slowest" if found.keeper is None else f"the longest half-life by {found.keeper}"
+    words = f"{units} units over {steps} steps, the unit with {order} on top."
+    if every > 1 or len(units_shown) < units:
+        words += f" Every {every}. step and {len(units_shown)} of the units are drawn."
+    labels = [found.labels[t] for t in shown]
+    blocks = [page.heading("What the gates did", "gates"), page.text(words)]
+    if found.series is not None:
+        one = {"input": {"x": [float(t) for t in shown], "y": [float(found.series[t]) for t in shown]}}
+        blocks.append(page.plot(page.lines(one, "position in the input", "input", height=240), "the input"))
+    for name, values in found.gates.items():
+        grid = values[shown][:, units_shown].T.round(4)
+        signed = float(values.min()) < 0
+        blocks.append(page.plot(page.heat_map(grid.tolist(), labels, f"gate {name}", signed, every), f"gate {name}"))
+    change = {"‖Δh‖ / ‖h‖": {"x": [float(t) for t in shown], "y": found.change[shown].round(6).tolist()}}
+    blocks.append(page.plot(page.lines(change, "position in the input", "change of the state per step", height=260)))
+    return [*blocks, *_half_lives(found)]
+
+
+def _half_lives(found: Traced) -> list[Block]:
+    if found.keeper is None:
+        return []
+    places = {"longest": 0, "upper quarter": len(found.units) // 4, "median": len(found.units) // 2, "shortest": -1}
+    rows = [[name, int(found.units[k]), float(found.half_life[k])] for name, k in places.items()]
+    return [page.table([f"half-life by {found.keeper}", "unit", "steps"], rows)]
+
+
+def _gradients(task: Task, data: Any) -> list[Block]:
+    blocks = [page.heading("How far gradients reach", "gradients")]
+    try:
+        flow, _ = of_model(task, data)
+    except InputError as error:
+        blocks.append(page.text(f"Not measured: {error}."))
+    else:
+        floor = [max(v, 1e-30) for v in flow.mean]
+        curve = {flow.label: {"x": [float(k) for k in range(len(floor))], "y": floor}}
+        figure = page.lines(curve, "distance T − t (steps)", "‖∂h_T/∂s_t‖ / √H", log_y=True)
+        blocks.append(page.text(f"A step multiplies the gradient by {flow.factor:.3g}; 1 at distance 0 is all of it."))
+        blocks.append(page.plot(figure, "gradient over distance"))
+    salient = saliency(task, data)
+    places = {"x": [float(k) for k in range(len(salient.values))], "y": salient.values}
+    figure = page.lines({salient.output: places}, "position in the input", "‖∂y/∂x_t‖", height=280)
+    return [*blocks, page.text(f"Saliency: how much each position matters to {salient.output}."), page.plot(figure)]
