@@ -70,6 +70,26 @@ def test_projection_is_torchs(options: dict[str, Any], form: str) -> None:
         torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}], ids=str)
+def test_projection_with_lengths_and_resets(options: dict[str, Any]) -> None:
+    """Rows that end are rows alone; pieces between resets are rows of their own."""
+    torch.manual_seed(0)
+    _, ours = projected(**options)
+    x = torch.randn(6, 3, 4, dtype=DTYPE)
+    x[5, 0] = torch.nan
+    reset = torch.zeros(6, 3, dtype=torch.bool)
+    reset[2, 2] = True
+    y, (h, c) = ours(x, lengths=[5, 0, 6], reset=reset)
+    alone, (h_alone, c_alone) = ours(x[:5, :1])
+    for mine, other in ((y[:5, :1], alone), (h[:, :1], h_alone), (c[:, :1], c_alone)):
+        torch.testing.assert_close(mine, other)
+    assert not y[5:, 0].any()
+    assert not y[:, 1].any()
+    assert not h[:, 1].any()
+    if not options:
+        torch.testing.assert_close(y[:, 2], torch.cat([ours(x[:2, 2])[0], ours(x[2:, 2])[0]]))
+
+
 def test_projection_says_what_runs() -> None:
     layer = gw.LSTM(4, 7, proj_size=3, num_layers=2)
     assert layer.backend == "eager: proj_size projects the state in every step, which no kernel does"

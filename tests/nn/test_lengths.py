@@ -131,11 +131,6 @@ def test_where_lengths_have_no_place() -> None:
     x = torch.randn(STEPS, INPUT)
     with pytest.raises(ValueError, match="lengths needs batched input"):
         gw.GRU(INPUT, HIDDEN)(x, lengths=[3])
-    packed = torch.nn.utils.rnn.pack_sequence([x])
-    with pytest.raises(TypeError, match="a PackedSequence takes no lengths, reset or keyword inputs"):
-        gw.GRU(INPUT, HIDDEN)(packed, lengths=[3])
-    with pytest.raises(ValueError, match="lengths and reset are not taken with proj_size"):
-        gw.LSTM(INPUT, HIDDEN, proj_size=2)(x[:, None], lengths=[3])
 
 
 def test_keyword_inputs_past_the_end_do_not_matter() -> None:

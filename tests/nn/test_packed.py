@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 import gatewise as gw
+from gatewise.nn.packed import segments
 
 DTYPE = torch.float64
 PAIRS: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
@@ -82,6 +83,57 @@ def test_the_bits_are_those_of_each_sequence_alone() -> None:
             alone, state = layer(row)
             assert torch.equal(padded[: lengths[b], b], alone)
             assert torch.equal(final[:, b], state)
+
+
+def test_rows_that_end_apart_and_together() -> None:
+    """Segments padded and not: every sequence has its own bits, forward and backward."""
+    layer = gw.GRU(4, 7, bidirectional=True)
+    lengths = [200, 3, 120, 121, 120, 1, 200, 42]
+    assert len(segments(pack_sequence([torch.zeros(n) for n in lengths], False).batch_sizes, torch.device("cpu"))) > 2
+    rows = [torch.randn(n, 4, requires_grad=True) for n in lengths]
+    y, final = layer(pack_sequence(rows, enforce_sorted=False))
+    padded, _ = pad_packed_sequence(y)
+    grads = torch.autograd.grad(y.data.sum() + final.sum(), rows)
+    for b, row in enumerate(rows):
+        alone, state = layer(row)
+        assert torch.equal(padded[: len(row), b], alone)
+        assert torch.equal(final[:, b], state)
+        assert torch.equal(torch.autograd.grad(alone.sum() + state.sum(), row)[0], grads[b])
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("lengths", [[2, 5, 1, 5, 3], [4, 4]], ids=str)
+def test_resets_and_keyword_inputs_packed_alike(lengths: list[int], first: bool) -> None:
+    layer = gw.Recurrent(gw.cells.augru, 4, 7, num_layers=2, bidirectional=True, batch_first=first)
+    rows = [torch.randn(n, 4) for n in lengths]
+    attention, reset = [torch.rand(n) for n in lengths], [torch.rand(n) < 0.3 for n in lengths]
+    hx = torch.randn(4, len(lengths), 7)
+    x, a, r = (pack_sequence(values, enforce_sorted=False) for values in (rows, attention, reset))
+    y, final = layer(x, hx, attention=a, reset=r)
+    padded, _ = pad_packed_sequence(y, batch_first=True)
+    for b, n in enumerate(lengths):
+        alone, state = layer(rows[b], hx[:, b], attention=attention[b], reset=reset[b])
+        assert torch.equal(padded[b, :n], alone)
+        assert torch.equal(final[:, b], state)
+
+
+def test_what_comes_with_a_packed_sequence_is_packed_as_it_is() -> None:
+    layer, x = gw.Recurrent(gw.cells.augru, 4, 7), pack_sequence([torch.randn(n, 4) for n in (3, 2)])
+    score = pack_sequence([torch.rand(3), torch.rand(2)])
+    other = pack_sequence([torch.rand(3), torch.rand(1)])
+    turned = pack_sequence([torch.rand(2), torch.rand(3)], enforce_sorted=False)
+    for error, given, message in (
+        (TypeError, {"attention": score, "lengths": [3, 2]}, "lengths must be None for a PackedSequence, which knows"),
+        (TypeError, {"attention": torch.rand(3, 2)}, "attention must be a PackedSequence, as the input is, but came"),
+        (TypeError, {"attention": score, "reset": torch.zeros(3, 2)}, "reset must be a PackedSequence, as the input"),
+        (ValueError, {"attention": other}, "must be packed as the input is, but its sequences differ in number"),
+        (ValueError, {"attention": turned}, "must be packed as the input is"),
+        (ValueError, {"attention": score, "reset": score}, "reset must have the dtype torch.bool, but came"),
+        (TypeError, {}, r"cell augru takes the keyword inputs attention, but came \(none\)"),
+        (TypeError, {"attention": score, "gap": score}, "but came attention, gap"),
+    ):
+        with pytest.raises(error, match=message):
+            layer(x, **given)
 
 
 def test_a_padded_batch_first_batch_is_packed_and_padded_again() -> None:

@@ -57,18 +57,33 @@ class Beside:
             cell: the cell as it was defined. starts: its learned initial states, (H,) each; None where there are none.
         """
         given = dict(self.inputs)
-        if self.reset is not None:
-            given[RESET] = (self._cuts_on_the_way_back(self.reset) if reverse else self.reset).to(x.dtype)
+        cuts = self.cuts(reverse)
+        if cuts is not None:
+            given[RESET] = cuts.to(x.dtype)
             for state, start in zip(cell.states, starts or (), strict=starts is not None):
                 given[initial(state)] = start.expand(*x.shape[:2], -1)
         if self.valid is not None:
             given[VALID] = self.valid.to(x.dtype)
         return given
 
-    def _cuts_on_the_way_back(self, reset: Tensor) -> Tensor:
-        """A reset at t cuts between t - 1 and t, so that on the way back it is t - 1 that starts anew."""
-        inside = reset if self.valid is None else reset & self.valid
+    def cuts(self, reverse: bool) -> Tensor | None:
+        """(T, B, 1): steps of one direction that start anew. A reset at t cuts between t - 1 and t, so that on the way
+        back it is t - 1 that does."""
+        if self.reset is None or not reverse:
+            return self.reset
+        inside = self._inside(self.reset)
         return torch.cat([inside[1:], torch.zeros_like(inside[:1])])
+
+    def left(self, finals: list[Tensor], starts: Sequence[Tensor] | None, reverse: bool) -> list[Tensor]:
+        """The final states of one direction. On the way back, a reset of the first step lies behind it: the state that
+        leaves is the initial one, so that the chunk before starts from it as the whole would."""
+        if self.reset is None or not reverse or len(self.reset) == 0:
+            return finals
+        cut = self._inside(self.reset)[0]
+        return [torch.where(cut, starts[k] if starts else 0.0, final) for k, final in enumerate(finals)]
+
+    def _inside(self, reset: Tensor) -> Tensor:
+        return reset if self.valid is None else reset & self.valid
 
 
 def beside(
@@ -76,16 +91,12 @@ def beside(
     x: Tensor,
     batched: bool,
     lengths: Lengths | None,
-    reset: Tensor | None,
-    inputs: Mapping[str, Tensor],
+    reset: object,
+    inputs: Mapping[str, object],
 ) -> Beside | None:
     """Check and lay out what came with x, which is (T, B, width) already; None when nothing came."""
     if lengths is None and reset is None and not inputs and not layer.cell.inputs:
         return None
-    if layer.state_sizes[0] != layer.hidden_size:
-        raise ValueError(
-            f"{type(layer).__name__}: lengths and reset are not taken with proj_size; leave one of them out"
-        )
     valid = None if lengths is None else _valid(layer, x, batched, lengths)
     cuts = None if reset is None else _reset(layer, x, batched, reset)
     found = Beside(valid, cuts, _inputs(layer, x, batched, inputs))
@@ -115,7 +126,7 @@ def _valid(layer: Recurrent, x: Tensor, batched: bool, lengths: Lengths) -> Tens
     return (torch.arange(steps, device=x.device)[:, None] < lengths.to(x.device)[None])[..., None]
 
 
-def _reset(layer: Recurrent, x: Tensor, batched: bool, reset: Tensor) -> Tensor:
+def _reset(layer: Recurrent, x: Tensor, batched: bool, reset: object) -> Tensor:
     name = type(layer).__name__
     if not isinstance(reset, Tensor):
         raise TypeError(f"{name}: reset must be a tensor, but came {type(reset).__name__}")
@@ -124,7 +135,7 @@ def _reset(layer: Recurrent, x: Tensor, batched: bool, reset: Tensor) -> Tensor:
     return _time_first(layer, "reset", x, batched, reset, 1)
 
 
-def _inputs(layer: Recurrent, x: Tensor, batched: bool, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _inputs(layer: Recurrent, x: Tensor, batched: bool, inputs: Mapping[str, object]) -> dict[str, Tensor]:
     name, cell = type(layer).__name__, layer.cell
     declared = dict(cell.inputs)
     if inputs.keys() != declared.keys():

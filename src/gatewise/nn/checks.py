@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from gatewise.compiler.cell import Cell
 
@@ -57,12 +58,24 @@ def check_keyword_inputs(name: str, cell: Cell, num_layers: int) -> None:
             )
 
 
-def refuse_beside_packed(layer: Recurrent, lengths: object, reset: object, inputs: Mapping[str, object]) -> None:
-    if lengths is not None or reset is not None or inputs or layer.cell.inputs:
-        raise TypeError(
-            f"{type(layer).__name__}: a PackedSequence takes no lengths, reset or keyword inputs; pass the padded "
-            "tensor and its lengths instead"
+def check_beside_packed(layer: Recurrent, packed: PackedSequence, lengths: object, along: Mapping[str, object]) -> None:
+    """What comes with a PackedSequence must have been packed as it was."""
+    name = type(layer).__name__
+    if lengths is not None:
+        raise TypeError(f"{name}: lengths must be None for a PackedSequence, which knows its own")
+    for what, given in along.items():
+        if not isinstance(given, PackedSequence):
+            raise TypeError(
+                f"{name}: {what} must be a PackedSequence, as the input is, but came {type(given).__name__}"
+            )
+        same = all(
+            a is b or (a is not None and b is not None and torch.equal(a, b))
+            for a, b in zip(given[1:], packed[1:], strict=True)
         )
+        if not same:
+            raise ValueError(
+                f"{name}: {what} must be packed as the input is, but its sequences differ in number, length or order"
+            )
 
 
 def check_projection(proj_size: object, hidden_size: object) -> None:

@@ -146,7 +146,11 @@ class LSTM(Recurrent):
     def _run(self, k: int, x: Tensor, states: list[Tensor], along: Beside | None = None) -> tuple[Tensor, list[Tensor]]:
         if not self.proj_size:
             return super()._run(k, x, states, along)
-        return projected.sequence(x, states, self._weights(k), reverse=self.bidirectional and k % 2 == 1)
+        reverse, weights = self.bidirectional and k % 2 == 1, self._weights(k)
+        if along is None:
+            return projected.sequence(x, states, weights, reverse=reverse)
+        y, final = projected.sequence(x, states, weights, along.valid, along.cuts(reverse), reverse=reverse)
+        return along.blank(y), along.left(final, None, reverse)
 
     def _carries_formula(self) -> bool:
         return False

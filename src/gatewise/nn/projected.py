@@ -12,9 +12,18 @@ from gatewise.backends import wish
 
 
 def sequence(
-    x: Tensor, states: Sequence[Tensor], parameters: Mapping[str, Tensor], *, reverse: bool
+    x: Tensor,
+    states: Sequence[Tensor],
+    parameters: Mapping[str, Tensor],
+    valid: Tensor | None = None,
+    cuts: Tensor | None = None,
+    *,
+    reverse: bool,
 ) -> tuple[Tensor, list[Tensor]]:
     """As ``gatewise.ops.run``: x (T, B, input_size), states h (B, proj_size) and c (B, hidden_size).
+
+    Args:
+        valid, cuts: (T, B, 1) bool: where it is False the states stay; where it is True they are zero before the step.
 
     Raises:
         RuntimeError: when the cpu backend was asked for by name.
@@ -23,11 +32,16 @@ def sequence(
     h, c = states
     from_input = F.linear(x, parameters["weight_ih"], parameters.get("bias_ih")).unbind(0)
     outputs = []
-    for step in reversed(from_input) if reverse else from_input:
-        gates = step + F.linear(h, parameters["weight_hh"], parameters.get("bias_hh"))
+    for t in range(len(x) - 1, -1, -1) if reverse else range(len(x)):
+        if cuts is not None:
+            h, c = torch.where(cuts[t], 0.0, h), torch.where(cuts[t], 0.0, c)
+        before = h, c
+        gates = from_input[t] + F.linear(h, parameters["weight_hh"], parameters.get("bias_hh"))
         i, f, g, o = gates.chunk(4, -1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         h = F.linear(o.sigmoid() * c.tanh(), parameters["weight_hr"])
+        if valid is not None:
+            h, c = (torch.where(valid[t], new, old) for new, old in zip((h, c), before, strict=True))
         outputs.append(h)
     if reverse:
         outputs.reverse()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -22,7 +22,6 @@ from gatewise.nn.checks import (
     check_input,
     check_keyword_inputs,
     check_states,
-    refuse_beside_packed,
     whole_states,
 )
 from gatewise.nn.initialise import Initialise
@@ -190,8 +189,8 @@ class Recurrent(CellModule):
         hx: State | None = None,
         *,
         lengths: Lengths | None = None,
-        reset: Tensor | None = None,
-        **inputs: Tensor,
+        reset: Tensor | PackedSequence | None = None,
+        **inputs: Tensor | PackedSequence,
     ) -> tuple[Tensor | PackedSequence, State]:
         """Run over a sequence.
 
@@ -204,9 +203,10 @@ class Recurrent(CellModule):
                 is zero; the final state is that of the last step that counts, or the initial one for a length of 0.
             reset: (T, B) bool, (B, T) with ``batch_first``, (T,) unbatched: where it is True the state before the step
                 is zero, or the learned one, instead of what the steps before, or ``hx``, left. On the way back no
-                state crosses from such a step to the one before it.
+                state crosses from such a step to the one before it; from the first step, none leaves.
             inputs: the keyword inputs of the cell, for every layer; laid out as ``input``, each with its own width, and
-                for a width of 1 also without the last dimension.
+                for a width of 1 also without the last dimension. Beside a PackedSequence, ``reset`` and these are
+                PackedSequences that were packed alike.
 
         Returns:
             The output (the first state) at every step, and the final states, in the layout of the arguments.
@@ -216,8 +216,7 @@ class Recurrent(CellModule):
                 or device; the types are torch.nn's.
         """
         if isinstance(input, PackedSequence):
-            refuse_beside_packed(self, lengths, reset, inputs)
-            return packed.forward(self, input, hx)
+            return packed.forward(self, input, hx, lengths, reset, inputs)
         return self._padded(input, hx, lengths, reset, inputs)
 
     def trace(
@@ -248,8 +247,8 @@ class Recurrent(CellModule):
         input: Tensor,
         hx: State | None,
         lengths: Lengths | None,
-        reset: Tensor | None,
-        inputs: dict[str, Tensor],
+        reset: object,
+        inputs: Mapping[str, object],
         run: Run | None = None,
     ) -> tuple[Tensor, State]:
         """As ``forward``, of a tensor; ``run`` runs the directions in place of the layer's own ``_run``."""
@@ -310,9 +309,12 @@ class Recurrent(CellModule):
             return ops.run(self.cell, x, {}, states, self._weights(k), **how)
         given = self._given(k, x, along)
         y, final = ops.run(self._variants[along.kind], x, given, states, self._weights(k), **how)
-        return along.blank(y), final
+        return along.blank(y), along.left(final, self._starts(k), how["reverse"])
+
+    def _starts(self, k: int) -> tuple[Tensor, ...] | None:
+        """The learned initial states of the k-th direction."""
+        return getattr(self, self._initial_names[k]).unbind(0) if self._initial_names else None
 
     def _given(self, k: int, x: Tensor, along: Beside) -> dict[str, Tensor]:
         """The keyword inputs of the k-th direction's cell."""
-        starts = getattr(self, self._initial_names[k]).unbind(0) if self._initial_names else None
-        return along.of_cell(self.cell, x, starts, self.bidirectional and k % 2 == 1)
+        return along.of_cell(self.cell, x, self._starts(k), self.bidirectional and k % 2 == 1)

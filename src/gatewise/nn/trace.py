@@ -51,7 +51,7 @@ class Recorder:
             return y, final
         if along.valid is not None:
             self.gates[:, k].masked_fill_(~along.valid, 0.0)
-        return along.blank(y), final
+        return along.blank(y), along.left(final, layer._starts(k), reverse)
 
     def by_name(self, batched: bool) -> dict[str, Tensor]:
         gates = self.gates
