@@ -194,8 +194,9 @@ def test_missing_extra_is_named() -> None:
     assert result.stderr == "gatewise: typer is not installed; pip install 'gatewise[apps]' brings it\n"
 
 
-def test_the_module_runs_too() -> None:
-    command = [sys.executable, "-m", "gatewise.cli", "--version"]
+@pytest.mark.parametrize("module", ["gatewise", "gatewise.cli"])
+def test_the_module_runs_too(module: str) -> None:
+    command = [sys.executable, "-m", module, "--version"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.count(".") >= 1
 
 

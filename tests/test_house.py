@@ -23,6 +23,7 @@ BELOW["formats"] = BELOW["nn"] | {"nn"}
 BELOW["tasks"] = BELOW["nn"] | {"nn", "formats"}
 BELOW["study"] = BELOW["tasks"] | {"tasks"}
 BELOW["cli"] = BELOW["study"] | {"study"}
+BELOW["__main__"] = {"cli"}
 
 OPTIONAL = [
     "lightning_fabric",
