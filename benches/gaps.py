@@ -115,7 +115,7 @@ def gru_d(width: int, units: int) -> gw.Recurrent:
 
 Inputs = Callable[[Data], dict[str, Tensor]]
 WAYS: dict[str, tuple[Callable[[int, int], gw.Recurrent], Inputs]] = {
-    "gru_d": (gru_d, lambda d: {"x": d.left.x, **d.left.inputs}),
+    "gru_d": (gru_d, lambda d: {"x": d.left.x, **d.left.inputs, "gap": d.left.gap / 24}),
     "gru, forward fill, mask, gap": (gw.GRU, lambda d: {"x": told(d.left)}),
     "gru, forward fill": (gw.GRU, lambda d: {"x": filled(d.left)}),
     "gru, mean": (gw.GRU, lambda d: {"x": d.left.x}),
