@@ -18,7 +18,7 @@ from torch import Tensor
 
 import gatewise as gw
 from gatewise import ops
-from gatewise.backends.cpu import launch
+from gatewise.backends.cpu import launch, recipe
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import Plan
 
@@ -164,20 +164,20 @@ class Fault:
 @contextlib.contextmanager
 def planted(fault: Fault) -> Iterator[list[int]]:
     """Run every plan changed; counts those that the change applies to."""
-    real, changed = launch.run, [0]
+    real, known, changed = launch.prepare, recipe._recipes, [0]
 
-    def run(key: str, plan: Plan, *args: Any, **kwargs: Any) -> None:
+    def prepare(key: str, plan: Plan, *args: Any, **kwargs: Any) -> launch.Prepared:
         assert fault.plan is not None
         other = fault.plan(plan)
         changed[0] += other != plan
-        real(f"{key} fault {other}", other, *args, **kwargs)
+        return real(f"{key} fault {other}", other, *args, **kwargs)
 
     if fault.plan is not None:
-        launch.run = run
+        launch.prepare, recipe._recipes = prepare, {}
     try:
         yield changed
     finally:
-        launch.run = real
+        launch.prepare, recipe._recipes = real, known
 
 
 @contextlib.contextmanager

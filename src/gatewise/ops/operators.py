@@ -5,7 +5,7 @@ They take a cell by its text, so that an exported program runs in a fresh proces
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import lru_cache
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gatewise.backends import batching
+from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import make_plans
 from gatewise.compiler.text import parse
 
@@ -51,6 +52,7 @@ class Options:
     def __init__(self, text: str) -> None:
         self.tier, reverse, keep, _, *names = text.split(" ")
         self.reverse, self.keep, self.names = reverse == "1", Keep(keep), tuple(names)
+        self.training, self.recompute = self.keep is Keep.GATES, self.keep is Keep.STATES
 
     @staticmethod
     def text(tier: str, reverse: bool, keep: Keep, counts: Sequence[int], names: Sequence[str]) -> str:
@@ -76,20 +78,8 @@ def count(options: str) -> int:
     return sum([int(n) for n in words[3].split(",")]) + len(words) - 4
 
 
-def _call(cell: str, opts: Options, operands: Any, inputs: Any, states: Any, parameters: Any) -> Any:
-    from gatewise.backends.cpu import launch, sequence
-
-    traced = parsed(cell)
-    return sequence.Call(
-        traced,
-        launch.target(opts.tier, states[0].dtype),
-        operands,
-        dict(zip(make_plans(traced).input_terms, inputs, strict=True)),
-        states,
-        dict(zip(opts.names, parameters, strict=True)),
-        opts.reverse,
-        step_count(operands, inputs),
-    )
+def _meaning(cell: str, options: str) -> Callable[[], tuple[Cell, Options]]:
+    return lambda: (parsed(cell), parsed_options(options))
 
 
 def step_count(operands: Sequence[Tensor], inputs: Sequence[Tensor]) -> int:
@@ -104,13 +94,9 @@ def _forward_cpu(
     states: list[Tensor],
     parameters: list[Tensor],
 ) -> tuple[Tensor, list[Tensor], Tensor]:
-    from gatewise.backends.cpu import recompute, sequence
+    from gatewise.backends.cpu import calls
 
-    opts = parsed_options(options)
-    call = _call(cell, opts, operands, inputs, states, parameters)
-    if opts.keep is Keep.STATES:
-        return recompute.forward(call)
-    return sequence.forward(call, training=opts.keep is Keep.GATES)
+    return calls.forward((cell, options), _meaning(cell, options), operands, inputs, states, parameters)
 
 
 def _forward_fake(
@@ -143,9 +129,9 @@ def _trace_cpu(
     parameters: list[Tensor],
     gates: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
-    from gatewise.backends.cpu import sequence
+    from gatewise.backends.cpu import calls
 
-    return sequence.trace(_call(cell, parsed_options(options), operands, inputs, states, parameters), gates)
+    return calls.trace((cell, options), _meaning(cell, options), operands, inputs, states, parameters, gates)
 
 
 def _trace_fake(
@@ -173,23 +159,10 @@ def _backward_cpu(
     finals: list[Tensor | None],
     wanted: list[bool],
 ) -> list[Tensor]:
-    from gatewise.backends.cpu import gradients, recompute
+    from gatewise.backends.cpu import calls
 
-    opts = parsed_options(options)
-    first = len(wanted) - len(opts.names)
-    names = {name for name, want in zip(opts.names, wanted[first:], strict=True) if want}
-    if any(wanted[: len(operands)]):
-        names.add("operands")
-    call = _call(cell, opts, operands, inputs, states, parameters)
-    run = recompute.backward if opts.keep is Keep.STATES else gradients.backward
-    found = run(call, y, saved, dy, finals, frozenset(names))
-    # Results of an operator share no memory: each missing one is a tensor of its own.
-    return [
-        *(found.operands or [y.new_empty(0) for _ in operands]),
-        *found.inputs.values(),
-        *found.states,
-        *(found.parameters[name] if name in names else y.new_empty(0) for name in opts.names),
-    ]
+    meaning = _meaning(cell, options)
+    return calls.backward((cell, options), meaning, operands, inputs, states, parameters, y, saved, dy, finals, wanted)
 
 
 def _backward_fake(

@@ -17,7 +17,7 @@ from kernel_cells import ALL
 from torch import Tensor
 
 from gatewise import Cell
-from gatewise.backends.cpu import launch, tiers
+from gatewise.backends.cpu import launch, recipe, tiers
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -135,6 +135,7 @@ def test_threads(cell: Cell) -> None:
 def test_threads_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sizes above are large enough for threads to share them out, units as well as rows."""
     monkeypatch.setattr(launch, "_prepared", {})
+    monkeypatch.setattr(recipe, "_recipes", {})
     with threads(2):
         for batch in (3, 17):
             forward(problem(Case(ALL["gru"], batch=batch, hidden=100)))

@@ -1,5 +1,6 @@
 """What kernels read and write: nothing outside of the tensors, and what is not a number stays in its row."""
 
+import contextlib
 import ctypes
 import math
 import mmap
@@ -15,7 +16,8 @@ from comparing import Case, Problem, evaluate, problem, same_bits, threads
 from kernel_cells import ALL
 
 from gatewise import Cell
-from gatewise.backends.cpu import launch
+from gatewise.backends.cpu import program, recipe
+from gatewise.backends.cpu.program import Memory, Program
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -47,16 +49,35 @@ def test_one_row_is_not_a_number(cell: Cell, what: str, value: float) -> None:
 @pytest.mark.parametrize("hidden", [1, 40])
 def test_nothing_is_written_outside(cell: Cell, hidden: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tensor that kernels write stands between two stretches of a mark, which stays."""
-    made = []
+    made: list[tuple[torch.Tensor, int, int]] = []
+    take, call = Program.take, Program.__call__
+    guards: dict[Program, list[int]] = {}
 
-    def empty(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         margin, count = 256, math.prod(shape)
-        memory = torch.full([count + 2 * margin], 7.25, dtype=like.dtype)
-        memory[margin : margin + count] = math.nan
+        memory = torch.full([count + 2 * margin], 7.25 if dtype.is_floating_point else 7, dtype=dtype)
+        memory[margin : margin + count] = math.nan if dtype.is_floating_point else 255
         made.append((memory, margin, count))
         return memory[margin : margin + count].view(shape)
 
-    monkeypatch.setattr(launch, "empty", empty)
+    def guarded(self: Program, *shape: int) -> Memory:
+        """Scratch memory stands between stretches, too."""
+        before, memory, after = take(self, 64), take(self, *shape), take(self, 64)
+        guards.setdefault(self, []).extend(m.base - program.UNIT for m in (before, after))
+        return memory
+
+    def checked(self: Program, tensors: list[torch.Tensor]) -> None:
+        call(self, tensors)
+        memory, margin, _ = made[-1]
+        first = margin + -(memory.data_ptr() + margin) % program.ALIGNMENT
+        for at in guards[self]:
+            assert (memory[first + at : first + at + 64 * self.size] == 255).all()
+
+    monkeypatch.setattr(program, "empty", empty)
+    monkeypatch.setattr(Program, "take", guarded)
+    monkeypatch.setattr(Program, "__call__", checked)
+    monkeypatch.setattr(Program, "temporary", lambda self: contextlib.nullcontext())
+    monkeypatch.setattr(recipe, "_recipes", {})
     expected = None
     for count in (1, 2):
         with threads(count):
@@ -66,8 +87,9 @@ def test_nothing_is_written_outside(cell: Cell, hidden: int, monkeypatch: pytest
         same_bits(found, expected)
     assert len(made) >= 2 * (2 + len(cell.states))
     for memory, margin, size in made:
-        assert (memory[:margin] == 7.25).all()
-        assert (memory[margin + size :] == 7.25).all()
+        mark = 7.25 if memory.dtype.is_floating_point else 7
+        assert (memory[:margin] == mark).all()
+        assert (memory[margin + size :] == mark).all()
 
 
 def at_the_edge(tensor: torch.Tensor, *, end: bool) -> torch.Tensor:
@@ -93,7 +115,7 @@ def touch_nothing_else() -> None:
         ctypes.string_at(tensor.data_ptr() + 12, 1)
         os._exit(0)
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1]), "the edge does not hold"
-    real = launch.empty
+    real = program.empty
     for name in ("gru", "lstm", "driven"):
         for hidden, inputs, batch in ((1, 1, 1), (33, 3, 2), (65, 130, 9)):
             p = problem(Case(ALL[name], hidden=hidden, inputs=inputs, batch=batch, steps=3))
@@ -101,9 +123,9 @@ def touch_nothing_else() -> None:
             for end in (False, True):
                 tensors = {k: at_the_edge(v, end=end) for k, v in p.tensors.items()}
                 cotangents = {k: at_the_edge(v, end=end) for k, v in p.cotangents.items()}
-                launch.empty = lambda shape, like, end=end: at_the_edge(real(shape, like), end=end)
+                program.empty = lambda shape, dtype, end=end: at_the_edge(real(shape, dtype), end=end)
                 same_bits(expected, evaluate(Problem(p.case, tensors, cotangents), "cpu"))
-                launch.empty = real
+                program.empty = real
     print("untouched")
 
 

@@ -19,6 +19,7 @@ from gatewise.compiler.expression import Node, float_of
 from gatewise.compiler.schedule import Phase, Plan
 
 UNROLL = 4
+ENTRIES = ("run", "steps")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Options:
 
 
 def emit(plan: Plan, options: Options) -> str:
-    """The IR of a module with one entry, ``run(frame)``."""
+    """The IR of a module with the entries ``run(frame)`` and ``steps(frame, thread, threads)``, one thread's share."""
     module = ir.Module("gatewise")
     writer = _Module(module, plan, options)
     phases = [writer.phase(p) for p in range(len(plan.phases))]
@@ -66,8 +67,7 @@ class _Module:
         self.region = ir.Function(module, region, "region")
         self.run = ir.Function(module, region, "run")
         self.steps = ir.Function(module, ir.FunctionType(void, [PTR, I64, I64]), "steps")
-        for function in (self.region, self.steps):
-            function.linkage = "internal"
+        self.region.linkage = "internal"
 
     def code(self, function: ir.Function) -> Code:
         builder = ir.IRBuilder(function.append_basic_block("entry"))

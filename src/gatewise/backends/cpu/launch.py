@@ -6,7 +6,7 @@ What depends on sizes alone is worked out once (``_prepare``); a call packs, wri
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,12 +15,12 @@ from torch import Tensor
 
 from gatewise.backends.cpu import emit, frame, jit, openmp, pack, tile
 from gatewise.backends.cpu.emit import Options
+from gatewise.backends.cpu.program import ALIGNMENT, Program
 from gatewise.backends.cpu.tiers import Tier, get
 from gatewise.compiler.schedule import Plan, Product
 
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
 _SIZES = {torch.float32: 4, torch.float64: 8}
-_ALIGNMENT = 64
 AT_ONCE = 512
 """Rows of a packed operand that go through all blocks of units together, so that they stay in the second-level cache:
 of the sums behind gradients of weights."""
@@ -65,9 +65,8 @@ def target(tier: str, dtype: torch.dtype) -> Target:
 
 
 @lru_cache(maxsize=64)
-def _packer(dtype: str, tier: Tier) -> dict[str, Callable[[int], None]]:
-    loaded = jit.load(f"pack {dtype}", lambda: pack.emit(dtype, tier.vector_bytes), tier, pack.ENTRIES)
-    return {name: loaded.function(name) for name in pack.ENTRIES}
+def _packer(dtype: str, tier: Tier) -> jit.Kernel:
+    return jit.load(f"pack {dtype}", lambda: pack.emit(dtype, tier.vector_bytes), tier, pack.ENTRIES)
 
 
 @dataclass(frozen=True)
@@ -89,13 +88,15 @@ class _Panel:
 class Prepared:
     """A plan at given sizes: the machine code, the head of its frame and the shape of its panels."""
 
-    call: Callable[[int], None]
     address: int
-    """Of the machine code."""
+    """Of the machine code, ``run(frame)``."""
+    share: int
+    """Of one thread's part of it, ``steps(frame, thread, threads)``."""
     header: tuple[int, ...]
     arrays: tuple[str, ...]
     panels: tuple[_Panel, ...]
     pack: Callable[[int], None]
+    pack_share: int
     frame_type: type[ctypes.Array[ctypes.c_int64]]
 
 
@@ -116,7 +117,7 @@ def _prepare(
         units % to.length != 0,
         share_rows > 1 and weights > SECOND_LEVEL,
     )
-    loaded = jit.load(f"{key}\n{options}", lambda: emit.emit(plan, options), to.tier, ("run",))
+    loaded = jit.load(f"{key}\n{options}", lambda: emit.emit(plan, options), to.tier, emit.ENTRIES)
     panels = []
     for (p, _), product in _products(plan):
         depth, vectors = _depth(product, widths, units), shapes[p].vectors
@@ -124,14 +125,15 @@ def _prepare(
         count = -(-units // (vectors * to.length))
         workers = threads if depth * units > 65536 else 1
         panels.append(_Panel(product.weights, depth, line, depth * line, count * depth * line, vectors, workers))
-    size = frame.Frame.of(plan).size
+    size, packer = frame.Frame.of(plan).size, _packer(_NAMES[to.dtype], to.tier)
     return Prepared(
-        loaded.function("run"),
         loaded.address("run"),
+        loaded.address("steps"),
         (rows, units, threads, by_units, AT_ONCE if any(q.packed for _, q in _products(plan)) else rows),
         tuple(a.name for a in plan.arrays),
         tuple(panels),
-        _packer(_NAMES[to.dtype], to.tier)[entry],
+        packer.function(entry),
+        packer.address(entry + "_share"),
         ctypes.c_int64 * size,
     )
 
@@ -148,62 +150,105 @@ def prepare(key: str, plan: Plan, to: Target, rows: int, units: int, widths: Map
     return prepared
 
 
-def pack_panels(
-    prepared: Prepared, to: Target, units: int, weights: Callable[[str], tuple[int, int]], steps: int | None = None
-) -> tuple[Tensor, list[int]]:
-    """The memory with the packed weights of all products, and the products' part of the frame.
+Weights = Callable[[str], tuple[int, int]]
+"""Address and bytes per row of a weight by its name."""
 
-    Args:
-        steps: every step has weights of its own, that many further rows of them; None: all share them.
-    """
-    runs = 1 if steps is None else steps
-    memory = torch.empty(runs * sum(p.total for p in prepared.panels) + _ALIGNMENT, dtype=torch.uint8)
-    address = memory.data_ptr() + (-memory.data_ptr()) % _ALIGNMENT
-    vector = to.length * to.size
+
+def _packings(prepared: Prepared, to: Target, units: int, weights: Weights, panel: _Panel, at: int) -> list[list[int]]:
+    """What the packer gets for one product's weights."""
+    found = []
+    for j, name in enumerate(panel.weights):
+        (source, row), start = weights(name), at + j * panel.vectors * to.length * to.size
+        found.append([source, row, units, panel.depth, start, panel.line, panel.block, panel.vectors, panel.workers])
+    return found
+
+
+def pack_panels(prepared: Prepared, to: Target, units: int, weights: Weights) -> tuple[Tensor, list[int]]:
+    """The memory with the packed weights of all products, and the products' part of the frame: packed now."""
+    memory = torch.empty(sum(p.total for p in prepared.panels) + ALIGNMENT, dtype=torch.uint8)
+    address = memory.data_ptr() + (-memory.data_ptr()) % ALIGNMENT
     numbers: list[int] = []
     for panel in prepared.panels:
-        for j, name in enumerate(panel.weights):
-            source, row = weights(name)
-            start = address + j * panel.vectors * vector
-            depth, block = runs * panel.depth, runs * panel.block
-            packing = (source, row, units, depth, start, panel.line, block, panel.vectors, panel.workers)
-            _invoke(prepared.pack, (ctypes.c_int64 * pack.SLOTS)(*packing))
-        numbers += (panel.depth, address, runs * panel.block, 0 if steps is None else panel.block)
-        address += runs * panel.total
+        for packing in _packings(prepared, to, units, weights, panel, address):
+            packed = (ctypes.c_int64 * pack.SLOTS)(*packing)
+            prepared.pack(ctypes.addressof(packed))
+        numbers += (panel.depth, address, panel.block, 0)
+        address += panel.total
     return memory, numbers
 
 
-def run(
+@dataclass(frozen=True)
+class Packed:
+    """A plan in a program: prepared, its weights packed."""
+
+    prepared: Prepared
+    numbers: list[int]
+    """The products' part of the frame."""
+
+
+def packed(
+    program: Program,
     key: str,
     plan: Plan,
     to: Target,
     *,
-    steps: int,
     rows: int,
     units: int,
     widths: Mapping[str, int],
-    places: Mapping[str, Place],
-    weights: Callable[[str], tuple[int, int]],
+    weights: Weights,
     entry: str,
-    advance: bool = False,
-) -> None:
-    """Run a plan over ``steps`` steps of ``rows`` rows and ``units`` units.
+    like: Packed | None = None,
+) -> Packed:
+    """Prepare a plan for so many rows and units, and pack its weights into scratch memory.
 
     Args:
         key: names the plan among all plans, for the cache of machine code.
         widths: columns of each array that is an operand of a product, where they are not ``units``.
-        places: every array of the plan.
-        weights: address and bytes per row of a weight by its name.
         entry: how weights are packed: ``transposed`` when their rows are units, ``copied`` when they are columns.
-        advance: every step has weights of its own, that many further rows of them.
+        like: the plan for another number of rows, whose packed weights serve if they lie as these would.
     """
     prepared = prepare(key, plan, to, rows, units, widths, entry)
+    if like is not None and [p.line for p in like.prepared.panels] == [p.line for p in prepared.panels]:
+        return Packed(prepared, like.numbers)
+    numbers: list[int] = []
+    apart = False
+    for panel in prepared.panels:
+        memory = program.take(panel.total // to.size)
+        for packing in _packings(prepared, to, units, weights, panel, memory.base):
+            program.stage(prepared.pack_share, packing, threads=panel.workers, apart=apart)
+            apart = True
+        numbers += (panel.depth, memory.base, panel.block, 0)
+    return Packed(prepared, numbers)
+
+
+def run(program: Program, plan: Packed, *, steps: int, places: Mapping[str, Place], apart: bool = False) -> None:
+    """Run a plan over ``steps`` steps; ``places`` has every array of it."""
+    prepared = plan.prepared
     numbers: list[int] = [steps, *prepared.header]
     for name in prepared.arrays:
         numbers += places[name]
-    memory, panels = pack_panels(prepared, to, units, weights, steps if advance else None)
-    _invoke(prepared.call, prepared.frame_type(*numbers, *panels))
-    del memory  # which the kernel read until here
+    program.stage(prepared.share, [*numbers, *plan.numbers], threads=prepared.header[2], apart=apart)
+
+
+def pack_rows(
+    program: Program,
+    to: Target,
+    source: int,
+    row: int,
+    depth: int,
+    units: int,
+    at: int,
+    block: int,
+    *,
+    line: int = 0,
+    vectors: int = 1,
+    apart: bool = False,
+) -> None:
+    """A matrix of ``depth`` rows as an operand that is packed, [block of units][depth][vectors]: its address and bytes
+    per row; where it goes, bytes from block to block there and from row to row; and vectors of units in a block."""
+    threads = openmp.threads() if depth * units > 65536 else 1
+    packing = [source, row, units, depth, at, line or to.length * to.size, block, vectors, threads]
+    program.stage(_packer(_NAMES[to.dtype], to.tier).address("copied_share"), packing, threads=threads, apart=apart)
 
 
 def portions(total: int, size: int) -> Iterator[tuple[int, int, int]]:
@@ -213,19 +258,6 @@ def portions(total: int, size: int) -> Iterator[tuple[int, int, int]]:
         yield 0, whole, size
     if rest:
         yield whole * size, 1, rest
-
-
-def pack_rows(to: Target, address: int, row: int, depth: int, units: int, threads: int) -> Tensor:
-    """A matrix of ``depth`` rows as an operand that is packed: [block of one vector of units][depth][vector]."""
-    vector = to.length * to.size
-    memory = torch.empty(-(-units // to.length) * depth * vector, dtype=torch.uint8)
-    packing = (address, row, units, depth, memory.data_ptr(), vector, depth * vector, 1, threads)
-    _invoke(_packer(_NAMES[to.dtype], to.tier)["copied"], (ctypes.c_int64 * pack.SLOTS)(*packing))
-    return memory
-
-
-def _invoke(function: Callable[[int], None], memory: ctypes.Array[ctypes.c_int64]) -> None:
-    function(ctypes.addressof(memory))
 
 
 def _products(plan: Plan) -> list[tuple[tuple[int, int], Product]]:
@@ -252,8 +284,3 @@ def share(plan: Plan, rows: int, units: int, widths: Mapping[str, int], threads:
     # Rows need no barrier; units let each core keep its share of the weights: that wins only while rows are few (2
     # threads, 8 rows of 256 units over 200 steps: 3.4 ms by rows, 4.2 ms by units).
     return threads, int(threads > 1 and rows < 3 * threads)
-
-
-def empty(shape: Sequence[int], like: Tensor) -> Tensor:
-    """Uninitialised memory; filled with NaN under ``torch.use_deterministic_algorithms``, which tests use."""
-    return torch.empty(shape, dtype=like.dtype)

@@ -12,21 +12,22 @@ from gatewise.backends.cpu.lanes import I32, I64, PTR, Code
 
 SOURCE, SOURCE_ROW, UNITS, DEPTH, PANEL, COLUMN_STRIDE, BLOCK_STRIDE, VECTORS, THREADS = range(9)
 SLOTS = 9
-ENTRIES = ("transposed", "copied")
+KINDS = ("transposed", "copied")
+ENTRIES = (*KINDS, *(kind + "_share" for kind in KINDS))
 
 
 def emit(dtype: str, vector_bytes: int) -> str:
-    """The IR of a module with the entries ``transposed(frame)`` and ``copied(frame)``."""
+    """The IR of a module with ``transposed(frame)`` and ``copied(frame)``, and ``…_share(frame, thread, threads)``."""
     module = ir.Module("gatewise_pack")
     void = ir.VoidType()
     parallel = ir.Function(module, ir.FunctionType(void, [PTR, PTR, I32, I32]), "gatewise_parallel")
     thread_num = ir.Function(module, ir.FunctionType(I32, []), "gatewise_thread_num")
     num_threads = ir.Function(module, ir.FunctionType(I32, []), "gatewise_num_threads")
-    for name in ENTRIES:
+    for name in KINDS:
         work = ir.Function(module, ir.FunctionType(void, [PTR, I64, I64]), name + "_share")
         region = ir.Function(module, ir.FunctionType(void, [PTR]), name + "_region")
         entry = ir.Function(module, ir.FunctionType(void, [PTR]), name)
-        work.linkage = region.linkage = "internal"
+        region.linkage = "internal"
         _write_share(Code(ir.IRBuilder(work.append_basic_block("entry")), dtype, vector_bytes), work, name)
         c = Code(ir.IRBuilder(region.append_basic_block("entry")), dtype, vector_bytes)
         number, count = (c.b.zext(c.b.call(f, []), I64) for f in (thread_num, num_threads))

@@ -11,11 +11,9 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
-from torch import Tensor
-
 from gatewise.backends.cpu import gradients, sequence
-from gatewise.backends.cpu.gradients import Gradients
+from gatewise.backends.cpu.gradients import Given, Wanted
+from gatewise.backends.cpu.program import Memory, Program
 from gatewise.backends.cpu.sequence import Call
 from gatewise.compiler.plan import make_plans
 
@@ -36,51 +34,38 @@ def _runs(call: Call) -> list[tuple[int, int]]:
     return runs[::-1] if call.reverse else runs
 
 
-def _part(call: Call, first: int, end: int, states: Sequence[Tensor]) -> Call:
+def backward(program: Program, call: Call, given: Given, wanted: Wanted) -> None:
+    """As ``gradients.backward``; ``given.saved`` holds the states but the first, which is the output."""
+    arriving, slabs = given.finals, sequence.gate_slabs(call.cell)
+    between = [[program.take(call.rows, call.units) for _ in call.states] for _ in (0, 1)]
+    runs = _runs(call)
+    for k, (first, end) in enumerate(reversed(runs)):
+        leaving = wanted.states if k == len(runs) - 1 else between[k % 2]
+        with program.temporary():
+            part = _part(call, first, end, _before(call, first, end, given))
+            y = program.take(end - first, call.rows, call.units)
+            finals = [program.take(call.rows, call.units) for _ in call.states]
+            saved = program.take(len(slabs), *y.shape)
+            sequence.forward(program, part, y, finals, slabs, saved, training=True)
+            dy = None if given.dy is None else given.dy.some(first, end)
+            operands = [o.some(first, end) for o in wanted.operands]
+            terms = {name: term.some(first, end) for name, term in wanted.terms.items()}
+            own = Wanted(operands, terms, leaving, wanted.parameters)
+            gradients.backward(program, part, Given(y, saved, dy, arriving), own)
+        arriving = leaving
+
+
+def _part(call: Call, first: int, end: int, states: Sequence[Memory]) -> Call:
     """The call over some of its steps, from these states."""
-    operands = [o[first:end] for o in call.operands]
-    inputs = {name: value[first:end] for name, value in call.inputs.items()}
-    return Call(call.cell, call.to, operands, inputs, states, call.parameters, call.reverse, end - first)
+    operands = [o.some(first, end) for o in call.operands]
+    inputs = {name: value.some(first, end) for name, value in call.inputs.items()}
+    steps = end - first
+    return Call(call.cell, call.to, call.space, operands, inputs, states, call.parameters, call.reverse, steps)
 
 
-def forward(call: Call) -> tuple[Tensor, list[Tensor], Tensor]:
-    """The output, the final states, and the states but the first, (states - 1, T, B, H), which is the output."""
-    cell, kept = call.cell, call.cell.states[1:]
-    y = call.empty(call.steps, call.rows, call.units)
-    saved = call.empty(len(kept), *y.shape)
-    states = call.states
-    for first, end in _runs(call):
-        part = _part(call, first, end, states)
-        hoist = sequence.hoists(part)
-        plan = make_plans(cell, hoist).forward
-        y[first:end], states = sequence.recur(part, plan, "forward", hoist, kept, saved[:, first:end])
-    return y, list(states), saved
-
-
-def backward(
-    call: Call, y: Tensor, saved: Tensor, dy: Tensor | None, finals: Sequence[Tensor | None], wanted: frozenset[str]
-) -> Gradients:
-    """As ``gradients.backward``, of what ``forward`` returned."""
-    operands = [torch.empty_like(o) for o in call.operands] if "operands" in wanted else []
-    inputs = {name: call.empty(*value.shape) for name, value in call.inputs.items()}
-    totals = {name: torch.zeros_like(p) for name, p in call.parameters.items() if name in wanted}
-    arriving: Sequence[Tensor | None] = finals
-    for first, end in reversed(_runs(call)):
-        part = _part(call, first, end, _before(call, first, end, y, saved))
-        again, _, gates = sequence.forward(part, training=True)
-        some = None if dy is None else dy[first:end]
-        found = gradients.backward(part, again, gates, some, arriving, wanted, totals)
-        for whole, own in zip(operands, found.operands, strict=True):
-            whole[first:end] = own
-        for name, own in found.inputs.items():
-            inputs[name][first:end] = own
-        arriving = found.states
-    return Gradients(operands, inputs, found.states, totals)
-
-
-def _before(call: Call, first: int, end: int, y: Tensor, saved: Tensor) -> list[Tensor]:
+def _before(call: Call, first: int, end: int, given: Given) -> Sequence[Memory]:
     """The states that a run of steps starts from."""
     step = end if call.reverse else first - 1
     if not 0 <= step < call.steps:
         return call.states
-    return [y[step], *saved[:, step].unbind(0)]
+    return [given.y.at(step), *(given.saved.at(k).at(step) for k in range(len(call.states) - 1))]

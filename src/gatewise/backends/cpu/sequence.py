@@ -2,164 +2,115 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-
-import torch
-from torch import Tensor
+from typing import Protocol
 
 from gatewise.backends.cpu import launch
-from gatewise.backends.cpu.launch import Place, Target, place
+from gatewise.backends.cpu.launch import Packed, Place, Target, place
 from gatewise.backends.cpu.layout import layout
+from gatewise.backends.cpu.program import Memory, Program
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import gate_arrays, make_plans, traced
 from gatewise.compiler.schedule import Plan
 
-CHUNK = 512
-"""Rows of the input products that are worked on together, so that they stay in the second-level cache."""
+ROWS_AT_ONCE = 512
+"""Rows of products over all steps that are worked on together, so that they stay in the second-level cache."""
+HOISTED = 1 << 20
+"""Bytes of hoisted input products that are computed before the steps that read them."""
+PARTS = 16
+"""Parts at most that a sequence is taken in: each costs frames and barriers."""
+
+
+class Space(Protocol):
+    """Where a call's own memory comes from: a program, or memory that is there now."""
+
+    def take(self, *shape: int) -> Memory: ...
+
+    def zeros(self, count: int) -> int: ...
+
+    def add(self, count: int, a: int, b: int) -> int: ...
 
 
 class Call:
-    """One application of a cell: its tensors, and where they lie.
+    """One application of a cell: its arrays, and where they lie.
 
     Args:
-        operands: the input-like operands of the affine maps, (T, B, width), in the order of ``input_operands``.
+        operands: the input-like operands of the affine maps, (T, B, width), in the order of ``input_operands``; dense.
         inputs: keyword inputs that are used element-wise, (T, B, width), with any strides in T and B.
-        states: (B, hidden_size) each.
-        parameters: by the names of ``Cell.parameter_shapes``; biases may be absent.
+        states: (B, hidden_size) each, with any stride in B.
+        parameters: by the names of ``Cell.parameter_shapes``; biases may be absent; dense.
     """
 
     def __init__(
         self,
         cell: Cell,
         to: Target,
-        operands: Sequence[Tensor],
-        inputs: Mapping[str, Tensor],
-        states: Sequence[Tensor],
-        parameters: Mapping[str, Tensor],
+        space: Space,
+        operands: Sequence[Memory],
+        inputs: Mapping[str, Memory],
+        states: Sequence[Memory],
+        parameters: Mapping[str, Memory],
         reverse: bool,
         steps: int,
     ) -> None:
-        self.cell, self.to, self.reverse, self.steps = cell, to, reverse, steps
+        self.cell, self.to, self.space, self.reverse, self.steps = cell, to, space, reverse, steps
         self.rows, self.units = states[0].shape
-        self.operands = [o.contiguous() for o in operands]
-        self.inputs = {name: lanes(value) for name, value in inputs.items()}
-        self.states = [lanes(s) for s in states]
-        self.parameters = {name: p.contiguous() for name, p in parameters.items()}
-        bias = self.parameters.get("bias_hh")
-        blocks = 0 if bias is None else len(bias) // self.units
+        self.operands, self.inputs, self.states, self.parameters = operands, inputs, states, parameters
+        bias = parameters.get("bias_hh")
+        blocks = 0 if bias is None else bias.shape[0] // self.units
         self.bias_blocks, self.layout = blocks, layout(cell, blocks)
-        self.alive: list[Tensor] = []
 
-    def empty(self, *shape: int) -> Tensor:
-        return launch.empty(shape, self.states[0])
-
-    def hold(self, tensor: Tensor) -> Tensor:
-        """Keep memory that a kernel reads alive until the call ends."""
-        self.alive.append(tensor)
-        return tensor
-
-    def over_time(self, tensor: Tensor, *, backward: bool = False, slab: int = 0) -> Place:
+    def over_time(self, memory: Memory, *, backward: bool = False, slab: int = 0) -> Place:
         """An array of one slice per step, walked in the order of the forward or the backward."""
-        size, stride = self.to.size, tensor.stride()
-        base, step = tensor.data_ptr() + slab * self.units * size, stride[0] * size
+        base, step, row = memory.base + slab * self.units * self.to.size, *memory.strides[:2]
         if self.reverse != backward:
-            return place(base + (self.steps - 1) * step, -step, stride[1] * size)
-        return place(base, step, stride[1] * size)
+            return place(base + (memory.shape[0] - 1) * step, -step, row)
+        return place(base, step, row)
 
-    def carried(self, tensor: Tensor, initial: Tensor, *, whole: bool) -> Place:
-        """A state, or its gradient on the way back: every step reads what the step before wrote. The tensor has a
-        slice for every step (``whole``) or a few that are used in turn."""
-        size, strides = self.to.size, tensor.stride()
-        base, step = (self.over_time(tensor)[:2]) if whole else (tensor.data_ptr(), strides[0] * size)
-        mask = -1 if whole else len(tensor) - 1
-        return place(base, step, strides[1] * size, mask, -1, 0, initial.data_ptr(), initial.stride(0) * size)
+    def carried(self, memory: Memory, initial: Memory, *, whole: bool) -> Place:
+        """A state, or its gradient on the way back: every step reads what the step before wrote. The array has a slice
+        for every step (``whole``) or a few that are used in turn."""
+        base, step = self.over_time(memory)[:2] if whole else (memory.base, memory.strides[0])
+        mask = -1 if whole else memory.shape[0] - 1
+        return place(base, step, memory.strides[1], mask, -1, 0, initial.base, initial.strides[0])
 
     def scratch(self, plan: Plan) -> dict[str, Place]:
         """Memory for values that later phases of a step read; operands of products have two slices in turn."""
         places = {}
-        row = self.units * self.to.size
         for name in plan.kept:
             slices = 2 if name in plan.operands else 1
-            memory = self.hold(self.empty(slices, self.rows, self.units))
-            places[name] = place(memory.data_ptr(), self.rows * row, row, slices - 1)
+            memory = self.space.take(slices, self.rows, self.units)
+            places[name] = place(memory.base, memory.strides[0], memory.strides[1], slices - 1)
         return places
 
     def element_wise(self, *, backward: bool = False) -> dict[str, Place]:
         places = {f"in.{name}": self.over_time(value, backward=backward) for name, value in self.inputs.items()}
         diagonal = self.parameters.get("weight_diagonal")
         if diagonal is not None:
-            places |= {f"weight_diagonal.{k}": place(row.data_ptr()) for k, row in enumerate(diagonal)}
+            places |= {f"weight_diagonal.{k}": place(diagonal.at(k).base) for k in range(diagonal.shape[0])}
         return places
 
     def weight(self, name: str) -> tuple[int, int]:
         """Address and bytes per row of a weight by its name in the plans."""
         parameter, block = self.layout.weights[name]
         matrix = self.parameters[parameter]
-        row = matrix.shape[1] * self.to.size
-        return matrix.data_ptr() + block * self.units * row, row
-
-    def rows_of(self, block: int) -> slice:
-        return slice(block * self.units, (block + 1) * self.units)
+        return matrix.at(block * self.units).base, matrix.strides[0]
 
     def biases(self) -> dict[str, Place]:
         """Where each use's bias lies; the sum of two where a use has both."""
         places = {}
         zero = 0
         for i, owned in enumerate(self.layout.biases):
-            found = [(self.parameters[name], block) for name, block in owned if name in self.parameters]
-            if len(found) == 1:
-                bias, block = found[0]
-                address = bias.data_ptr() + block * self.units * self.to.size
-            elif found:
-                (a, p), (b, q) = found
-                address = self.hold(a[self.rows_of(p)] + b[self.rows_of(q)]).data_ptr()
-            else:
-                zero = zero or self.hold(torch.zeros(self.units, dtype=self.to.dtype)).data_ptr()
-                address = zero
+            found = [self.parameters[n].at(block * self.units).base for n, block in owned if n in self.parameters]
+            if not found:
+                zero = zero or self.space.zeros(self.units)
+            address = self.space.add(self.units, *found) if len(found) == 2 else (*found, zero)[0]
             places[f"bias.{i}"] = place(address)
         return places
 
-    def run(self, name: str, plan: Plan, places: Mapping[str, Place], entry: str) -> None:
-        """Run a plan over the sequence, by its name among this cell's plans."""
-        launch.run(
-            f"{self.cell.text}{name}",
-            plan,
-            self.to,
-            steps=self.steps,
-            rows=self.rows,
-            units=self.units,
-            widths=self.widths(),
-            places=places,
-            weights=self.weight,
-            entry=entry,
-        )
-
-    def run_rows(
-        self, name: str, plan: Plan, places: Mapping[str, Place], entry: str, units: int, widths: Mapping[str, int]
-    ) -> None:
-        """Run a plan without recurrence over all rows of all steps, some rows at a time: a run of rows is a step."""
-        for first, steps, rows in launch.portions(self.steps * self.rows, CHUNK):
-            moved = {n: place(p[0] + first * p[2], rows * p[2], p[2]) for n, p in places.items()}
-            launch.run(
-                f"{self.cell.text}{name}",
-                plan,
-                self.to,
-                steps=steps,
-                rows=rows,
-                units=units,
-                widths=widths,
-                places=moved,
-                weights=self.weight,
-                entry=entry,
-            )
-
     def widths(self) -> dict[str, int]:
         return {f"operand.{k}": o.shape[-1] for k, o in enumerate(self.operands)}
-
-
-def lanes(tensor: Tensor) -> Tensor:
-    """A tensor whose last dimension is contiguous; the others may have any stride, zero included."""
-    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 
 def turns(plan: Plan, carry: str) -> int:
@@ -191,61 +142,171 @@ def hoists(call: Call) -> bool:
     return call.rows < 8 or bytes_read > RESIDENT
 
 
-def forward(call: Call, *, training: bool) -> tuple[Tensor, list[Tensor], Tensor]:
-    """The output (T, B, H), the final states, and what the backward needs: (slabs, T, B, H)."""
+def packed(
+    program: Program,
+    call: Call,
+    name: str,
+    plan: Plan,
+    entry: str,
+    *,
+    rows: int = 0,
+    units: int = 0,
+    widths: Mapping[str, int] | None = None,
+    like: Packed | None = None,
+) -> Packed:
+    """A plan of the cell, by its name among them, for the rows and units of the call or others."""
+    return launch.packed(
+        program,
+        f"{call.cell.text}{name}",
+        plan,
+        call.to,
+        rows=rows or call.rows,
+        units=units or call.units,
+        widths=call.widths() if widths is None else widths,
+        weights=call.weight,
+        entry=entry,
+        like=like,
+    )
+
+
+def parts(steps: int, rows: int, step_bytes: int, wanted: int) -> list[tuple[int, int]]:
+    """A sequence in parts of about so many bytes: (first step, steps) of each.
+
+    Values of which a few slices serve in turn go on from part to part, so all but the last are a multiple of four steps
+    long; and of 256 rows, which sums over rows take together.
+    """
+    multiple = max(4, 256 // math.gcd(rows, 256))
+    size = max(wanted // max(step_bytes, 1), -(-ROWS_AT_ONCE // rows), -(-steps // PARTS), 1)
+    size = -(-size // multiple) * multiple
+    return [(first, min(size, steps - first)) for first in range(0, steps, size)]
+
+
+def later(moved: Place, first: int) -> Place:
+    """An array as the steps from a later one on see it; those of which a few slices serve in turn go round on."""
+    base, stride, row, mask, shift, special, *rest = moved
+    base += first * stride if mask == -1 else 0
+    return (base, stride, row, mask, shift, special - first if special >= first else -1, *rest)  # type: ignore[return-value]
+
+
+class OverRows:
+    """A plan without recurrence over all rows of some steps, some rows at a time: a run of rows is a step."""
+
+    def __init__(
+        self,
+        program: Program,
+        call: Call,
+        name: str,
+        plan: Plan,
+        entry: str,
+        units: int,
+        widths: Mapping[str, int],
+        counts: Sequence[int],
+    ) -> None:
+        """counts: the numbers of rows that ``run`` will be asked for."""
+        self.program, self.codes = program, dict[int, Packed]()
+        first: Packed | None = None
+        for rows in dict.fromkeys(r for count in counts for _, _, r in launch.portions(count, ROWS_AT_ONCE)):
+            code = packed(program, call, name, plan, entry, rows=rows, units=units, widths=widths, like=first)
+            self.codes[rows] = code
+            first = first or code
+
+    def run(self, count: int, places: Mapping[str, Place]) -> None:
+        for first, steps, rows in launch.portions(count, ROWS_AT_ONCE):
+            moved = {n: place(p[0] + first * p[2], rows * p[2], p[2]) for n, p in places.items()}
+            launch.run(self.program, self.codes[rows], steps=steps, places=moved)
+
+
+def forward(
+    program: Program,
+    call: Call,
+    y: Memory,
+    finals: Sequence[Memory],
+    slabs: Sequence[str],
+    saved: Memory,
+    *,
+    training: bool,
+) -> None:
+    """Write the output (T, B, H), the final states, and what is kept, (slab, T, B, H): states, or ``gate_slabs``."""
     hoist = hoists(call)
     plans = make_plans(call.cell, hoist)
-    slabs = [*plans.saved, *plans.histories] if training else []
-    saved = call.empty(len(slabs), call.steps, call.rows, call.units)
-    plan = plans.training if training else plans.forward
-    y, finals = recur(call, plan, "training" if training else "forward", hoist, slabs, saved)
-    return y, finals, saved
+    plan, name = (plans.training, "training") if training else (plans.forward, "forward")
+    _recur(program, call, plan, name, hoist, y, finals, slabs, saved)
 
 
-def trace(call: Call, gates: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """The output and the final states; ``gates``, (gate, T, B, H), is filled with the gates' values."""
+def trace(program: Program, call: Call, y: Memory, finals: Sequence[Memory], gates: Memory) -> None:
+    """Write the output, the final states and the gates' values, (gate, T, B, H)."""
     hoist = hoists(call)
-    return recur(call, traced(call.cell, hoist), "trace", hoist, gate_arrays(call.cell), gates)
+    _recur(program, call, traced(call.cell, hoist), "trace", hoist, y, finals, gate_arrays(call.cell), gates)
 
 
-def recur(
-    call: Call, plan: Plan, name: str, hoist: bool, slabs: Sequence[str], saved: Tensor
-) -> tuple[Tensor, list[Tensor]]:
+def _recur(
+    program: Program,
+    call: Call,
+    plan: Plan,
+    name: str,
+    hoist: bool,
+    y: Memory,
+    finals: Sequence[Memory],
+    slabs: Sequence[str],
+    saved: Memory,
+) -> None:
     """Run a plan of the forward; ``saved`` holds the arrays named by ``slabs``, some of which may be states."""
     cell = call.cell
-    y = call.empty(call.steps, call.rows, call.units)
-    if y.numel() == 0:
-        return y, [s.clone() for s in call.states]
-    values = {s: saved[slabs.index(s)] for s in cell.states if s in slabs}
+    if y.numbers == 0:
+        for final, initial in zip(finals, call.states, strict=True):
+            copy_rows(program, final, initial)
+        return
+    values = {s: saved.at(slabs.index(s)) for s in cell.states if s in slabs}
     values[cell.states[0]] = y
     whole = frozenset(values)  # the other states' past nobody asks for
-    places = call.element_wise() | call.scratch(plan)
-    places |= _input_halves(call, make_plans(cell, hoist).project if hoist else None)
-    places |= {slab: call.over_time(saved[k]) for k, slab in enumerate(slabs) if slab not in whole}
+    places = call.element_wise() | call.scratch(plan) | call.biases()
+    places |= {f"operand.{k}": call.over_time(operand) for k, operand in enumerate(call.operands)}
+    bare = [i for i in range(len(cell.uses)) if i not in call.layout.projected]
+    places |= {f"gx.{i}": places[f"bias.{i}"] for i in bare}
+    places |= {slab: call.over_time(saved.at(k)) for k, slab in enumerate(slabs) if slab not in whole}
     for state, initial in zip(cell.states, call.states, strict=True):
         if state not in whole:
-            values[state] = call.empty(turns(plan, f"state.{state}"), call.rows, call.units)
+            values[state] = call.space.take(turns(plan, f"state.{state}"), call.rows, call.units)
         places[f"state.{state}"] = call.carried(values[state], initial, whole=state in whole)
-    call.run(f"{name}{' hoisted' if hoist else ''}", plan, places, "transposed")
-    last = 0 if call.reverse else call.steps - 1
-    slots = [last if s in whole else (call.steps - 1) & (len(values[s]) - 1) for s in cell.states]
-    return y, [values[s][slot].clone() for s, slot in zip(cell.states, slots, strict=True)]
-
-
-def _input_halves(call: Call, project: Plan | None) -> dict[str, Place]:
-    """The biases, and the input products of all steps where a plan computes them beforehand."""
-    places = call.biases()
-    for k, operand in enumerate(call.operands):
-        places[f"operand.{k}"] = call.over_time(operand)
-    bare = [i for i in range(len(call.cell.uses)) if i not in call.layout.projected]
-    places |= {f"gx.{i}": places[f"bias.{i}"] for i in bare}
+    code = packed(program, call, f"{name}{' hoisted' if hoist else ''}", plan, "transposed")
+    project = make_plans(cell, hoist).project if hoist else None
     if project is None:
-        return places
+        launch.run(program, code, steps=call.steps, places=places)
+    else:
+        _in_parts(program, call, code, project, places)
+    last = 0 if call.reverse else call.steps - 1
+    for state, final in zip(cell.states, finals, strict=True):
+        slot = last if state in whole else (call.steps - 1) & (values[state].shape[0] - 1)
+        program.flat("copy", final.base, final.numbers, values[state].at(slot).base)
+
+
+def copy_rows(program: Program, out: Memory, source: Memory) -> None:
+    """(B, H), of any stride in B, into dense memory."""
+    for row in range(source.shape[0]):
+        program.flat("copy", out.at(row).base, source.shape[1], source.at(row).base)
+
+
+def gate_slabs(cell: Cell) -> tuple[str, ...]:
+    """All that the backward reads, in order; the same whether input products are hoisted or not."""
+    plans = make_plans(cell)
+    return (*plans.saved, *plans.histories)
+
+
+def _in_parts(program: Program, call: Call, code: Packed, project: Plan, places: Mapping[str, Place]) -> None:
+    """Input products of some steps, then these steps, and so on."""
     projected, size = call.layout.projected, call.to.size
-    gx = call.hold(call.empty(call.steps, call.rows, len(projected) * call.units))
-    row = gx.stride(1) * size
-    rows = {f"operand.{k}": place(o.data_ptr(), 0, o.shape[-1] * size) for k, o in enumerate(call.operands)}
-    rows |= {f"gx.{i}": place(gx.data_ptr() + k * call.units * size, 0, row) for k, i in enumerate(projected)}
-    rows |= {f"bias.{i}": places[f"bias.{i}"] for i in projected}
-    call.run_rows("project", project, rows, "transposed", call.units, call.widths())
-    return places | {f"gx.{i}": call.over_time(gx, slab=k) for k, i in enumerate(projected)}
+    width = len(projected) * call.units
+    spans = parts(call.steps, call.rows, call.rows * width * size, HOISTED)
+    counts = [count * call.rows for _, count in spans]
+    over = OverRows(program, call, "project", project, "transposed", call.units, call.widths(), counts)
+    gx = program.take(spans[0][1], call.rows, width)
+    for first, steps in spans:
+        begin = call.steps - first - steps if call.reverse else first
+        rows = {f"operand.{k}": place(o.at(begin).base, 0, o.strides[1]) for k, o in enumerate(call.operands)}
+        rows |= {f"gx.{i}": place(gx.base + k * call.units * size, 0, gx.strides[1]) for k, i in enumerate(projected)}
+        rows |= {f"bias.{i}": places[f"bias.{i}"] for i in projected}
+        over.run(steps * call.rows, rows)
+        moved = {name: later(p, first) for name, p in places.items()}
+        own = gx.some(0, steps)
+        moved |= {f"gx.{i}": call.over_time(own, slab=k) for k, i in enumerate(projected)}
+        launch.run(program, code, steps=steps, places=moved)

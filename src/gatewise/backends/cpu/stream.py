@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from gatewise.backends import prologue
-from gatewise.backends.cpu import frame, jit, launch, openmp
+from gatewise.backends.cpu import arrays, frame, jit, launch, openmp, program
 from gatewise.backends.cpu.launch import Place, Prepared, Target, place
+from gatewise.backends.cpu.program import Memory
 from gatewise.backends.cpu.sequence import Call
 from gatewise.backends.cpu.tiers import get
 from gatewise.compiler.cell import Cell, vector_name
@@ -81,9 +82,7 @@ class _Layer:
         self.places |= {f"gx.{i}": biases[f"bias.{i}"] for i in bare}
         for k, operand in enumerate(call.operands):
             self.places[f"operand.{k}"] = place(0, 0, operand.shape[-1] * call.to.size)
-        # What the places point at; the weights themselves are packed and may go.
-        self.alive = [*call.alive, *call.inputs.values()]
-        self.alive += [p for name, p in call.parameters.items() if not _is_packed(name)]
+        self.alive = call.space
 
     def frame(self, moving: Mapping[str, Place]) -> ctypes.Array[ctypes.c_int64]:
         places = {**self.places, **moving}
@@ -103,7 +102,7 @@ def _is_packed(name: str) -> bool:
 
 def _taken(name: str, parameter: Tensor) -> Tensor:
     """A parameter by value; one that is packed is copied there."""
-    return parameter if _is_packed(name) else parameter.clone()
+    return parameter.contiguous() if _is_packed(name) else parameter.clone(memory_format=torch.contiguous_format)
 
 
 class _Chain:
@@ -168,6 +167,53 @@ class _Chain:
         for frames in self.frames:
             for layer, memory in zip(self.layers, frames, strict=True):
                 memory[frame.THREADS], memory[frame.BY_UNITS] = layer.share(threads)
+
+
+class _Here:
+    """Memory that is there now, and stays: what the places of a layer point at."""
+
+    def __init__(self, tier: str, dtype: torch.dtype) -> None:
+        self.tier, self.dtype, self.held = tier, dtype, list[Tensor]()
+
+    def hold(self, tensor: Tensor) -> Memory:
+        self.held.append(tensor)
+        return Memory.of(tensor)
+
+    def take(self, *shape: int) -> Memory:
+        return self.hold(torch.empty(shape, dtype=self.dtype))
+
+    def zeros(self, count: int) -> int:
+        return self.hold(torch.zeros(count, dtype=self.dtype)).base
+
+    def add(self, count: int, a: int, b: int) -> int:
+        out = self.take(count).base
+        numbers = (ctypes.c_int64 * arrays.SLOTS)(out, count, a, b, 0, 0, 0)
+        prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+        prototype(program.arithmetic(self.tier, self.dtype).address("add"))(ctypes.addressof(numbers), 0, 1)
+        return out
+
+
+def _call(
+    cell: Cell,
+    to: Target,
+    operands: Sequence[Tensor],
+    inputs: Mapping[str, Tensor],
+    states: Sequence[Tensor],
+    parameters: Mapping[str, Tensor],
+) -> Call:
+    """One step, in memory that is there now; the weights that are packed may go afterwards."""
+    here = _Here(to.tier.name, to.dtype)
+    return Call(
+        cell,
+        to,
+        here,
+        [here.hold(o) for o in operands],
+        {name: here.hold(value) for name, value in inputs.items()},
+        [Memory.of(s) for s in states],
+        {n: Memory.of(p) if _is_packed(n) else here.hold(p) for n, p in parameters.items()},
+        False,
+        1,
+    )
 
 
 class Steps:
@@ -235,7 +281,7 @@ class Steps:
         inputs |= {name: parameters[vector_name(name)].expand(1, rows, -1) for name, _ in self.cell.vectors}
         terms = {name: inputs[name] for name in make_plans(self.cell).input_terms}
         matrices = {name: p for name, p in parameters.items() if not name.startswith(vector_name(""))}
-        call = Call(self.cell, self.to, operands, terms, states, matrices, False, 1)
+        call = _call(self.cell, self.to, operands, terms, states, matrices)
         return _Layer(call, make_plans(self.cell, False).forward)
 
     def _share(self, threads: int) -> None:

@@ -1,0 +1,171 @@
+"""The operators on the cpu backend: which tensors go into a cell's programs, and which come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from gatewise.backends.cpu import gradients, launch, recipe, recompute, sequence
+from gatewise.backends.cpu.layout import written_terms
+from gatewise.backends.cpu.recipe import Builder, Recipe
+from gatewise.compiler.cell import Cell
+from gatewise.compiler.plan import make_plans
+
+
+class Options(Protocol):
+    """What is said beside tensors."""
+
+    tier: str
+    reverse: bool
+    training: bool
+    recompute: bool
+    names: tuple[str, ...]
+
+
+Tensors = Sequence[Tensor]
+Meaning = Callable[[], tuple[Cell, Options]]
+"""Of an identity: asked for when its program is built."""
+
+
+def forward(
+    identity: tuple[str, str],
+    meaning: Meaning,
+    operands: Tensors,
+    inputs: Tensors,
+    states: Tensors,
+    parameters: Tensors,
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """The output (T, B, H), the final states, and what the backward needs: (slabs, T, B, H).
+
+    Args:
+        identity: of the cell and the options; ``meaning`` gives them.
+    """
+    tensors = (*operands, *inputs, *states, *parameters)
+
+    def build() -> Recipe:
+        cell, options = meaning()
+        builder = Builder(options.tier, tensors)
+        call = _call(builder, cell, options, len(operands), tensors)
+        shape = (call.steps, call.rows, call.units)
+        y = builder.result(*shape)
+        finals = [builder.result(*shape[1:]) for _ in states]
+        slabs = sequence.gate_slabs(cell) if options.training else cell.states[1:] if options.recompute else ()
+        saved = builder.result(len(slabs), *shape)
+        sequence.forward(builder.program, call, y, finals, slabs, saved, training=options.training)
+        return builder.finish()
+
+    y, *finals, saved = recipe.find(identity, tensors, build)(tensors)
+    return y, finals, saved
+
+
+def trace(
+    identity: tuple[str, str],
+    meaning: Meaning,
+    operands: Tensors,
+    inputs: Tensors,
+    states: Tensors,
+    parameters: Tensors,
+    gates: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    """The output and the final states; ``gates``, (gate, T, B, H), is filled with the gates' values."""
+    tensors = (*operands, *inputs, *states, *parameters, gates)
+
+    def build() -> Recipe:
+        cell, options = meaning()
+        builder = Builder(options.tier, tensors)
+        call = _call(builder, cell, options, len(operands), tensors)
+        values = builder.in_place()
+        shape = (call.steps, call.rows, call.units)
+        y = builder.result(*shape)
+        finals = [builder.result(*shape[1:]) for _ in states]
+        sequence.trace(builder.program, call, y, finals, values)
+        return builder.finish()
+
+    y, *finals = recipe.find(("trace", *identity), tensors, build)(tensors)
+    return y, finals
+
+
+def backward(
+    identity: tuple[str, str],
+    meaning: Meaning,
+    operands: Tensors,
+    inputs: Tensors,
+    states: Tensors,
+    parameters: Tensors,
+    y: Tensor,
+    saved: Tensor,
+    dy: Tensor | None,
+    finals: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> list[Tensor]:
+    """Gradients of all operands, inputs, states and parameters; of those that are not wanted, an empty
+    tensor."""
+    arriving = (dy, *finals)
+    tensors = (*operands, *inputs, *states, *parameters, y, saved, *[t for t in arriving if t is not None])
+
+    def build() -> Recipe:
+        cell, options = meaning()
+        builder = Builder(options.tier, tensors)
+        call = _call(builder, cell, options, len(operands), tensors, backward=True)
+        given_y, given_saved = builder.dense(), builder.dense()
+        given_dy, *given_finals = (None if t is None else builder.lanes() for t in arriving)
+        given = gradients.Given(given_y, given_saved, given_dy, given_finals)
+        written = written_terms(cell)
+        any_operand = any(wanted[: len(operands)])
+        d_operands = [builder.result(*(o.shape if any_operand else (0,))) for o in call.operands]
+        terms = {n: builder.result(*y.shape) for n in call.inputs if n in written}
+        d_states = [builder.result(*s.shape) for s in call.states]
+        own = wanted[-len(parameters) :] if parameters else []
+        d_parameters = {
+            name: builder.result(*(p.shape if want else (0,)))
+            for (name, p), want in zip(call.parameters.items(), own, strict=True)
+        }
+        d_wanted = {n: d for (n, d), want in zip(d_parameters.items(), own, strict=True) if want}
+        results = gradients.Wanted(d_operands if any_operand else (), terms, d_states, d_wanted)
+        for total in d_wanted.values():
+            builder.program.flat("clear", total.base, total.numbers)
+        if given_y.numbers == 0:
+            gradients.of_nothing(builder.program, call, given, results)
+        else:
+            (recompute if options.recompute else gradients).backward(builder.program, call, given, results)
+        return builder.finish()
+
+    found = iter(recipe.find((*identity, *wanted, *[t is None for t in arriving]), tensors, build)(tensors))
+    cell, _ = meaning()
+    written = written_terms(cell)
+    return [
+        *(next(found) for _ in operands),
+        *(
+            _summed(value, next(found) if name in written else None)
+            for name, value in zip(make_plans(cell).input_terms, inputs, strict=True)
+        ),
+        *found,
+    ]
+
+
+def _summed(value: Tensor, term: Tensor | None) -> Tensor:
+    """The gradient of a keyword input from its terms of hidden width; one of width 1 sums them over units."""
+    if term is None:
+        return value.new_zeros(value.shape)
+    return term if value.shape[-1] == term.shape[-1] != 1 else term.sum(-1, keepdim=True)
+
+
+def _call(
+    builder: Builder, cell: Cell, options: Options, operands: int, tensors: Tensors, backward: bool = False
+) -> sequence.Call:
+    plans = make_plans(cell)
+    # Sums over time and batch walk their operands at one distance from row to row.
+    summed = plans.diagonal_of if backward else ()
+    return sequence.Call(
+        cell,
+        launch.target(options.tier, tensors[0].dtype),
+        builder.program,
+        [builder.dense() for _ in range(operands)],
+        {n: builder.dense() if f"in.{n}" in summed else builder.lanes() for n in plans.input_terms},
+        [builder.lanes() for _ in cell.states],
+        {name: builder.dense() for name in options.names},
+        options.reverse,
+        int(tensors[0].shape[0]),
+    )
