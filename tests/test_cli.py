@@ -99,6 +99,23 @@ def test_the_diagram_of_a_cell_of_ones_own(run: Run, tmp_path: Path, monkeypatch
     assert (tmp_path / "made" / "owncells-mine.svg").read_text().count("<svg") == 1
 
 
+def test_compare_an_exercise_with_a_cell_of_ones_own(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = ["import gatewise as gw", "@gw.cell", "def mine(gate, x, h):", "    return gw.tanh(gate.a(x, h)) + 0.5 * h"]
+    (tmp_path / "mine.py").write_text("\n".join(lines))
+    arguments = ["--cells", "gru,mine.py:mine", "--hidden-size", "4", "--max-steps", "4", "--span", "4", "--seeds", "2"]
+    code, out, _ = run("compare", "adding", *arguments, "--equal", "size", "-o", "c")
+    assert code == 0
+    assert "At equal size" in out
+    assert "ms/forward" in out
+    for one in ("trace", "gradients"):
+        assert run(one, "c/fits/mine-size-4-seed0", "-o", f"{one}.png")[0] == 0
+    assert run("report", "c/fits/mine-size-4-seed0", "-o", "page")[0] == 0
+    assert (tmp_path / "page" / "report.html").exists()
+    code, _, err = run("compare", "adding", "--equal", "weight")
+    assert (code, "equal must name some of" in err) == (2, True)
+
+
 def test_trace_and_gradients(run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run("fit", "forecast", data, "-o", "m", *QUICK)[0] == 0

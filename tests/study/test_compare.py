@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+import gatewise as gw
 from gatewise.study.compare import compare, solve
 from gatewise.study.picture import draw
-from gatewise.tasks import InputError
+from gatewise.study.statistics import paired
+from gatewise.tasks import InputError, load
 from gatewise.tasks.forecast import Forecaster
 
 QUICK: dict[str, Any] = {"hidden_size": 6, "max_steps": 10, "horizon": 4}
@@ -54,13 +56,78 @@ def test_the_table_is_a_loop_over_fit_and_score(tmp_path: Path) -> None:
     assert result.entries[1].parameters == sum(p.numel() for p in expected.fitted().parameters())
     assert set(result.baselines) == {"seasonal naive", "last value"}
     assert json.loads((tmp_path / "compare.json").read_text()) == json.loads(json.dumps(result.as_json()))
+    against = result.entries[1].against
+    assert against is not None
+    assert against.difference.mean == pytest.approx(result.entries[1].mean - reference.mean)
+    assert against.margin == pytest.approx(0.05 * reference.mean)
+    assert result.entries[3].against == paired(result.entries[3].scores, reference.scores, against.margin)
+    assert [len(e.curves) for e in result.entries] == [2] * 5
+    assert result.entries[1].training_bytes > result.entries[2].training_bytes > 0
+    assert all(e.inference_seconds and e.inference_seconds > 0 for e in result.entries)
+    assert result.sentences()[0].startswith("At equal size lstm")
     draw(result, tmp_path / "compare.png")
     assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+@gw.cell
+def own(gate, x, h):  # type: ignore[no-untyped-def]
+    k = gw.sigmoid(gate.k(x, h))
+    return k * h + (1 - k) * gw.tanh(gate.a(x))
+
+
+SMALL: dict[str, Any] = {"hidden_size": 5, "max_steps": 6, "span": 4, "seeds": 2}
+
+
+def test_a_cell_of_ones_own_at_equal_time(tmp_path: Path) -> None:
+    result = compare("adding", cells=["gru", own], equal=["time"], directory=tmp_path, **SMALL)
+    assert [(e.cell, e.sizing, e.hidden_size) for e in result.entries] == [("gru", "both", 5), ("own", "time", 5)]
+    steps = load(tmp_path / "fits" / "own-time-5-seed1").options()["max_steps"]
+    assert steps >= 1
+    assert load(tmp_path / "fits" / "own-time-5-seed1").cell == own
+    draw(result, tmp_path / "compare.png")
+
+
+def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
+    whole = compare("adding", cells=["gru", "rnn"], **SMALL)
+    seen: list[str] = []
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare("adding", cells=["gru", "rnn"], directory=tmp_path, report=interrupt, **SMALL)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "fits").rglob("*.safetensors")}
+    assert len(kept) == 3
+    again = compare(
+        "adding", cells=["gru", "rnn"], directory=tmp_path, resume=True, report=lambda w, d, t: seen.append(w), **SMALL
+    )
+    assert len(seen) == 6
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert [e.scores for e in again.entries] == [e.scores for e in whole.entries]
+    with pytest.raises(InputError, match="max_steps: the run in"):
+        compare("adding", cells=["gru", "rnn"], directory=tmp_path, resume=True, **{**SMALL, "max_steps": 7})
+    assert all(path.exists() for path in kept)
+
+
+def test_a_failed_comparison_leaves_nothing(tmp_path: Path) -> None:
+    def fail(what: str, done: int, total: int) -> None:
+        if done == 1:
+            raise InputError("enough")
+
+    with pytest.raises(InputError, match="enough"):
+        compare("adding", cells=["gru", "rnn"], directory=tmp_path / "c", report=fail, **SMALL)
+    assert not (tmp_path / "c").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        ({"equal": ["weight"]}, "equal must name some of size, parameters, time, got weight"),
+        ({"equal": ["time"]}, "equal: time needs max_steps"),
+        ({"margin": 0.0}, "margin must be a share"),
+        ({"resume": True}, "holds no interrupted comparison"),
+        ({"cells": ["gru", "none.py:own"]}, "there is no file none.py"),
         ({"task": "weather"}, "task must be one of forecast"),
         ({"seeds": 0}, "seeds must be at least 1, got 0"),
         ({"cells": ["gru"]}, "at least two different cells"),

@@ -1,4 +1,4 @@
-"""The picture of a comparison: parameters as bars, score as a line."""
+"""The picture of a comparison: parameters as bars, score as a line, validation over seconds."""
 
 from __future__ import annotations
 
@@ -6,42 +6,81 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gatewise.study.compare import Comparison, Entry
 from gatewise.tasks.errors import need
 from gatewise.tasks.folder import write_bytes
 
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 BAR, LINE = "#9ecae1", "#D55E00"
 
 
 def draw(comparison: Comparison, path: Path) -> None:
-    """Draw a panel for equal hidden size and one for equal parameters into a PNG file."""
+    """Draw a panel for every sizing, and below them the validation figure over seconds of training, into a PNG file."""
     need("matplotlib")
     from matplotlib.figure import Figure
 
     entries = comparison.entries
-    panels = [
-        (f"equal hidden size ({entries[0].hidden_size})", [e for e in entries if e.sizing != "parameters"]),
-        ("equal parameters", [e for e in entries if e.sizing != "size"]),
-    ]
-    figure = Figure(figsize=(10, 4.2), dpi=130, layout="constrained")
+    titles = {"size": f"equal hidden size ({entries[0].hidden_size})", "parameters": "equal parameters"}
+    titles |= {"time": f"equal training time, hidden size {entries[0].hidden_size}"}
+    panels = [(titles[name], _of_sizing(entries, name)) for name in titles if any(e.sizing == name for e in entries)]
+    panels = panels or [(titles["size"], entries)]
+    figure = Figure(figsize=(max(10, 5 * len(panels)), 8.0), dpi=130, layout="constrained")
     bars_top = 1.8 * max(e.parameters for e in entries)  # bars below, line above; both axes start at zero
     line_top = 1.2 * max(e.mean + e.spread for e in entries)
-    axes = figure.subplots(1, 2)
+    places: Any = [["curves" if row else f"panel {k}" for k in range(len(panels))] for row in range(2)]
+    axes = figure.subplot_mosaic(places)
+    better = "higher" if comparison.higher_is_better else "lower"
     for index, (title, chosen) in enumerate(panels):
-        score = _panel(axes[index], chosen, title, bars_top)
+        own = axes[f"panel {index}"]
+        score = _panel(own, chosen, title, bars_top)
         score.set_ylim(0, line_top)
         if index == 0:
-            axes[index].set_ylabel("parameters (bars)")
-            score.set_yticklabels([])
+            own.set_ylabel("parameters (bars)")
         else:
-            axes[index].set_yticklabels([])
-            score.set_ylabel(f"{comparison.metric} on held-out data (line, lower is better)", color=LINE)
+            own.set_yticklabels([])
+        if index == len(panels) - 1:
+            score.set_ylabel(f"{comparison.metric} on held-out data (line, {better} is better)", color=LINE)
+        else:
+            score.set_yticklabels([])
+    _curves(axes["curves"], comparison)
     runs = f"{comparison.seeds} seeds, ± standard deviation" if comparison.seeds > 1 else "one seed"
     naive = ", ".join(f"{name} {value:.2f}" for name, value in comparison.baselines.items())
     figure.suptitle(f"{comparison.task}: {comparison.metric} of {runs}" + (f"; {naive}" if naive else ""), fontsize=10)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_bytes(path, buffer.getvalue())
+
+
+def _of_sizing(entries: list[Entry], sizing: str) -> list[Entry]:
+    """The reference and its rivals of one sizing; where a solved size is the reference's, it stands for both."""
+    rivals = {e.cell: e for e in entries if e.sizing == "size"} if sizing == "parameters" else {}
+    rivals |= {e.cell: e for e in entries if e.sizing == sizing}
+    return [entries[0], *rivals.values()] if sizing != "parameters" else _equal_parameters(entries, rivals)
+
+
+def _equal_parameters(entries: list[Entry], rivals: dict[str, Entry]) -> list[Entry]:
+    solved = {e.cell for e in entries if e.sizing == "parameters"}
+    same = [e for e in rivals.values() if e.cell in solved or e.parameters == entries[0].parameters]
+    return [entries[0], *same]
+
+
+def _curves(axes: Any, comparison: Comparison) -> None:
+    """The validation figure over seconds of training: the mean of the seeds, as far as all of them went."""
+    for k, entry in enumerate(comparison.entries):
+        count = min(map(len, entry.curves))
+        seconds = np.mean([one[:count] for one in entry.seconds], 0)
+        values = np.array([one[:count] for one in entry.curves])
+        name = f"{entry.cell} {entry.hidden_size}" + (" (as long)" if entry.sizing == "time" else "")
+        style = {"color": COLOURS[k % len(COLOURS)], "ls": ("-", "--", ":", "-.")[k % 4], "lw": 1.6}
+        axes.plot(seconds, values.mean(0), label=name, marker="o" if count < 3 else None, **style)
+        axes.fill_between(seconds, values.min(0), values.max(0), color=style["color"], alpha=0.12, lw=0)
+    axes.set_xlabel("seconds of training, mean of the seeds")
+    axes.set_ylabel(f"validation {comparison.metric}")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=8, ncols=3)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _panel(axes: Any, entries: list[Entry], title: str, top: float) -> Any:

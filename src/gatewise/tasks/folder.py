@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,7 +84,7 @@ def nothing_on_error(directory: str | Path | None) -> Iterator[None]:
         yield
     except Exception:
         for path in set(folder.iterdir()) - held if folder.is_dir() else ():
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         with contextlib.suppress(OSError):
             for path in made:
                 path.rmdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 import gatewise.nn as gn
 from gatewise import cells
+from gatewise.study.measure import saved, seconds, weight_bytes
 from gatewise.study.page import lines, plot, table
 from gatewise.study.statistics import Verdict, above, all_of, interval
 from gatewise.study.trial.plan import CELLS, digits
@@ -70,33 +70,11 @@ def step_of(layer: nn.Module, x: Tensor, train: bool) -> Callable[[], None]:
     return both if train else forward
 
 
-def seconds(run: Callable[[], None], least: float = 0.02) -> float:
-    """Seconds of one call, from enough calls to be measured."""
-    calls = 1
-    while True:
-        started = time.perf_counter()
-        for _ in range(calls):
-            run()
-        taken = time.perf_counter() - started
-        if taken >= least:
-            return taken / calls
-        calls = max(2 * calls, int(calls * 1.2 * least / max(taken, 1e-9)))
-
-
 def held(layer: nn.Module, x: Tensor) -> int:
     """Bytes that must be held between forward and backward, with the weights and their gradients."""
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+    with saved(layer) as kept:
         y, _ = layer(x)
-    own = {p.untyped_storage().data_ptr() for p in layer.parameters()}
-    weights = sum(p.numel() * p.element_size() for p in layer.parameters())
-    return 2 * weights + sum(size for place, size in kept.items() if place not in own) + int(y.nbytes)
+    return 2 * weight_bytes(layer) + sum(kept.values()) + int(y.nbytes)
 
 
 def _measured(rounds: int) -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ class Runs:
         first = [Job(n, rate, 0) for n in networks for rate in self.scale.rates]
         total = len(first) + len(networks) * (self.scale.seeds - 1)
         self._run(first, total)
-        rest = [Job(n, self.rate(n), seed) for n in networks for seed in range(1, self.scale.seeds)]
+        rest = [Job(n, self.rate(n), seed) for seed in range(1, self.scale.seeds) for n in networks]
         self._run(rest, total)
 
     def rate(self, network: Network) -> float:
