@@ -80,10 +80,10 @@ def backend_of(name: str | None) -> Iterator[None]:
         yield
 
 
-def print_scores(scores: Scores) -> None:
+def print_scores(scores: Scores, title: str = "held-out horizon") -> None:
     metrics = list(next(iter(scores.values())))
     rows = [(name, *(f"{values[m]:.3f}" for m in metrics)) for name, values in scores.items()]
-    print_table(["held-out horizon", *metrics], rows)
+    print_table([title, *metrics], rows)
 
 
 def print_table(header: list[str], rows: Sequence[tuple[str, ...]]) -> None:

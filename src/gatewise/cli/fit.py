@@ -54,21 +54,32 @@ def fit_forecast(
 ) -> None:
     """Train a forecaster of time series."""
     options = given(locals(), without={"data", "output", "resume", "backend", "json"})
-    _fit("forecast", data, output, resume, backend, json, options)
+    run_fit("forecast", data, None, output, resume, 1, backend, json, options)
 
 
-def _fit(
-    name: str, data: Path | None, output: Path, resume: bool, backend: str | None, json: bool, options: dict[str, Any]
-) -> None:
+def run_fit(
+    name: str,
+    data: Any,
+    validation: Any,
+    output: Path,
+    resume: bool,
+    devices: int,
+    backend: str | None,
+    json: bool,
+    options: dict[str, Any],
+) -> Any:
+    """Fit or resume, and say how it went; the fitted task."""
     from gatewise.tasks.progress import Progress
 
     kind = cast(Any, task_named(name))
     try:
         with backend_of(backend):
             if resume:
-                task = kind.resume(output, data, report=Progress, **options)
+                task = kind.resume(output, data, validation=validation, report=Progress, devices=devices, **options)
             else:
-                task = kind(**options).fit(data, directory=output, report=Progress)
+                task = kind(**options).fit(
+                    data, validation=validation, directory=output, report=Progress, devices=devices
+                )
     except KeyboardInterrupt:
         print(f"gatewise: interrupted; {state(output)}", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -76,9 +87,10 @@ def _fit(
     if json:
         summary = {"directory": str(output), "task": name, "cell": task.cell.name, "epochs": len(task.history.epochs)}
         print(dumps({**summary, "best_epoch": best.epoch, "scores": task.scores}), end="")
-        return
+        return task
     print_scores(task.scores)
     print(f"{output}: {len(task.history.epochs)} epochs, best {best.epoch} (validation {task.metric} {best.value:.3f})")
+    return task
 
 
 def state(output: Path) -> str:

@@ -9,10 +9,12 @@ from typing import Annotated, Any, Optional
 import typer
 from rich.console import Console
 
+from gatewise.cli import translate
 from gatewise.cli.common import Integer, Json, ModelArgument, Text, directory, print_table
 from gatewise.tasks.base import Task, cell_of, load
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import dumps, new_file, write_bytes, write_json
+from gatewise.tasks.translate import Translator
 
 InputArgument = Annotated[
     Text, typer.Argument(metavar="INPUT", help="As for predict.", show_default="the model's own data")
@@ -32,11 +34,15 @@ def _new_pair(output: str, suffix: str) -> tuple[Path, Path]:
 def trace(
     model: ModelArgument, data: InputArgument = None, output: Picture = "trace.png", row: Row = 0, json: Json = False
 ) -> None:
-    """The gates of a model over an input: heat maps, rate of change, half-lives; a CSV beside the picture."""
+    """The gates of a model over an input: heat maps, rate of change, half-lives, of a translator the attention; a CSV
+    beside the picture."""
     from gatewise.study.plots import trace_picture
     from gatewise.study.tracing import MOST_STEPS, traced
 
     task = load(model)
+    if isinstance(task, Translator):
+        translate.trace(task, data, output, json)
+        return
     picture, table = _new_pair(output, ".csv")
     found = traced(task, data, row)
     trace_picture(found, picture)

@@ -13,11 +13,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
@@ -168,20 +170,29 @@ def train(
     from lightning_fabric import Fabric
 
     if devices == 1:
-        return _run(Fabric(accelerator="cpu", devices=1), objective, schedule, seed, folder, report, title, resume)[0]
+        return _run(Fabric(accelerator="cpu", devices=1), objective, schedule, seed, folder, report, title, resume)
     fabric = Fabric(accelerator="cpu", devices=devices, strategy="ddp_spawn")
+    job = partial(_process, job=(objective, schedule, seed, folder, report, title, resume))
     try:
-        run: Any = _run
-        history, best = fabric.launch(run, objective, schedule, seed, folder, report, title, resume)
+        history, best = fabric.launch(job)
     except ProcessRaisedException as error:
         kind, _, sentence = str(error).strip().splitlines()[-1].partition(": ")
         if not kind.endswith(InputError.__name__):
             raise
         raise InputError(sentence) from None
-    objective.module.load_state_dict(best)
+    objective.module.load_state_dict(load(best))
     objective.module.eval()
     done: History = history
     return done
+
+
+def _process(fabric: Fabric, job: tuple[Any, ...]) -> tuple[History, bytes]:
+    """The training in one of several processes; the best weights, as bytes since tensors would die with it."""
+    module: nn.Module = job[0].module
+    for tensor in (*module.parameters(), *module.buffers()):  # else all processes would write into one memory
+        tensor.data = tensor.data.clone()
+    history = _run(fabric, *job)
+    return history, save({name: t.contiguous() for name, t in module.state_dict().items()})
 
 
 def _run(
@@ -193,8 +204,8 @@ def _run(
     report: MakeReporter | None,
     title: str,
     resume: bool,
-) -> tuple[History, dict[str, Tensor]]:
-    """The training in one process."""
+) -> History:
+    """The training as this process sees it."""
     shown = None
     if report is not None and fabric.is_global_zero:
         shown = report(title, schedule.total_steps, objective.metric, objective.unit)
@@ -208,7 +219,7 @@ def _run(
         finally:
             loop.take_best()
     loop.history.finished = True
-    return loop.history, objective.module.state_dict()
+    return loop.history
 
 
 class _Loop:

@@ -15,7 +15,7 @@ POOL = 32
 """Batches that are drawn together and sorted by length: enough to pad little, few enough to stay random."""
 
 
-@dataclass(frozen=True)
+@dataclass  # Fabric hands it to processes and refuses frozen ones
 class Batch:
     """Sentences in pieces: (B, S) and (B, T) int64 ids, padded; lengths on the CPU.
 

@@ -76,14 +76,19 @@ def read_lines(path: Path) -> list[str]:
         raise InputError(f"{path} is damaged or not gzipped, as its name says") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    return lines_of(raw, str(path))
+
+
+def lines_of(raw: bytes, name: str) -> list[str]:
+    """The lines of a text in UTF-8; raises InputError for another encoding, with the first line that shows it."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise InputError(f"{path}, line {line}: not UTF-8 (byte 0x{raw[error.start]:02x}); convert the file") from None
+        raise InputError(f"{name}, line {line}: not UTF-8 (byte 0x{raw[error.start]:02x}); convert it") from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise InputError(f"{path}, line {line}: not UTF-8 text, since it holds a zero byte; convert the file")
+        raise InputError(f"{name}, line {line}: not UTF-8 text, since it holds a zero byte; convert it")
     lines = text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n").split("\n")
     return lines[:-1] if lines[-1] == "" else lines
 

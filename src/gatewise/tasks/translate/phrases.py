@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from gatewise.tasks.errors import need
 from gatewise.tasks.translate.pairs import Pairs
 
 ORIGIN = "embedded phrases"
-COUNTS = {"training": 24000, "validation": 500, "test": 1000}
+COUNTS = {"training": 12000, "validation": 500, "test": 1000}
 EPOCH_ORDINAL = datetime.date(1900, 1, 1).toordinal()
 CURRENCIES = ("EUR", "USD", "GBP")
 
@@ -31,6 +32,7 @@ class Phrases:
     test: Pairs
 
 
+@lru_cache(maxsize=1)
 def phrases(seed: int = 0) -> Phrases:
     """The embedded pairs; the parts are drawn at random from one list without repetitions."""
     need("num2words")

@@ -17,6 +17,7 @@ from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import read_json, write_bytes, write_json
 from gatewise.tasks.training import Schedule
 from gatewise.tasks.translate import search
+from gatewise.tasks.translate.looking import Looking, look
 from gatewise.tasks.translate.metrics import Dictionary, Evaluation
 from gatewise.tasks.translate.network import TranslationNetwork
 from gatewise.tasks.translate.objective import TranslationObjective
@@ -25,25 +26,26 @@ from gatewise.tasks.translate.pairs import Pairs, read_pairs, write_pairs
 from gatewise.tasks.translate.phrases import phrases
 from gatewise.tasks.translate.sides import Sides
 from gatewise.tasks.translate.texts import prepare
-from gatewise.tasks.translate.vocabulary import UNKNOWN, Sentence, Vocabulary
+from gatewise.tasks.translate.vocabulary import END, UNKNOWN, Sentence, Vocabulary
 
 TRAINING, VALIDATION, TEST, VOCABULARY = "train.tsv.gz", "validation.tsv.gz", "test.tsv.gz", "vocabulary.json"
 STEPS_PER_EPOCH = 1000
 MOST_VALIDATION = 1000
 MOST_BEAM = 1000
 PHRASES = {"hidden_size": 192, "embedding_size": 96, "vocabulary": "words", "joint": False, "dropout": 0.0}
-PHRASES |= {"label_smoothing": 0.0, "learning_rate": 4e-3, "average": 0.99, "epochs": 8}
+PHRASES |= {"label_smoothing": 0.0, "learning_rate": 4e-3, "average": 0.99, "epochs": 12}
 TEXTS = {"hidden_size": 512, "embedding_size": 256, "vocabulary": "bpe", "joint": True, "dropout": 0.3}
 TEXTS |= {"label_smoothing": 0.1, "learning_rate": 1e-3, "average": 0.998, "epochs": 30}
 
 
 @dataclass(frozen=True)
 class Translation:
-    """A translation in words. ``score`` is the mean log-probability per piece, to the power of the length penalty."""
+    """A translation in words, its log-probability, the same per piece as ``score``, and the ids of its pieces."""
 
     text: str
     score: float
     log_probability: float
+    ids: tuple[int, ...]
 
 
 class Translator(Task):
@@ -156,9 +158,7 @@ class Translator(Task):
         lengths = [max(len(s), len(t)) for s, t in zip(*self._coded(pairs), strict=True)]
         kept = [k for k, length in enumerate(lengths) if length <= longest]
         if not kept:
-            raise InputError(
-                f"longest: every pair has a side of more than {longest} pieces, the shortest {min(lengths)}"
-            )
+            raise InputError(f"longest of {longest} leaves no pair: the shortest has a side of {min(lengths)} pieces")
         self.left_out = [pairs.lines[k] for k, length in enumerate(lengths) if length > longest]
         if self.left_out:
             self.pairs[TRAINING] = pairs.take(kept)
@@ -221,8 +221,16 @@ class Translator(Task):
         return own.keys() == others.keys() and all(pairs.same(others[name]) for name, pairs in own.items())
 
     def predict(self, data: Any = None) -> list[str]:
-        """Translations of texts; of the held-out sources when None."""
-        return self.translate(list(self._held_out(None).source) if data is None else data)
+        """Translations of a text or a list of texts; of the held-out sources when None."""
+        return self.translate(self._texts(data))
+
+    def positions(self, data: Any = None) -> tuple[list[str], None]:
+        return self._encoded(self._texts(data)[:1])[0].pieces, None
+
+    def _texts(self, data: Any) -> Sequence[str]:
+        if data is None:
+            return list(self._held_out(None).source)
+        return [data] if isinstance(data, str) else data
 
     def score(self, data: Any = None) -> Scores:
         """BLEU, chrF and exact translations (per cent) of held-out pairs, beside copies and a dictionary.
@@ -281,9 +289,16 @@ class Translator(Task):
         ids = [one.ids for one in sentences]
         found = search.translate(network, ids, beam_size, n_best, length_penalty, max_length)
         return [
-            [Translation(self._text(one, sentence), one.score, one.log_probability) for one in best]
+            [Translation(self._text(one, sentence), one.score, one.log_probability, one.ids) for one in best]
             for best, sentence in zip(found, sentences, strict=True)
         ]
+
+    def look(self, text: str, beam_size: int = 5) -> Looking:
+        """The translation of a text from inside: attention, and the gate that keeps the state."""
+        best = self.translations([text], beam_size)[0][0]
+        source, target = self._encoded([text])[0], self._vocabulary[1]
+        pieces = [*(target.pieces[i] for i in best.ids), target.pieces[END]]
+        return Looking(source.pieces, pieces, best.text, *look(self.network, source.ids, best.ids))
 
     @property
     def network(self) -> TranslationNetwork:
