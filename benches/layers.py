@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benches import derive, machine, memory, peers, worker
+from benches.combine import combine
 from benches.files import unwritable, write_json
 from benches.floor import Ceilings
 from benches.print import print_ceilings, print_header, print_memory, print_shape, print_summary, print_titles
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None, start: Start = worker.start) ->
         print(problem, file=sys.stderr)
         return 2
     shapes = _shapes(options)
-    threads = options.threads or sorted({1, min(2, os.cpu_count() or 1)})
+    threads = [] if options.memory_only else options.threads or sorted({1, min(2, os.cpu_count() or 1)})
     report: Record = {"command": _command(arguments), "quick": options.quick, "machine": machine.features()}
     report["peers"] = {"installed": peers.versions(), "missing": peers.missing(), "measured": _peers(options)}
     print_header(report)
@@ -39,7 +41,8 @@ def main(arguments: Sequence[str] | None = None, start: Start = worker.start) ->
     report["machine"]["load_after"] = machine.load()
     problems = [p for run in runs for p in (*derive.wrong(run["shapes"]), *run["problems"])]
     if options.json:
-        write_json(options.json, report)
+        old = json.loads(options.json.read_text()) if options.add and options.json.exists() else None
+        write_json(options.json, combine(old, report) if old else report)
     print_summary(runs)
     for sentence in problems:
         print(f"WRONG {sentence}")
@@ -49,6 +52,8 @@ def main(arguments: Sequence[str] | None = None, start: Start = worker.start) ->
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benches.layers", description=__doc__)
     parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--add", action="store_true", help="keep the rows of the file that are not measured anew")
+    parser.add_argument("--seconds", type=float, help="of timing for each shape (5); at least 5 rounds all the same")
     parser.add_argument("--threads", type=_count, nargs="+", help="thread settings, each in a process of its own (1 2)")
     parser.add_argument(
         "--quick", action="store_true", help="few rounds, short references, no peers, no memory: less than a minute"
@@ -61,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     kinds.add_argument("--inference-only", action="store_true", help="leave out training")
     parser.add_argument("--loop", action="store_true", help="also time reset-before as a loop of torch operations")
     parser.add_argument("--no-memory", action="store_true", help="leave out the peak memory of calls")
+    parser.add_argument("--memory-only", action="store_true", help="the peak memory of calls and nothing else")
     parser.add_argument("--no-peers", action="store_true", help="torch and Gatewise alone")
     return parser
 
@@ -85,7 +91,9 @@ def _shapes(options: argparse.Namespace) -> list[Shape]:
 
 
 def _job(threads: int, shapes: Sequence[Shape], options: argparse.Namespace) -> worker.Job:
-    effort: Record = QUICK if options.quick else FULL
+    effort: Record = dict(QUICK if options.quick else FULL)
+    if options.seconds is not None:
+        effort["budget"] = options.seconds
     if options.quick:  # the longest come last, as time may run out
         shapes = sorted(shapes, key=lambda shape: shape.operations("lstm"))
     return worker.Job(threads, tuple(map(str, shapes)), loop=options.loop, peers=_peers(options), **effort)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from benches import derive, layers, memory, worker
 from benches.columns import COLUMNS, LOOP, Column, torch_layer
+from benches.combine import combine
 from benches.floor import Ceilings
 from benches.shapes import CALL_SHAPE, INFERENCE_SHAPES, STEP_SHAPES, TRAIN_SHAPES, Shape
 
@@ -138,3 +139,29 @@ def test_memory_that_could_not_be_measured_says_so(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(memory, "peak", failing)
     assert "without a figure" in str(memory._in_copy(BY_NAME["lstm"], TINY_TRAIN)["problem"])
+
+
+def report(shape: str, threads: int, milliseconds: float, rate: float) -> worker.Record:
+    ms = {"min": 1.0, "lower": 1.0, "median": milliseconds, "upper": 1.0, "max": 1.0, "disturbed": 0.0}
+    columns = {name: {"ms": ms} for name in ("torch_gru", "gru_after")}
+    ceilings = Ceilings(threads, rate, rate, None, {588: rate}).record()
+    shapes = [{"shape": shape, "threads": threads, "columns": columns}]
+    run = {"threads": threads, "ceilings": ceilings, "shapes": shapes, "problems": [], "left_out": ["1,1,1,1"]}
+    peers = {"installed": {}, "missing": [], "measured": rate > 1}
+    memory = [{"shape": shape, "column": "lstm", "step_mb": milliseconds}]
+    return {"command": "c", "quick": False, "machine": {}, "peers": peers, "runs": [run], "memory": memory}
+
+
+def test_runs_are_combined() -> None:
+    first = combine(report("8,2,5,7", 1, 1.0, 2.0), report("8,2,5,7", 1, 3.0, 1.0))
+    (run,) = first["runs"]
+    (record,) = run["shapes"]
+    assert record["columns"]["gru_after"]["ms"]["median"] == 3.0
+    assert run["ceilings"]["multiply_add_gflops"] == 2.0
+    assert record["columns"]["gru_after"]["gflops"] == pytest.approx(6 * 8 * 2 * 7 * 12 / 3e6)
+    assert [r["step_mb"] for r in first["memory"]] == [3.0]
+    assert first["peers"]["measured"]
+    both = combine(combine(first, report("1,1,1,1", 1, 3.0, 1.0)), report("8,2,5,7", 2, 3.0, 1.0))
+    assert [run["threads"] for run in both["runs"]] == [1, 2]
+    assert [s["shape"] for s in both["runs"][0]["shapes"]] == ["8,2,5,7", "1,1,1,1"]
+    assert both["runs"][0]["left_out"] == []
