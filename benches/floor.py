@@ -126,6 +126,7 @@ def _best(run: Callable[[int, int], None], threads: int, work: float) -> float:
     The length of a burst is found with one thread: a team on a busy machine takes milliseconds over nothing.
     """
     count = 1
+    run(1, count)  # compiled here
     while (once := sample(functools.partial(run, 1, count), 1).seconds) < BURST_SECONDS / 4:
         count *= 4
     count = max(1, round(count * BURST_SECONDS / once))

@@ -1,7 +1,7 @@
 """The page of figures, made from the JSON files in a folder: ``python -m benches.report docs``.
 
 The folder holds ``performance.json`` and, where measured, ``cells.json`` and ``scaling.json``; what nobody can compute,
-the reasons, is written by hand in ``performance-notes.md``. The page is ``performance.md``.
+the reasons, is written by hand in ``performance-notes.md`` and ``scaling-notes.md``. The page is ``performance.md``.
 """
 
 from __future__ import annotations
@@ -34,22 +34,23 @@ def page(folder: Path) -> str:
         raise SystemExit(
             f"{folder / 'performance.json'} must hold the figures of python -m benches.layers, but is absent"
         )
-    notes = folder / "performance-notes.md"
     runs = report["runs"]
     sections = [_opening(report), _machine(report), _ceilings(runs), report_goals.goals(runs)]
-    sections += [notes.read_text().strip() if notes.exists() else "", report_goals.before(runs)]
+    sections += [_notes(folder / "performance-notes.md"), report_goals.before(runs)]
     sections += [_times(run) for run in runs] + [_shares(run) for run in runs]
     sections += [_calls(runs), relatives.lstm(runs, report["memory"]), relatives.memory(report["memory"])]
-    sections += [
-        report_studies.cells(_read(folder / "cells.json")),
-        report_studies.rates(_read(folder / "scaling.json")),
-    ]
+    sections.append(report_studies.cells(_read(folder / "cells.json")))
+    sections.append(report_studies.rates(_read(folder / "scaling.json"), _notes(folder / "scaling-notes.md")))
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def _read(path: Path) -> Record | None:
     found: Record | None = json.loads(path.read_text()) if path.exists() else None
     return found
+
+
+def _notes(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""
 
 
 def _opening(report: Record) -> str:

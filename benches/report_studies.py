@@ -7,9 +7,10 @@ from typing import Any
 
 from benches import cells as own
 from benches import scaling
-from benches.tables import bold, table, threads
+from benches.tables import bold, table
 
 Record = Mapping[str, Any]
+MOST = 20
 
 
 def cells(found: Record | None) -> str:
@@ -38,33 +39,28 @@ def _cell(columns: Mapping[str, Record], name: str) -> str:
     return f"{over:.2f}" if name == "gru" else f"{over:.2f} ({bold(f'{ratio:.2f}', ratio <= own.GOAL)})"
 
 
-def rates(found: Record | None) -> str:
-    """The chart, and where it bends downwards."""
+def rates(found: Record | None, notes: str) -> str:
+    """The chart, where it bends downwards, and the reasons that somebody wrote down."""
     if not found:
         return ""
-    bends = scaling.bends(found["points"])
+    bends = sorted(scaling.bends(found["points"]), key=lambda bend: bend[3] / scaling.fall(*bend[:2]))
+    head = ["from → to", "threads", "reset", "GFLOP/s", "ratio", "ratio of the floors"]
     rows = [
-        [
-            _place(first, second),
-            threads(first["threads"]),
-            form.removeprefix("gru_"),
-            *_fall(first, second, form, ratio),
-        ]
-        for first, second, form, ratio in bends
+        [_place(first, second), str(first["threads"]), form.removeprefix("gru_"), *_fall(first, second, form, ratio)]
+        for first, second, form, ratio in bends[:MOST]
     ]
-    said = (
-        f"Neighbours where more work at a time is done at less than {scaling.BEND:.0%} of the rate:\n\n"
-        + table(["from → to", "threads", "reset", "GFLOP/s", "ratio", "ratio of the floor's rate"], rows)
-        if rows
-        else f"Nowhere is more work at a time done at less than {scaling.BEND:.0%} of the rate of its neighbour."
-    )
+    below = f"less than {scaling.BEND:.0%} of the rate of its neighbour beyond what the floor explains"
+    count = f"The {MOST} worst of {len(bends)} points" if len(bends) > MOST else "Points"
+    said = f"{count} at {below}:\n\n{table(head, rows)}" if rows else f"No point is at {below}."
     return f"""## Batch and hidden size
 
 Rate of a step, the input as wide as the state (`python -m benches.scaling --json docs/scaling.json`).
 
 ![GFLOP/s over batch and over hidden size](scaling.png)
 
-{said}"""
+{said}
+
+{notes}""".rstrip()
 
 
 def _place(first: Record, second: Record) -> str:
@@ -72,6 +68,5 @@ def _place(first: Record, second: Record) -> str:
 
 
 def _fall(first: Record, second: Record, form: str, ratio: float) -> Sequence[str]:
-    rate = [f"{scaling.rate(r, form):.0f}" for r in (first, second)]
-    best = [r["operations"] / r["floor_us"] for r in (first, second)]
-    return [" → ".join(rate), f"{ratio:.2f}", f"{best[1] / best[0]:.2f}"]
+    rate = " → ".join(f"{scaling.rate(r, form):.0f}" for r in (first, second))
+    return [rate, f"{ratio:.2f}", f"{scaling.fall(first, second):.2f}"]

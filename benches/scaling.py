@@ -7,6 +7,7 @@ the call are not in it. ``--draw`` draws the picture again from the figures.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import itertools
 import json
 import sys
@@ -31,11 +32,19 @@ BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512)
 UNITS = (16, 64, 128, 256, 512, 1024, 2048)
 FINE_BATCHES = (1, 8, 64)
 FINE_UNITS = (16, 24, 32, 48, 64, 96, 100, 128, 192, 200, 256, 384, 400, 512, 640, 768, 1024, 1280, 1536, 2048)
-OPERATIONS = 6e8
-"""Of the long sequence: about 3 ms on a core."""
+LEAST_SECONDS = 3e-3
+"""Of the long sequence, beyond what packing takes: as that is subtracted, its noise must not count."""
+PACKING = 1e9
+READING = 3e10
+ARITHMETIC = 1.5e11
+"""Rough bytes and operations a second of a core, to choose the number of steps by."""
 LONGEST = 256
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 BEND = 0.8
-"""A rate below this share of that of the smaller neighbour is a bend downwards: more work at a time, yet slower."""
+"""A rate below this share of that of the smaller neighbour is a bend downwards: more work at a time, yet slower.
+
+Where the floor falls too, as weights outgrow a cache, the share is one of its fall.
+"""
 
 
 def points() -> list[tuple[int, int]]:
@@ -57,7 +66,7 @@ def work(threads: int, budget: float, places: Sequence[tuple[int, int]]) -> Iter
     starts = {column.name: column.start for column in COLUMNS if column.name in FORMS}
     for batch, units in places:
         one = Shape(batch, 1, units, units)
-        long = min(LONGEST, max(3, int(OPERATIONS / one.operations("gru_after"))))
+        long = steps(one, threads)
         short = max(1, long // 4)
         calls = {}
         with torch.inference_mode():
@@ -74,9 +83,24 @@ def work(threads: int, budget: float, places: Sequence[tuple[int, int]]) -> Iter
         record: Record = {"threads": threads, "batch": batch, "units": units, "floor_us": floor, "bound": bound}
         for form in FORMS:
             ms = times[f"{form} {long}"].min - times[f"{form} {short}"].min
-            record[form] = 1e3 * ms / (long - short)
+            record[form] = 1e3 * ms / (long - short) if ms > 0 else None  # other processes were in the short one
         yield record | {"operations": one.operations("gru_after")}
     yield {"threads": threads, "multiply_add_gflops": ceilings.arithmetic()}
+
+
+def steps(one: Shape, threads: int) -> int:
+    """Steps of the long sequence."""
+    weights = one.recurrent_bytes("gru_after")
+    step = max(weights / READING, one.operations("gru_after") / ARITHMETIC) / threads
+    return min(LONGEST, max(3, int((LEAST_SECONDS + weights / PACKING) / step)))
+
+
+def _keep_memory() -> None:
+    """Freed memory stays with the process: fresh pages for packed weights take longer than the steps, unevenly so."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):  # of glibc
+        for parameter, value in ((_TRIM_THRESHOLD, 2**31 - 1), (_MMAP_MAX, 0)):
+            library.mallopt(parameter, value)
 
 
 def _floor(ceilings: Ceilings, batch: int, units: int) -> tuple[float, str]:
@@ -88,17 +112,27 @@ def _floor(ceilings: Ceilings, batch: int, units: int) -> tuple[float, str]:
 
 
 def rate(record: Mapping[str, Any], form: str) -> float:
-    """GFLOP/s of a step."""
-    return float(record["operations"] / record[form] / 1e3)
+    """GFLOP/s of a step; not a number where it could not be measured."""
+    return float(record["operations"] / record[form] / 1e3) if record[form] else float("nan")
+
+
+def best(record: Mapping[str, Any]) -> float:
+    """GFLOP/s of a step on the floor."""
+    return float(record["operations"] / record["floor_us"] / 1e3)
+
+
+def fall(first: Mapping[str, Any], second: Mapping[str, Any]) -> float:
+    """The floor's rate at the second point ÷ at the first."""
+    return best(second) / best(first)
 
 
 def bends(records: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], Mapping[str, Any], str, float]]:
-    """Where twice the work or less at a time is done at a clearly lower rate: from, to, form, ratio of the rates."""
+    """Where more work at a time is done at a clearly lower rate, whatever the floor: from, to, form, ratio."""
     found = []
     for first, second in neighbours(records):
         for form in FORMS:
             ratio = rate(second, form) / rate(first, form)
-            if ratio < BEND:
+            if ratio < BEND * min(1, fall(first, second)):
                 found.append((first, second, form, ratio))
     return found
 
@@ -154,6 +188,7 @@ def main(arguments: Sequence[str] | None = None, start: Start = spawn) -> int:
     parser = argparse.ArgumentParser(prog="python -m benches.scaling", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--json", type=Path, required=True, help="figures; the picture is written beside them")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--seconds", type=float, default=0.1, help="of timing for each point")
     parser.add_argument("--quick", action="store_true", help="every fourth point")
     parser.add_argument("--draw", action="store_true", help="measure nothing, draw the figures of the file")
     given = parser.parse_args(arguments)
@@ -167,7 +202,7 @@ def main(arguments: Sequence[str] | None = None, start: Start = spawn) -> int:
     found: list[Record] = []
     ceilings, failed = {}, 0
     for threads in given.threads:
-        for record in start("benches.scaling", json.dumps([threads, 0.1, places]), threads):
+        for record in start("benches.scaling", json.dumps([threads, given.seconds, places]), threads):
             if record.get("kind") == "end":
                 failed |= record["status"] != 0
             elif "units" in record:
@@ -185,6 +220,7 @@ def main(arguments: Sequence[str] | None = None, start: Start = spawn) -> int:
 
 if __name__ == "__main__":
     if len(sys.argv) == 2 and sys.argv[1].startswith("["):
+        _keep_memory()
         for line in job_records(sys.argv[1]):
             print(json.dumps(line), flush=True)
     else:

@@ -67,6 +67,7 @@ def environment(threads: int) -> dict[str, str]:
     """What a process must be started with so that peers keep to so many threads.
 
     ONNX Runtime and OpenVINO are told per session. XLA sizes its pool by ``NPROC`` and splits products by a flag.
+    OpenVINO sends statistics from a forked copy of the process unless it believes to be in CI.
     """
     eigen = [] if threads > 1 else ["--xla_cpu_multi_thread_eigen=false"]
-    return {"NPROC": str(threads), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(eigen)}
+    return {"CI": "true", "NPROC": str(threads), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(eigen)}

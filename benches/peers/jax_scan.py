@@ -80,7 +80,7 @@ def _after(weights: Weights, x: jax.Array, h: jax.Array) -> jax.Array:
 
 
 def _divided(weights: Weights) -> Weights:
-    """Gates and candidate apart: divided within the loop, XLA copies them at every step and takes 2 to 4 times as long."""
+    """Gates and candidate apart: divided within the loop, XLA copies them at each step: 2 to 4 times the time."""
     units = weights["weight_hh_l0"].shape[0]
     return {**weights, "gates": weights["weight_hh_l0"][:, : 2 * units], "n": weights["weight_hh_l0"][:, 2 * units :]}
 

@@ -12,7 +12,7 @@ import pytest
 from benches import report
 
 DOCS = Path(__file__).parents[2] / "docs"
-PARTS = ("performance.json", "cells.json", "scaling.json", "performance-notes.md")
+PARTS = ("performance.json", "cells.json", "scaling.json", "performance-notes.md", "scaling-notes.md")
 
 
 @pytest.fixture

@@ -56,18 +56,29 @@ def test_cells_are_measured(tmp_path: Path, here: Start, capsys: pytest.CaptureF
 
 def point(batch: int, units: int, microseconds: float, threads: int = 1) -> dict[str, Any]:
     times = dict.fromkeys(scaling.FORMS, microseconds)
-    return {"threads": threads, "batch": batch, "units": units, "operations": 1e6 * batch, "floor_us": 1.0, **times}
+    return {
+        "threads": threads,
+        "batch": batch,
+        "units": units,
+        "operations": 1e6 * batch,
+        "floor_us": 1.0 * batch,
+        **times,
+    }
 
 
 def test_bends_are_seen() -> None:
     records = [point(1, 16, 10.0), point(2, 16, 20.0), point(4, 16, 60.0), point(4, 16, 10.0, threads=2)]
-    found = scaling.bends(records)
+    unmeasured = {**point(8, 16, 10.0), "gru_after": None, "gru_before": None}
+    found = scaling.bends([*records, unmeasured])
     assert [(a["batch"], b["batch"], form, round(r, 2)) for a, b, form, r in found] == [
         (2, 4, form, 0.67) for form in scaling.FORMS
     ]
-    text = report_studies.rates({"points": records})
-    assert "| B 2, H 16 → B 4, H 16 | 1 thread | after | 100 → 67 | 0.67 | 2.00 |" in text
-    assert "Nowhere" in report_studies.rates({"points": records[:2]})
+    text = report_studies.rates({"points": records}, "Because.")
+    assert "| B 2, H 16 → B 4, H 16 | 1 | after | 100 → 67 | 0.67 | 1.00 |" in text
+    assert text.endswith("Because.")
+    assert "No point is" in report_studies.rates({"points": records[:2]}, "")
+    explained = [records[1], {**records[2], "floor_us": 60.0}]
+    assert scaling.bends(explained) == []
 
 
 def test_points_reach_both_ends() -> None:
