@@ -20,7 +20,7 @@ from benches.shapes import CALL_SHAPE, INFERENCE_SHAPES, STEP_SHAPES, TRAIN_SHAP
 Record = dict[str, Any]
 Start = Callable[[worker.Job], Iterator[Record]]
 
-FULL = {"budget": 5.0, "least": 5, "check_operations": 3e9, "seconds": 3600.0}
+FULL = {"budget": 2.5, "least": 5, "check_operations": 3e9, "seconds": 3600.0}
 QUICK = {"budget": 0.3, "least": 1, "check_operations": 2e8, "seconds": 18.0}
 
 
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benches.layers", description=__doc__)
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--add", action="store_true", help="keep the rows of the file that are not measured anew")
-    parser.add_argument("--seconds", type=float, help="of timing for each shape (5); at least 5 rounds all the same")
+    parser.add_argument("--seconds", type=float, help="of timing for each shape (2.5); at least 5 rounds all the same")
     parser.add_argument("--threads", type=_count, nargs="+", help="thread settings, each in a process of its own (1 2)")
     parser.add_argument(
         "--quick", action="store_true", help="few rounds, short references, no peers, no memory: less than a minute"

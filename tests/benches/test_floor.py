@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -99,7 +100,8 @@ def test_columns_take_turns() -> None:
     columns = {name: lambda name=name: seen.append(name) or sum(range(200_000)) for name in "ab"}
     times = measure(columns, 0.0, least=3)
     assert times["a"].rounds == times["b"].rounds == 3
-    assert seen[-2:] in (["a", "b"], ["b", "a"])
+    turns = [name for name, _ in itertools.groupby(seen)]  # a call that is not counted may precede one that is
+    assert turns[-2:] in (["a", "b"], ["b", "a"])
 
 
 def test_a_turn_waits_until_other_threads_rest(monkeypatch: pytest.MonkeyPatch) -> None:
