@@ -72,14 +72,14 @@ python -m benches.report docs                          # this page
 ```
 
 `--quick` takes less than a minute; `--threads 1`, `--shapes 8,200,128,256 train:64,24,1,64 step:1,1,64,96`,
-`--train-only`, `--inference-only`, `--no-peers` and `--no-memory` narrow it, `--add` keeps the rows of the file that are
-not measured anew. Every output and gradient is first compared with the same equations in float64; a layer with wrong numbers gets no time, and the command fails. Layers take
-turns in one process, each thread setting in a process of its own; the first calls are not counted, and each turn waits
-until the threads of the one before have come to rest. Samples in which another process took a core are left out where
-enough others remain. float32, whole layer with its input product; "train" is forward and backward with gradients of the
-input and of every weight; "step" is one step of a stream: `layer.stream()`, and for torch a call with one step. `GRU`
-resets before the product (Cho et al. 2014), `GRU(reset_after)` is torch's formula; both are compared with
-`torch.nn.GRU`.
+`--train-only`, `--inference-only`, `--no-peers` and `--no-memory` narrow it, `--add` keeps the rows of the file that
+are not measured anew. Every output and gradient is first compared with the same equations in float64; a layer with
+wrong numbers gets no time, and the command fails. Layers take turns in one process, each thread setting in a process
+of its own; the first calls are not counted, and each turn waits until the threads of the one before have come to rest.
+Samples in which another process took a core are left out where enough others remain. float32, whole layer with its
+input product; "train" is forward and backward with gradients of the input and of every weight; "step" is one step of a
+stream: `layer.stream()`, and for torch a call with one step. `GRU` resets before the product (Cho et al. 2014),
+`GRU(reset_after)` is torch's formula; both are compared with `torch.nn.GRU`.
 
 {_peers(report.get("peers"))}
 
