@@ -143,7 +143,7 @@ def report() -> dict[str, object]:
         "threading": openmp.reason(),
         "backend": name,
         "backends": {
-            "cpu": "float32 and float64 on the CPU: kernels compiled from the equations",
+            "cpu": "float32, float64 and bfloat16 weights on the CPU: kernels compiled from the equations",
             "eager": "any device and dtype: the equations in torch operations, one step after another",
         },
         "cache": str(jit.cache_folder()),

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from gatewise.nn.base import narrowed
 from gatewise.nn.beside import Beside, beside
 from gatewise.nn.checks import check_beside_packed, check_packed
 
@@ -63,14 +64,16 @@ def forward(
     check_packed(layer, data)
     sizes = packed.batch_sizes
     # The first step holds every row: enough to make or check the states by.
-    states = layer._initial(data[: int(sizes[0])].unsqueeze(0), hx, True)
+    x = layer._widened(data)
+    states = layer._initial(x[: int(sizes[0])].unsqueeze(0), hx, True)
     if reset is None and not inputs and not layer.cell.inputs:
         parts = segments(sizes, data.device)
     else:
-        parts = [_with_along(layer, _segment(sizes, data.device), data, reset, inputs)]
+        parts = [_with_along(layer, _segment(sizes, data.device), x, reset, inputs)]
     if hx is not None and packed.sorted_indices is not None:
         states = [s.index_select(1, packed.sorted_indices) for s in states]
-    y, final = _stack(layer, data, states, parts)
+    y, final = _stack(layer, x, states, parts)
+    y, final = y.to(data.dtype), narrowed(final, data, hx)
     if packed.unsorted_indices is not None:
         final = [f.index_select(1, packed.unsorted_indices) for f in final]
     output = PackedSequence(y, sizes, packed.sorted_indices, packed.unsorted_indices)

@@ -15,7 +15,7 @@ from gatewise import ops
 from gatewise.compiler.cell import Cell
 from gatewise.nn import initialise as initialisation
 from gatewise.nn import packed
-from gatewise.nn.base import CellModule
+from gatewise.nn.base import CellModule, narrowed
 from gatewise.nn.beside import Beside, Lengths, beside, variants
 from gatewise.nn.checks import (
     check_constructor,
@@ -256,11 +256,12 @@ class Recurrent(CellModule):
             input = self._out_of_autocast(input)
         check_input(self, input)
         batched = input.dim() == 3
-        x = input if batched else input.unsqueeze(1)
+        x = self._widened(input if batched else input.unsqueeze(1))
         if self.batch_first and batched:
             x = x.transpose(0, 1)
         states = self._initial(x, hx, batched)
         y, final = self._stack(x, states, beside(self, x, batched, lengths, reset, inputs), run)
+        y, final = y.to(input.dtype), narrowed(final, input, hx)
         if self.batch_first and batched:
             y = y.transpose(0, 1)
         if not batched:
@@ -270,11 +271,11 @@ class Recurrent(CellModule):
     def _initial(self, x: Tensor, hx: State | None, batched: bool) -> list[Tensor]:
         rows = self.num_layers * self.num_directions
         if hx is None and self._initial_names:
-            learned = torch.stack([getattr(self, name) for name in self._initial_names], 1)
+            learned = torch.stack([self._widened(getattr(self, name)) for name in self._initial_names], 1)
             return [start[:, None].expand(-1, x.shape[1], -1) for start in learned.unbind(0)]
         if hx is None:
             return [x.new_zeros(rows, x.shape[1], size) for size in self.state_sizes]
-        states = [self._out_of_autocast(s) for s in whole_states(self.cell, hx)]
+        states = [self._widened(self._out_of_autocast(s)) for s in whole_states(self.cell, hx)]
         lead = (rows, x.shape[1]) if batched else (rows,)
         check_states(self.cell.states, states, x, [(*lead, size) for size in self.state_sizes], batched)
         return states if batched else [s.unsqueeze(1) for s in states]
@@ -300,7 +301,7 @@ class Recurrent(CellModule):
 
     def _weights(self, k: int) -> dict[str, Tensor]:
         """The parameters of the k-th direction, by the names of ``Cell.parameter_shapes``."""
-        return {name: getattr(self, full) for name, full in self._parameter_names[k].items()}
+        return {name: self._widened(getattr(self, full)) for name, full in self._parameter_names[k].items()}
 
     def _run(self, k: int, x: Tensor, states: list[Tensor], along: Beside | None = None) -> tuple[Tensor, list[Tensor]]:
         """One direction of one layer, the k-th in the order of the states, with what goes along with x."""
@@ -313,7 +314,7 @@ class Recurrent(CellModule):
 
     def _starts(self, k: int) -> tuple[Tensor, ...] | None:
         """The learned initial states of the k-th direction."""
-        return getattr(self, self._initial_names[k]).unbind(0) if self._initial_names else None
+        return self._widened(getattr(self, self._initial_names[k])).unbind(0) if self._initial_names else None
 
     def _given(self, k: int, x: Tensor, along: Beside) -> dict[str, Tensor]:
         """The keyword inputs of the k-th direction's cell."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gatewise import cells, ops
 from gatewise.compiler.cell import Cell
-from gatewise.nn.base import CellModule
+from gatewise.nn.base import CellModule, narrowed
 from gatewise.nn.checks import check_constructor, check_nonlinearity, whole_states
 from gatewise.nn.step_checks import check_step, check_step_states
 
@@ -57,20 +57,21 @@ class SingleStep(CellModule):
             x = self._out_of_autocast(x)
         check_step(self, x)
         batched = x.dim() == 2
-        rows = x if batched else x.unsqueeze(0)
-        final = self._run(rows, self._initial(x, rows, hx))
+        wide = self._widened(x)
+        rows = wide if batched else wide.unsqueeze(0)
+        final = narrowed(self._run(rows, self._initial(wide, rows, hx)), x, hx)
         return final if batched else [f.squeeze(0) for f in final]
 
     def _initial(self, x: Tensor, rows: Tensor, hx: Any) -> list[Tensor]:
         if hx is None:
             return [rows.new_zeros(rows.shape[0], self.hidden_size) for _ in self.cell.states]
-        states = [self._out_of_autocast(s) for s in whole_states(self.cell, hx)]
+        states = [self._widened(self._out_of_autocast(s)) for s in whole_states(self.cell, hx)]
         check_step_states(self, states, x)
         return states if x.dim() == 2 else [s.unsqueeze(0) for s in states]
 
     def _run(self, x: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        parameters = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        parameters = {name: self._widened(getattr(self, name)) for name in names if getattr(self, name) is not None}
         return ops.run(self.cell, x.unsqueeze(0), {}, states, parameters)[1]
 
 

@@ -53,10 +53,15 @@ class Stream:
             raise ValueError(f"batch_size must be greater than zero, but came {batch_size}")
         self.layer, self.batch_size = layer, batch_size
         self._device, self._dtype = weight.device, weight.dtype
-        self._choice = choose(weight.device, weight.dtype)
+        half = weight.dtype == torch.bfloat16
+        self._kind = torch.float32 if half else weight.dtype  # what steps compute in, and states are
+        self._choice = choose(weight.device, self._kind)
         # Memory made in inference mode could not be written outside of it.
         with torch.inference_mode(False), torch.no_grad():
             self._engine, self._reason = self._make()
+            if half:
+                self._engine = _Widened(self._engine)
+                self._reason += ", bfloat16 weights in float32 arithmetic"
             self._start = _start(layer, self._engine.states)
             self._engine.states.copy_(self._start)
             y = torch.empty(batch_size, layer.hidden_size, device=self._device, dtype=self._dtype)
@@ -72,7 +77,7 @@ class Stream:
             from gatewise.backends.cpu import stream
 
             sizes = layer.input_size, self.batch_size, layer.hidden_size
-            steps = stream.Steps(layer.cell, choice.tier, self._dtype, *sizes, _parameters(layer))
+            steps = stream.Steps(layer.cell, choice.tier, self._kind, *sizes, _parameters(layer))
             if steps.whole:
                 return steps, choice.reason
             return steps, f"{choice.reason}, what cell {layer.cell.name} computes before a product in torch operations"
@@ -190,7 +195,8 @@ class Stream:
                 raise TypeError(f"state {name} must be a tensor of shape {shape}, but came {type(state).__name__}")
             if state.shape != shape:
                 raise ValueError(f"state {name} must have shape {shape}, but came {tuple(state.shape)}")
-            self._check_kind(f"state {name}", state)
+            if state.dtype != self._kind:  # the layer's own final states may be in its dtype
+                self._check_kind(f"state {name}", state)
         with torch.no_grad():
             own.copy_(torch.stack(given))
 
@@ -258,7 +264,7 @@ def _check_layer(layer: Recurrent, weight: Tensor) -> None:
 
 
 def _parameters(layer: Recurrent) -> list[dict[str, Tensor]]:
-    return [{name: getattr(layer, full) for name, full in names.items()} for names in layer._parameter_names]
+    return [layer._weights(k) for k in range(layer.num_layers)]
 
 
 def _start(layer: Recurrent, states: Tensor) -> Tensor:
@@ -266,7 +272,23 @@ def _start(layer: Recurrent, states: Tensor) -> Tensor:
     names = getattr(layer, "_initial_names", ())
     if not names:
         return torch.zeros_like(states[:, :, :1])
-    return torch.stack([getattr(layer, name).detach() for name in names], 1).unsqueeze(2)
+    return torch.stack([getattr(layer, name).detach() for name in names], 1).unsqueeze(2).to(states.dtype)
+
+
+class _Widened:
+    """The steps of a layer in bfloat16: in float32, and so are the states."""
+
+    def __init__(self, engine: _Engine) -> None:
+        self.engine, self.pack = engine, engine.pack
+
+    @property
+    def states(self) -> Tensor:
+        return self.engine.states
+
+    def step(self, x: Tensor, out: Tensor, given: Sequence[Tensor]) -> None:
+        y = torch.empty_like(out, dtype=torch.float32)
+        self.engine.step(x.float(), y, [value.float() for value in given])
+        out.copy_(y)
 
 
 class _Sequences:
