@@ -63,6 +63,14 @@ def test_unknown_words_are_copied_through_attention() -> None:
     assert found == ["mange chat zorglub rouge", "zorglub rouge voit chien"]
 
 
+def test_one_vocabulary_for_both_languages_is_one_embedding(tmp_path: Path) -> None:
+    options = {**SMALL, "joint": True, "vocabulary": "bpe", "vocabulary_size": 60, "max_steps": 4, "epochs": 2}
+    translator = Translator(**options).fit(toy(60), directory=tmp_path / "run")
+    assert translator.network.source is translator.network.target
+    translator.save(tmp_path / "m")
+    assert load(tmp_path / "m").predict() == load(tmp_path / "run").predict() == translator.predict()
+
+
 def test_saved_and_loaded_it_says_the_same(small: Translator, tmp_path: Path) -> None:
     small.save(tmp_path / "m")
     again = load(tmp_path / "m")
@@ -207,7 +215,7 @@ def test_the_dictionary_knows_words_by_their_company() -> None:
 def test_the_embedded_phrases_hold_out_what_training_has_not() -> None:
     parts = phrases()
     training = set(parts.training.source)
-    assert (len(training), len(parts.validation), len(parts.test)) == (12000, 500, 1000)
+    assert (len(training), len(parts.validation), len(parts.test)) == (16000, 500, 1000)
     assert not training & set(parts.validation.source + parts.test.source)
     pairs = dict(zip(parts.training.source, parts.training.target, strict=True))
     assert pairs["two hundred"] == "deux cents"

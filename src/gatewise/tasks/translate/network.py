@@ -54,7 +54,8 @@ class TranslationNetwork(nn.Module):
         self.attends, self.dropout = decoder == "attention", dropout
         self.states = len(cell.states)
         self.target = nn.Embedding(target_size, embedding_size, padding_idx=PAD)
-        self.source = self.target if source_size is None else nn.Embedding(source_size, embedding_size, padding_idx=PAD)
+        own = None if source_size is None else nn.Embedding(source_size, embedding_size, padding_idx=PAD)
+        self.own_source = own  # one table is registered once, so that it is written once
         for table in {self.source, self.target}:
             nn.init.normal_(table.weight, std=embedding_size**-0.5)
             with torch.no_grad():
@@ -70,6 +71,11 @@ class TranslationNetwork(nn.Module):
         self.second = make(cell, hidden_size + found, hidden_size, 1)
         self.out = nn.Linear(hidden_size + found, embedding_size)
         self.bias = nn.Parameter(torch.zeros(target_size))
+
+    @property
+    def source(self) -> nn.Embedding:
+        """The embedding of the source: its own, or the target's."""
+        return self.target if self.own_source is None else self.own_source
 
     def forward(self, batch: Batch) -> Tensor:
         """The logits of the steps that are no padding, (steps, target_size)."""

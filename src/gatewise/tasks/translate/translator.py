@@ -32,8 +32,8 @@ TRAINING, VALIDATION, TEST, VOCABULARY = "train.tsv.gz", "validation.tsv.gz", "t
 STEPS_PER_EPOCH = 1000
 MOST_VALIDATION = 1000
 MOST_BEAM = 1000
-PHRASES = {"hidden_size": 192, "embedding_size": 96, "vocabulary": "words", "joint": False, "dropout": 0.0}
-PHRASES |= {"label_smoothing": 0.0, "learning_rate": 4e-3, "average": 0.99, "epochs": 12}
+PHRASES = {"hidden_size": 192, "embedding_size": 96, "vocabulary": "words", "joint": False, "dropout": 0.1}
+PHRASES |= {"label_smoothing": 0.0, "learning_rate": 4e-3, "average": 0.99, "epochs": 10}
 TEXTS = {"hidden_size": 512, "embedding_size": 256, "vocabulary": "bpe", "joint": True, "dropout": 0.3}
 TEXTS |= {"label_smoothing": 0.1, "learning_rate": 1e-3, "average": 0.998, "epochs": 30}
 
