@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tasks.translate.conftest import toy
 
 from gatewise import cli
 
@@ -17,7 +18,10 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # What a page shows in full length is run in a few steps.
-QUICK = {"fit": ["--max-steps", "10"], "compare": ["--max-steps", "2", "--seeds", "1", "--hidden-size", "8"]}
+QUICK = {
+    "fit": ["--max-steps", "10", "--hidden-size", "8"],
+    "compare": ["--max-steps", "2", "--seeds", "1", "--hidden-size", "8"],
+}
 
 
 def pages_with(pattern: str) -> list[Any]:
@@ -26,11 +30,16 @@ def pages_with(pattern: str) -> list[Any]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory with the file that the pages speak of."""
+    """An empty working directory with the files that the pages speak of."""
     months = np.datetime64("2010-01") + np.arange(96)
     values = 50 + 5 * np.sin(np.arange(96) / 12 * 2 * np.pi) + np.random.default_rng(0).normal(size=96)
     rows = [f"{month},{value:.2f}" for month, value in zip(months, values, strict=True)]
     (tmp_path / "sales.csv").write_text("\n".join(["month,sales (units)", *rows]) + "\n")
+    for name, count, seed in (("train", 200, 0), ("val", 20, 1), ("test", 20, 2)):
+        phrases = toy(count, seed)
+        (tmp_path / f"{name}.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in phrases))
+        for side, texts in zip(("en", "fr"), zip(*phrases, strict=True), strict=True):
+            (tmp_path / f"{name}.{side}").write_text("\n".join(texts) + "\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -23,6 +23,8 @@ from gatewise.compiler.functions import (
     where,
 )
 from gatewise.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell, Stream, gaps, replace
+from gatewise.tasks.forecast import Forecaster
+from gatewise.tasks.translate import Translator
 
 __version__ = "0.1.0"
 
@@ -32,11 +34,13 @@ __all__ = [
     "RNN",
     "Cell",
     "CellError",
+    "Forecaster",
     "GRUCell",
     "LSTMCell",
     "RNNCell",
     "Recurrent",
     "Stream",
+    "Translator",
     "backend",
     "cell",
     "cells",

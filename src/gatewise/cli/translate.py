@@ -94,7 +94,7 @@ def _after_fit(task: Translator) -> None:
         lines = ", ".join(map(str, task.left_out[:MOST_SHOWN])) + (" …" if len(task.left_out) > MOST_SHOWN else "")
         longest = task.options()["longest"]
         print(f"{len(task.left_out)} pairs with more than {longest} pieces on a side were left out: lines {lines}")
-    wrong = task.evaluate().wrong
+    wrong = [] if task.evaluation is None else task.evaluation.wrong
     if wrong and task.scores[task.cell.name]["exact"] > 50:  # else it is no exercise with one right answer
         print(f"{len(wrong)} of the held-out pairs are not exact, among them:")
         print_table(["source", "expected", "translated"], wrong[:MOST_SHOWN])

@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from gatewise.compiler import Cell
+from gatewise.nn import Recurrent
 from gatewise.tasks.base import Scores, Task, cell_of
 from gatewise.tasks.checks import check_integer, check_plain_cell
 from gatewise.tasks.errors import InputError
@@ -19,7 +20,7 @@ from gatewise.tasks.training import Schedule
 from gatewise.tasks.translate import search
 from gatewise.tasks.translate.looking import Looking, look
 from gatewise.tasks.translate.metrics import Dictionary, Evaluation
-from gatewise.tasks.translate.network import TranslationNetwork
+from gatewise.tasks.translate.network import Make, TranslationNetwork
 from gatewise.tasks.translate.objective import TranslationObjective
 from gatewise.tasks.translate.options import Options
 from gatewise.tasks.translate.pairs import Pairs, read_pairs, write_pairs
@@ -78,6 +79,8 @@ class Translator(Task):
     name: ClassVar[str] = "translate"
     metric: ClassVar[str] = "BLEU"
     higher_is_better: ClassVar[bool] = True
+    layers: ClassVar[Make] = Recurrent
+    """Makes the recurrent layers; here for comparison with others."""
     data_files: ClassVar[tuple[str, ...]] = (TRAINING, VALIDATION, TEST, VOCABULARY)
 
     def __init__(
@@ -111,6 +114,7 @@ class Translator(Task):
         self.pairs: dict[str, Pairs] = {}
         self.vocabularies: tuple[Vocabulary, Vocabulary] | None = None
         self.left_out: list[int] = []
+        self.evaluation: Evaluation | None = None
 
     # The protocol
 
@@ -182,6 +186,7 @@ class Translator(Task):
             o.num_layers,
             o.decoder,
             float(o.dropout or 0),
+            make=type(self).layers,
         )
 
     def objective(self) -> TranslationObjective:
@@ -239,7 +244,9 @@ class Translator(Task):
             data: pairs, as for ``fit``; when None those held out: the test part of the embedded phrases, else the
                 validation pairs.
         """
-        return self.evaluate(data).scores
+        found = self.evaluate(data)
+        self.evaluation = found
+        return found.scores
 
     # Beyond the protocol
 
