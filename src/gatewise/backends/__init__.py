@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -99,18 +100,22 @@ def choose(device: torch.device, dtype: torch.dtype) -> Choice:
         problem = f"the cpu backend computes on the CPU, but the tensors are on {device.type}"
     elif dtype not in (torch.float32, torch.float64):
         problem = f"the cpu backend computes in float32 and float64, but the tensors are {str(dtype).split('.')[-1]}"
-    elif tier is None and not _default_tier():
+    elif not (chosen := tier or _default_tier()):
         problem = "the cpu backend writes code for x86-64 and AArch64, and this machine is neither"
     if problem:
         if name == "cpu":
             raise RuntimeError(problem)
         return Choice("eager", "", problem)
-    chosen = tier or _default_tier()
     return Choice("cpu", chosen, "asked for by name" if name == "cpu" else "compiled for this machine")
 
 
 def _default_tier() -> str:
     """The tier of this machine or of GATEWISE_TIER; empty where no tier runs. A constant to torch.compile."""
+    return _tier_named(os.environ.get("GATEWISE_TIER", ""))
+
+
+@functools.lru_cache(maxsize=16)
+def _tier_named(name: str) -> str:
     from gatewise.backends.cpu import tiers
 
     return tiers.default().name if tiers.available() else ""

@@ -27,9 +27,17 @@ class CellModule(FormulaInStateDict):
             return value
         return value.float()
 
+    def _a_weight(self, default: Tensor) -> Tensor:
+        """One of the parameters, for its dtype and device."""
+        if not torch.compiler.is_compiling():  # parameters() takes longer than a small step
+            for parameter in self._parameters.values():
+                if parameter is not None:
+                    return parameter
+        return next(self.parameters(), default)
+
     def _out_of_autocast(self, value: Tensor) -> Tensor:
         """Under torch.autocast earlier layers hand over half precision; this one computes in its weights' dtype."""
-        weight = next(self.parameters(), value)
+        weight = self._a_weight(value)
         if value.dtype == weight.dtype or value.device != weight.device or not value.is_floating_point():
             return value
         return value.to(weight.dtype) if torch.is_autocast_enabled(value.device.type) else value

@@ -110,7 +110,7 @@ def check_packed(layer: Recurrent, data: Tensor) -> None:
 
 
 def check_width(layer: Recurrent, x: Tensor) -> None:
-    name, weight = type(layer).__name__, next(layer.parameters(), x)
+    name, weight = type(layer).__name__, layer._a_weight(x)
     check_like(f"{name}: input", x, weight.dtype, weight.device, "the weights")
     if x.shape[-1] != layer.input_size:
         raise RuntimeError(

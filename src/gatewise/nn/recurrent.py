@@ -297,11 +297,18 @@ class Recurrent(CellModule):
             x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
             if self.dropout > 0 and self.training and layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, True)
+        if len(finals) == 1:
+            return x, [final.unsqueeze(0) for final in finals[0]]
         return x, [torch.stack(per_state) for per_state in zip(*finals, strict=True)]
 
     def _weights(self, k: int) -> dict[str, Tensor]:
         """The parameters of the k-th direction, by the names of ``Cell.parameter_shapes``."""
-        return {name: self._widened(getattr(self, full)) for name, full in self._parameter_names[k].items()}
+        names = self._parameter_names[k]
+        if torch.compiler.is_compiling():
+            return {name: self._widened(getattr(self, full)) for name, full in names.items()}
+        own = self._parameters  # a parametrised weight is an attribute and not in there
+        found = {name: own.get(full) for name, full in names.items()}
+        return {n: self._widened(getattr(self, names[n]) if value is None else value) for n, value in found.items()}
 
     def _run(self, k: int, x: Tensor, states: list[Tensor], along: Beside | None = None) -> tuple[Tensor, list[Tensor]]:
         """One direction of one layer, the k-th in the order of the states, with what goes along with x."""

@@ -10,6 +10,7 @@ from torch.autograd import forward_ad
 
 from gatewise.backends import choose, eager, prologue
 from gatewise.compiler.cell import Cell, vector_name
+from gatewise.ops import operators
 from gatewise.ops.derivatives import OverTime, apply
 from gatewise.ops.operators import Keep, Options
 
@@ -55,7 +56,7 @@ def run(
     if differentiable or special:
         outputs = apply(OverTime, cell.text, options, *flat)
         return outputs[0], list(outputs[1:-1])
-    y, finals, _ = torch.ops.gatewise.forward(cell.text, options, operands, terms, states, list(parameters.values()))
+    y, finals, _ = operators.forward(cell.text, options, operands, terms, states, list(parameters.values()))
     return y, finals
 
 

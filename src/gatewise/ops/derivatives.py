@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from gatewise.backends import eager
 from gatewise.compiler.plan import input_operands, make_plans
+from gatewise.ops import operators
 from gatewise.ops.operators import count, parsed, parsed_options, split, step_count
 
 
@@ -33,7 +35,7 @@ class OverTime(torch.autograd.Function):
 
     @staticmethod
     def forward(cell: str, options: str, *flat: Tensor) -> tuple[Tensor, ...]:
-        y, finals, saved = torch.ops.gatewise.forward(cell, options, *split(options, flat))
+        y, finals, saved = operators.forward(cell, options, *split(options, flat))
         return (y, *finals, saved)
 
     @staticmethod
@@ -65,7 +67,7 @@ class _Backward(torch.autograd.Function):
         flat, y, saved, dy, finals = tensors[:n], tensors[n], tensors[n + 1], tensors[n + 2], tensors[n + 3 :]
         needed = [w == "1" for w in wanted]
         parts = split(options, flat)
-        return tuple(torch.ops.gatewise.backward(cell, options, *parts, y, saved, dy, list(finals), needed))
+        return tuple(operators.backward(cell, options, *parts, y, saved, dy, list(finals), needed))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -96,6 +98,9 @@ class _Backward(torch.autograd.Function):
 
 
 def _differentiable_backward(*arguments: Any) -> tuple[Tensor, ...]:
+    special = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    if not (special or torch.is_grad_enabled()):  # nobody asks for further derivatives
+        return _Backward.forward(*arguments)
     results: tuple[Tensor, ...] = apply(_Backward, *arguments)
     return results
 

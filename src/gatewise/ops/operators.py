@@ -5,7 +5,7 @@ They take a cell by its text, so that an exported program runs in a fresh proces
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import lru_cache
 from typing import Any
@@ -56,10 +56,17 @@ class Options:
 
     @staticmethod
     def text(tier: str, reverse: bool, keep: Keep, counts: Sequence[int], names: Sequence[str]) -> str:
+        if not torch.compiler.is_compiling():
+            return _text(tier, reverse, keep, tuple(counts), tuple(names))
+        return Options.written(tier, reverse, keep, counts, names)
+
+    @staticmethod
+    def written(tier: str, reverse: bool, keep: Keep, counts: Sequence[int], names: Sequence[str]) -> str:
         numbers = ",".join([str(n) for n in counts])
         return " ".join([tier, str(int(reverse)), keep.value, numbers, *names])
 
 
+_text = lru_cache(maxsize=256)(Options.written)
 parsed_options = lru_cache(maxsize=256)(Options)
 
 
@@ -184,6 +191,61 @@ def _backward_fake(
     first = len(wanted) - len(opts.names)
     made = [any_operand if k < len(operands) else k < first or wanted[k] for k in range(len(flat))]
     return [t.new_empty(t.shape) if m else t.new_empty(0) for t, m in zip(flat, made, strict=True)]
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def _plain(tensors: Iterable[Tensor]) -> bool:
+    """Whether an operator would only call its kernel: nothing transforms, traces or records, and tensors are in memory.
+    Then the dispatcher, which takes as long as a small step, is left out."""
+    return (
+        not torch.compiler.is_compiling()
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._get_tracing_state() is None
+        and not torch._C._autograd._profiler_enabled()
+        and all(type(t) in _PLAIN and t.is_cpu and not t.is_neg() for t in tensors)
+    )
+
+
+def forward(
+    cell: str,
+    options: str,
+    operands: list[Tensor],
+    inputs: list[Tensor],
+    states: list[Tensor],
+    parameters: list[Tensor],
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """``gatewise::forward``, of tensors whose gradients nobody records."""
+    if _plain((*operands, *inputs, *states, *parameters)):
+        return _forward_cpu(cell, options, operands, inputs, states, parameters)
+    result: tuple[Tensor, list[Tensor], Tensor] = torch.ops.gatewise.forward(
+        cell, options, operands, inputs, states, parameters
+    )
+    return result
+
+
+def backward(
+    cell: str,
+    options: str,
+    operands: list[Tensor],
+    inputs: list[Tensor],
+    states: list[Tensor],
+    parameters: list[Tensor],
+    y: Tensor,
+    saved: Tensor,
+    dy: Tensor | None,
+    finals: list[Tensor | None],
+    wanted: list[bool],
+) -> list[Tensor]:
+    """``gatewise::backward``, as ``forward``."""
+    arguments = (cell, options, operands, inputs, states, parameters, y, saved, dy, finals, wanted)
+    arriving = [t for t in (dy, *finals) if t is not None]
+    if _plain((*operands, *inputs, *states, *parameters, y, saved, *arriving)):
+        return _backward_cpu(*arguments)
+    result: list[Tensor] = torch.ops.gatewise.backward(*arguments)
+    return result
 
 
 _library.impl("forward", _forward_cpu, "CPU")

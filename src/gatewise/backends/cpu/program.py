@@ -24,6 +24,7 @@ from gatewise.backends.cpu.tiers import get
 UNIT = 1 << 52
 """Symbolic addresses of one tensor and of the next lie that far apart; offsets may be negative."""
 ALIGNMENT = 64
+_CPU = torch.device("cpu")  # said, since torch.set_default_device may say another
 _WORTH_SHARING = 1 << 17
 """Numbers whose sums or copies are worth a parallel region."""
 
@@ -67,7 +68,7 @@ def dense(base: int, shape: Sequence[int], size: int) -> Memory:
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Uninitialised memory; filled with NaN under ``torch.use_deterministic_algorithms``, which tests use."""
-    return torch.empty(shape, dtype=dtype)
+    return torch.empty(shape, dtype=dtype, device=_CPU)
 
 
 class _Stage(NamedTuple):
@@ -119,7 +120,7 @@ class Program:
 
     def zeros(self, count: int) -> int:
         """The address of so many zeros, which nobody writes."""
-        self._constants.append(torch.zeros(count, dtype=self.dtype))
+        self._constants.append(torch.zeros(count, dtype=self.dtype, device=_CPU))
         return self._constants[-1].data_ptr()
 
     def add(self, count: int, a: int, b: int) -> int:
