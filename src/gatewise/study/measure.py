@@ -14,17 +14,28 @@ from torch import Tensor, nn
 from gatewise.tasks.base import Task
 
 
-def seconds(run: Callable[[], object], least: float = 0.02) -> float:
-    """Seconds of one call, from so many calls that they take ``least`` seconds."""
+def seconds(run: Callable[[], object], least: float = 0.02, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds of one call by a clock, from so many calls that they take ``least`` seconds."""
     calls = 1
     while True:
-        started = time.perf_counter()
+        started = clock()
         for _ in range(calls):
             run()
-        taken = time.perf_counter() - started
+        taken = clock() - started
         if taken >= least:
             return taken / calls
         calls = max(2 * calls, int(calls * 1.2 * least / max(taken, 1e-9)))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """A single thread inside the block, so that ``time.thread_time`` counts all work and no waiting."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -241,7 +241,13 @@ def bars_and_line(
     }
     right |= {"line": {"color": "#d55e00", "width": 2}, "marker": {"size": 9, "symbol": "square"}}
     right["error_y"] = {"type": "data", "array": list(errors), "visible": True}
-    second: dict[str, Any] = {"title": {"text": titles[1]}, "overlaying": "y", "side": "right", "rangemode": "tozero"}
+    second: dict[str, Any] = {
+        "title": {"text": titles[1]},
+        "overlaying": "y",
+        "side": "right",
+        "rangemode": "tozero",
+        "tickmode": "auto",
+    }
     second["showgrid"] = False
     layout = {"xaxis": {}, "yaxis": {"title": {"text": titles[0]}}, "yaxis2": second, "height": 380, "bargap": 0.5}
     return {"data": [left, right], "layout": layout | {"margin": {"r": 70}}}

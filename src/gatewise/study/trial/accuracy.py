@@ -90,7 +90,8 @@ def long_dependencies(runs: Runs) -> Section:
         "Holds where the LSTM's error at the longest span is lower by the margin; fails where they are equal or the "
         "GRU's is.",
         verdict,
-        f"Over {s.spans[-1]} steps the GRU's error is {beside(pair)} (difference {pair.difference}).",
+        f"Over {s.spans[-1]} steps, after {s.steps} training steps, the GRU's error is {beside(pair)} (difference "
+        f"{pair.difference}).",
         {"difference": vars(pair.difference), "p": pair.p_value},
         [table(HEAD, _pair_rows(runs, pairs, ("gru", "lstm")))],
     )
@@ -194,7 +195,7 @@ def distance(runs: Runs) -> Section:
         f"parameters, {s.steps} training steps.",
         f"Holds where both gated cells beat the plain RNN at {far} steps by {margin:g}; fails where one does not.",
         verdict,
-        f"At {far} steps {words}.",
+        f"Over {far} steps, after {s.steps} training steps, {words}.",
         {cell: vars(p.difference) for cell, (_, p) in found.items()},
         [
             plot(lines(series, "span (steps)", "mean squared error", log_x=True, log_y=True), "error over span"),

@@ -74,6 +74,7 @@ def trial(
         "machine": _machine(),
         "seconds": time.perf_counter() - started,
         "fits": len(runs.fits),
+        "training_seconds": sum(sum(fit.seconds) for fit in runs.fits.values()),
         "claims": [section.as_json() for section in sections],
     }
     write_json(folder / RESULTS, results)
@@ -113,8 +114,8 @@ def render(results: dict[str, Any]) -> str:
         page.heading("The gated recurrent unit on trial", ""),
         page.text(
             f"What lecture notes and papers say of the GRU beside the LSTM and the plain RNN, tried out by Gatewise "
-            f"{results['gatewise']}: {results['fits']} trainings, {scale['seeds']} seeds, {results['seconds']:.0f} "
-            "seconds. "
+            f"{results['gatewise']}: {scale['seeds']} seeds, {results['fits']} trainings of together "
+            f"{results['training_seconds']:.0f} seconds. "
             "A claim holds, fails or is undecided by a rule that was fixed beforehand; a difference that is not "
             "significant does not make two things equal. Intervals in brackets are 95 %."
         ),

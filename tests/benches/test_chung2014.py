@@ -1,0 +1,62 @@
+"""The music benchmark: its figure against a sum written out, pieces, resuming."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benches import chung2014 as bench
+
+
+def rolls(*lengths: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.rand(n, bench.KEYS, generator=generator) < 0.05).float() for n in lengths]
+
+
+def test_the_figure_is_summed_over_keys_and_averaged_over_all_steps() -> None:
+    torch.manual_seed(0)
+    model, data = bench.Pianist("gru", 7, 0.0).eval(), rolls(9, 4, 6)
+    nats, steps = 0.0, 0
+    with torch.no_grad():
+        for roll in data:
+            p = torch.sigmoid(model.head(model.layer(roll[:-1, None])[0][:, 0])).double()
+            hit = roll[1:].double()
+            nats -= float((hit * p.log() + (1 - hit) * (1 - p).log()).sum())
+            steps += len(roll) - 1
+    assert bench.evaluate(model, data) == pytest.approx(nats / steps, rel=1e-5)
+
+
+def test_pieces_predict_every_step_once() -> None:
+    (roll,) = rolls(11)
+    parts = bench.pieces([roll], 4)
+    assert torch.equal(torch.cat([part[1:] for part in parts]), roll[1:])
+    assert max(map(len, parts)) == 5
+
+
+def test_noise_moves_the_gradient_and_leaves_the_weights() -> None:
+    model = bench.Pianist("rnn", 5, 0.0)
+    before = [p.detach().clone() for p in model.parameters()]
+    batch = next(bench.batches(rolls(5, 5), None))
+    bench.step(model, torch.optim.SGD(model.parameters(), lr=0.0), batch, noise=0.5)
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
+def test_results_are_kept_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "EPOCHS", {"jsb": 2})
+    monkeypatch.setattr(bench, "GRID", bench.GRID[:1])
+    data = {part: rolls(8, 6, 5) for part in ("train", "valid", "test")}
+    one = bench.Results(tmp_path / "r.json", data, "jsb").row("gru", 2)
+    again = bench.Results(tmp_path / "r.json", {}, "jsb").row("gru", 2)
+    assert one == again
+    fits = json.loads((tmp_path / "r.json").read_text())["fits"]
+    assert [fit["seed"] for fit in fits] == [0, 1]
+    assert all(math.isfinite(fit["test"]) for fit in fits)
+    assert np.isfinite(one[1]).all()
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"there is no file .*JSB_Chorales.mat"):
+        bench.main(["--data", str(tmp_path), "--json", str(tmp_path / "r.json")])
