@@ -19,7 +19,7 @@ from functools import lru_cache
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.expression import UNARY_FUNCTIONS, Node, const, make, postorder, rewrite
 from gatewise.compiler.gradient import gradient
-from gatewise.compiler.schedule import Array, Phase, Plan, Product, Scheduler
+from gatewise.compiler.schedule import Array, Plan, Scheduler
 
 
 @dataclass(frozen=True)
@@ -293,22 +293,3 @@ def _input_gradient(cell: Cell, operand: Node, used: frozenset[int]) -> Plan:
     scheduler = Scheduler({o: str(o.attr) for o in operands}, {}, {node: [f"wt.{k}.{i}" for i in uses]})
     scheduler.run([("dx", node)])
     return scheduler.plan([*(Array(f"d.{i}", "step") for i in uses), Array("dx", "step")])
-
-
-@lru_cache(maxsize=1)
-def reduction() -> Plan:
-    """total += leftᵀ · right, a step for every run of their rows: how gradients of weights sum over time and batch.
-
-    Each step's sum starts from zero, so that its error grows with the length of a run and not with that of the whole.
-    """
-    left, total = (make("before", (), name, "hidden") for name in ("left", "total"))
-    product = make("product", (left,), 0, "hidden")
-    phase = Phase(
-        ("",),
-        (Product("left", "hidden", (0,), ("right",), packed=True),),
-        {total: "total"},
-        {product: 0},
-        (("total", total + product),),
-    )
-    empty = Phase((), (), {}, {}, ())
-    return Plan((Array("left", "step"), Array("total", "step")), (empty, phase), (), frozenset())

@@ -13,7 +13,7 @@ from gatewise.backends.cpu import launch
 from gatewise.backends.cpu.launch import Place, place
 from gatewise.backends.cpu.layout import Run, gradient_order, runs
 from gatewise.backends.cpu.program import Memory, Program
-from gatewise.backends.cpu.reduce import Reduction, Rows
+from gatewise.backends.cpu.reduce import Job, Rows, reduce
 from gatewise.backends.cpu.sequence import Call, OverRows, copy_rows, later, packed, parts, turns
 from gatewise.compiler.plan import make_plans
 
@@ -150,7 +150,7 @@ class _Backward:
         """Where the gradients of all pre-activations are summed: biases share them."""
         if not any(name.startswith("bias") for name in self.wanted.parameters):
             return None
-        total = self.program.take(len(self.used), self.call.units)
+        total = self.program.take(len(self.used) * self.call.units, 1)
         self.program.flat("clear", total.base, total.numbers)
         return total
 
@@ -159,21 +159,23 @@ class _Backward:
             if self.biases is not None and name.startswith("bias"):
                 for run in self._runs(name):
                     out = total.some(run.first * self.call.units, (run.first + run.blocks) * self.call.units)
-                    self.program.flat("add", out.base, out.numbers, out.base, self.biases.at(run.slab).base)
+                    self.program.flat(
+                        "add", out.base, out.numbers, out.base, self.biases.at(run.slab * self.call.units).base
+                    )
 
     def _parameters(self, d: Memory, begin: int) -> None:
         """Add what some steps contribute; ``begin`` is the first of them in time."""
-        rows = d.shape[0] * d.shape[1]
-        flat = Memory(d.base, (rows, len(self.used), self.call.units), d.strides[1:])
-        if self.biases is not None:
-            self.program.sums("sums", self.biases.base, self.biases.numbers, rows, (d.base, d.strides[1]))
-        matrices = {n: t for n, t in self.wanted.parameters.items() if len(t.shape) == 2 and n != "weight_diagonal"}
-        if matrices:
-            reduction = Reduction(self.program, self.call.to, flat)
-            for name, total in matrices.items():
+        units, rows = self.call.units, d.shape[0] * d.shape[1]
+        flat = Memory(d.base, (rows, len(self.used), units), d.strides[1:])
+        jobs = [] if self.biases is None else [Job(0, self.biases, ())]
+        for name, total in self.wanted.parameters.items():
+            if len(total.shape) == 2 and name != "weight_diagonal":
                 for run in self._runs(name):
-                    out = total.some(run.first * self.call.units, (run.first + run.blocks) * self.call.units)
-                    reduction.add(out, run.slab, run.blocks, self._values(run.source, begin, d.shape[0]))
+                    out = total.some(run.first * units, (run.first + run.blocks) * units)
+                    jobs.append(Job(run.slab * units, out, tuple(self._values(run.source, begin, d.shape[0]))))
+        if jobs:
+            together = Memory(d.base, (rows, len(self.used) * units), (d.strides[1], d.strides[3]))
+            reduce(self.program, self.call.to, together, jobs)
         diagonal = self.wanted.parameters.get("weight_diagonal")
         if diagonal is not None:
             self._diagonals(diagonal, flat, begin, d.shape[0])

@@ -42,6 +42,10 @@ class Code:
         """A number of the frame."""
         return self.b.load(self.b.gep(frame, [self.i64(index)], source_etype=I64), typ=I64)
 
+    def entry(self, table: ir.Value, index: ir.Value) -> ir.Value:
+        """The address of a number of a table."""
+        return self.b.gep(table, [index], source_etype=I64)
+
     def at(self, address: ir.Value, offset: ir.Value) -> ir.Value:
         """An address (pointer) some bytes on."""
         return self.b.gep(address, [offset], source_etype=BYTE)

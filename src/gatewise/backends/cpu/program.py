@@ -123,6 +123,11 @@ class Program:
         self._constants.append(torch.zeros(count, dtype=self.dtype, device=_CPU))
         return self._constants[-1].data_ptr()
 
+    def constant(self, value: float) -> int:
+        """The address of a number, which nobody writes."""
+        self._constants.append(torch.full((1,), value, dtype=self.dtype))
+        return self._constants[-1].data_ptr()
+
     def add(self, count: int, a: int, b: int) -> int:
         """The address of the sums of so many numbers."""
         out = self.take(count).base

@@ -1,98 +1,91 @@
-"""Gradients of weights: sums over time and batch of δᵀ·operand, on the same register tiles as everything else."""
+"""Gradients of weights and biases from those of the pre-activations: a stage that sums over time and batch."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
-from gatewise.backends.cpu import launch
-from gatewise.backends.cpu.launch import Packed, Target, place
+from gatewise.backends.cpu import jit, openmp, sums
+from gatewise.backends.cpu.launch import Target
 from gatewise.backends.cpu.program import Memory, Program
-from gatewise.compiler.plan import reduction
+from gatewise.backends.cpu.tiers import Tier
 
-RUN = 256
-"""Rows summed in registers before they are added to the total: 256 rows of δ stay in the second-level cache."""
+_PAGE = 4096
+_WORTH_SHARING = 1 << 16
+"""Numbers of δ from which a second thread helps."""
 
 Rows = tuple[int, int, int]
 """Some rows of a matrix: address, bytes per row, how many."""
 
 
-class Reduction:
-    """Products of some rows of gradients with several operands: each is packed once.
+@dataclass(frozen=True)
+class Job:
+    """``total += Σ δ[:, first : first + M]ᵀ · operand``."""
+
+    first: int
+    total: Memory
+    """(M, N), dense."""
+    operand: tuple[Rows, ...]
+    """As many rows of N numbers as δ has, in one or two pieces; none: a sum of δ alone, N = 1."""
+
+
+@lru_cache(maxsize=16)
+def _kernel(tier: Tier, dtype: str) -> int:
+    build = lambda: sums.emit(dtype, tier.vector_bytes, tier.registers)  # noqa: E731
+    return jit.load(f"sums {dtype}", build, tier, sums.ENTRIES).address("share")
+
+
+def reduce(program: Program, to: Target, delta: Memory, jobs: Sequence[Job]) -> None:
+    """Do all jobs.
 
     Args:
-        delta: (rows, slabs, units), of one stride from row to row.
+        delta: (rows, numbers) of gradients of pre-activations.
     """
+    count, numbers = delta.shape
+    rows, vectors = sums.tile(to.tier.registers)
+    one = program.constant(1.0)
+    operands = {job.operand: job.total.shape[1] for job in jobs}
+    tables = {o: _slots(o or ((one, 0, count),), width) for o, width in operands.items()}
+    used = 0
+    for table in tables.values():
+        table[sums.PANEL] = used
+        used += sums.panel_bytes(table[sums.WIDTH], to.size, to.length, vectors)
+    left = used
+    used += sums.left_bytes(rows, to.size)
+    used += -used % _PAGE + _PAGE // 2  # so that the threads' panels do not share cache sets
+    threads = openmp.threads() if count * numbers > _WORTH_SHARING else 1
+    scratch = program.take(threads * used // to.size)
+    parts = _parts([(job.first, job.total.shape[0]) for job in jobs])
+    frame = [count, delta.base, delta.strides[0], scratch.base, used, left, len(tables), len(parts)]
+    for table in tables.values():
+        frame += table
+    order = list(tables)
+    for first, last, members in parts:
+        frame += (first * to.size, last - first, len(members))
+        for job in (jobs[i] for i in members):
+            row = job.total.strides[0]
+            operand = sums.HEAD + sums.OPERAND_SLOTS * order.index(job.operand)
+            frame += (operand, job.total.base + (first - job.first) * row, row)
+    program.stage(_kernel(to.tier, str(to.dtype).removeprefix("torch.")), frame, threads=threads)
 
-    def __init__(self, program: Program, to: Target, delta: Memory) -> None:
-        self.program, self.to = program, to
-        self.count, self.slabs, self.units = delta.shape
-        # Read in place, δ would touch another page at every row: 98 against 149 GFLOP/s at 650 units.
-        vector = to.length * to.size
-        self.block = self.count * vector
-        # Slabs of whole vectors lie side by side, so that neighbours are one matrix of gradients.
-        self.joined = self.units % to.length == 0
-        widths = [self.slabs * self.units] if self.joined else [self.units] * self.slabs
-        self.left: list[int] = []
-        for k, width in enumerate(widths):
-            memory = program.take(-(-width // to.length) * self.count * to.length)
-            source = delta.base + k * delta.strides[1]
-            launch.pack_rows(
-                program, to, source, delta.strides[0], self.count, width, memory.base, self.block, apart=k > 0
-            )
-            self.left.append(memory.base)
-        self._right: dict[tuple[object, ...], int] = {}
 
-    def add(self, total: Memory, slab: int, slabs: int, operand: Sequence[Rows]) -> None:
-        """total += Σ deltaᵀ·operand.
+def _slots(pieces: Sequence[Rows], width: int) -> list[int]:
+    """An operand in the frame: the last piece in its place, the one before it as special rows."""
+    base, row, _ = pieces[-1]
+    if len(pieces) == 1:
+        return [base, row, width, 0, 0, 0, 0, 0]
+    special, special_row, before = pieces[0]
+    return [base - before * row, row, width, 0, 0, before, special, special_row]
 
-        Args:
-            total: (slabs·units, N), dense rows. slab: the first of them.
-            operand: as many rows as δ has, dense ones of N numbers, in pieces.
-        """
-        if self.joined:
-            first = self.left[0] + slab * self.units // self.to.length * self.block
-            return self._add(total, first, operand)
-        for k in range(slabs):
-            self._add(total.some(k * self.units, (k + 1) * self.units), self.left[slab + k], operand)
 
-    def _add(self, total: Memory, left: int, operand: Sequence[Rows]) -> None:
-        rows, units = total.shape
-        right: Packed | None = None
-        for first, steps, depth in launch.portions(self.count, RUN):
-            prepared = launch.prepare("reduction", reduction(), self.to, rows, units, {"left": depth}, "copied")
-            panel = prepared.panels[0]
-            at = self._packed(operand, units, panel.line, panel.vectors)
-            # Every step has further rows of δ and of the operand.
-            numbers = [depth, at + first * panel.line, self.count * panel.line, depth * panel.line]
-            right = Packed(prepared, numbers)
-            vector = self.to.length * self.to.size
-            places = {
-                "left": place(left + first * vector, depth * vector, self.block),
-                "total": place(total.base, 0, total.strides[0]),
-            }
-            launch.run(self.program, right, steps=steps, places=places)
-
-    def _packed(self, operand: Sequence[Rows], units: int, line: int, vectors: int) -> int:
-        """Where the operand lies packed, [block][row][vectors]."""
-        key = (tuple(operand), units, line)
-        if key not in self._right:
-            blocks = -(-units // (vectors * self.to.length))
-            memory = self.program.take(blocks * self.count * line // self.to.size)
-            at = memory.base
-            for k, (source, row, count) in enumerate(operand):
-                launch.pack_rows(
-                    self.program,
-                    self.to,
-                    source,
-                    row,
-                    count,
-                    units,
-                    at,
-                    self.count * line,
-                    apart=k > 0,
-                    line=line,
-                    vectors=vectors,
-                )
-                at += count * line
-            self._right[key] = memory.base
-        return self._right[key]
+def _parts(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int, list[int]]]:
+    """The columns of δ cut where a job begins or ends: (first, last, the jobs that take them)."""
+    cuts = sorted({edge for first, length in ranges for edge in (first, first + length)})
+    found = []
+    for low, high in itertools.pairwise(cuts):
+        members = [i for i, (first, length) in enumerate(ranges) if first <= low and high <= first + length]
+        if members:
+            found.append((low, high, members))
+    return found
