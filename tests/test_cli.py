@@ -202,6 +202,19 @@ def test_the_module_runs_too(module: str) -> None:
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.count(".") >= 1
 
 
+def test_ctrl_c_while_torch_is_being_imported() -> None:
+    tell = "class Tell:\n    def find_spec(self, name, *rest):\n        name == 'torch' and print('here', flush=True)\n"
+    code = f"import sys\n{tell}sys.meta_path.insert(0, Tell())\nfrom gatewise_command import main\nmain()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "gatewise: interrupted\n")
+
+
 def test_what_an_interrupted_fit_left_is_said(tmp_path: Path) -> None:
     assert cli.fit.state(tmp_path) == "nothing was written"
     (tmp_path / "config.json").write_text("{}")
