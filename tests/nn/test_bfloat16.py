@@ -129,14 +129,24 @@ def test_torch_compiles_it() -> None:
     torch.compiler.reset()
 
 
-def test_under_autocast_a_layer_in_float32_stays_in_float32() -> None:
-    torch.manual_seed(0)
-    layer, x = gw.GRU(INPUT, HIDDEN), torch.randn(STEPS, BATCH, INPUT)
-    with torch.autocast("cpu", HALF):
-        y, h = layer(x)
-        again, _ = layer(x.bfloat16())
-    assert y.dtype == h.dtype == again.dtype == torch.float32
-    assert torch.equal(y, layer(x)[0])
+def test_torch_exports_it() -> None:
+    half, _ = rounded(LAYERS["gru"])
+    x, _ = problem(half)
+    assert torch.equal(torch.export.export(half, (x,)).module()(x)[0], half(x)[0])
+
+
+def test_gradients_of_each_row() -> None:
+    half, _ = rounded(LAYERS["gru"])
+    x, _ = problem(half)
+    weights = dict(half.named_parameters())
+
+    def loss(weights: dict[str, Tensor], row: Tensor) -> Tensor:
+        return torch.func.functional_call(half, weights, (row,))[0].float().square().sum()
+
+    found = torch.func.vmap(torch.func.grad(loss), (None, 1))(weights, x)
+    for row in range(BATCH):
+        for name, exact in torch.func.grad(loss)(weights, x[:, row]).items():
+            assert torch.equal(found[name][row], exact)
 
 
 def test_refusals() -> None:

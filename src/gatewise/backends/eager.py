@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gatewise.backends.autocast import linear
 from gatewise.compiler import functions
 from gatewise.compiler.cell import Cell, vector_name
 from gatewise.compiler.expression import Node, postorder
@@ -124,7 +125,7 @@ class Affine:
         for name, operand in use.inputs:
             weight = self.block("weight_ih" if name == "x" else f"weight_{name}", use.gate)
             assert weight is not None
-            product = F.linear(evaluate([operand], values)[0], weight)
+            product = linear(evaluate([operand], values)[0], weight)
             total = product if total is None else total + product
         halves = use.state is not None or not use.has_input_half
         for parameter, owned in (("bias_ih", use.has_input_half), ("bias_hh", halves)):
@@ -139,7 +140,7 @@ class Affine:
         if use.state is not None:
             weight = self.block("weight_hh", use.gate)
             assert weight is not None
-            product = F.linear(values[use.state], weight)
+            product = linear(values[use.state], weight)
             total = product if total is None else total + product
         for operand in use.diagonals:
             term = values[operand] * self.parameters["weight_diagonal"][self.diagonal_rows[node, operand]]

@@ -6,7 +6,16 @@ import torch
 from torch import Tensor
 
 from gatewise.backends import choose
+from gatewise.backends.autocast import autocast_dtype
 from gatewise.nn.formula import FormulaInStateDict
+
+
+def rounding(like: Tensor) -> torch.dtype | None:
+    """What a module with weights as these rounds weights, input and results to, while it computes in float32: bfloat16
+    where they are in it, the dtype of torch.autocast where they are in float32; None where nothing is rounded."""
+    if like.dtype == torch.bfloat16:
+        return torch.bfloat16
+    return autocast_dtype(like.device) if like.dtype == torch.float32 else None
 
 
 class CellModule(FormulaInStateDict):
@@ -16,14 +25,14 @@ class CellModule(FormulaInStateDict):
     def backend(self) -> str:
         """What runs this module now, and why, e.g. ``cpu/avx512: compiled for this machine``."""
         parameter = next(self.parameters(), torch.empty(0))
-        half = parameter.dtype == torch.bfloat16
+        half = rounding(parameter)
         choice = choose(parameter.device, torch.float32 if half else parameter.dtype)
-        return f"{choice}: {choice.reason}" + (", bfloat16 weights in float32 arithmetic" if half else "")
+        return f"{choice}: {choice.reason}{said(half, parameter.dtype)}"
 
     def _widened(self, value: Tensor) -> Tensor:
         """A module in bfloat16 computes in float32: with weights, input and states as they were rounded, and a state
         that is not rounded from step to step."""
-        if value.dtype != torch.bfloat16 or next(self.parameters(), value).dtype != torch.bfloat16:
+        if value.dtype != torch.bfloat16 or self._a_weight(value).dtype != torch.bfloat16:
             return value
         return value.float()
 
@@ -35,18 +44,38 @@ class CellModule(FormulaInStateDict):
                     return parameter
         return next(self.parameters(), default)
 
+    def _rounded(self, value: Tensor) -> Tensor:
+        """As the arithmetic takes input; a module in float32 under torch.autocast gives what one in bfloat16 gives."""
+        if value.dtype != torch.float32:
+            return self._widened(value)
+        half = autocast_dtype(value.device)
+        return value if half is None else value.to(half).float()
+
+    def _all_rounded(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """As the arithmetic takes weights."""
+        half = rounding(next(iter(weights.values()))) if weights else None
+        return weights if half is None else {name: value.to(half).float() for name, value in weights.items()}
+
     def _out_of_autocast(self, value: Tensor) -> Tensor:
-        """Under torch.autocast earlier layers hand over half precision; this one computes in its weights' dtype."""
+        """Under torch.autocast earlier layers hand over another precision; this one takes its weights' dtype."""
         weight = self._a_weight(value)
         if value.dtype == weight.dtype or value.device != weight.device or not value.is_floating_point():
             return value
-        return value.to(weight.dtype) if torch.is_autocast_enabled(value.device.type) else value
+        return value if autocast_dtype(value.device) is None else value.to(weight.dtype)
 
 
-def narrowed(finals: list[Tensor], x: Tensor, hx: object) -> list[Tensor]:
-    """Final states in the dtype of x, or in float32 where the initial ones came in float32: a module in bfloat16 then
-    goes on from chunk to chunk without rounding its state."""
+def narrowed(finals: list[Tensor], half: torch.dtype | None, hx: object) -> list[Tensor]:
+    """Final states rounded, or in float32 where the initial ones came in float32: a module then goes on from chunk to
+    chunk without rounding its state."""
     given = hx[0] if isinstance(hx, (tuple, list)) else hx
-    if x.dtype != torch.bfloat16 or (isinstance(given, Tensor) and given.dtype == torch.float32):
+    if half is None or (isinstance(given, Tensor) and given.dtype == torch.float32):
         return finals
-    return [f.bfloat16() for f in finals]
+    return [f.to(half) for f in finals]
+
+
+def said(half: torch.dtype | None, dtype: torch.dtype) -> str:
+    """How a module with weights of this dtype computes, after what runs it."""
+    if half is None:
+        return ""
+    name = str(half).removeprefix("torch.")
+    return f", {name} weights in float32 arithmetic" + ("" if half == dtype else ", for torch.autocast")

@@ -149,7 +149,7 @@ def _inputs(layer: Recurrent, x: Tensor, batched: bool, inputs: Mapping[str, obj
         value = inputs[key]
         if not isinstance(value, Tensor):
             raise TypeError(f"{name}: keyword input {key} must be a tensor, but came {type(value).__name__}")
-        value = layer._widened(layer._out_of_autocast(value))
+        value = layer._rounded(layer._out_of_autocast(value))
         check_like(f"{name}: keyword input {key}", value, x.dtype, x.device, "the input")
         found[key] = _time_first(
             layer, f"keyword input {key}", x, batched, value, columns.get(str(width)) or int(width)

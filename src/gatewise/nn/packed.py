@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from gatewise.nn.base import narrowed
+from gatewise.nn.base import narrowed, rounding
 from gatewise.nn.beside import Beside, beside
 from gatewise.nn.checks import check_beside_packed, check_packed
 
@@ -64,7 +64,7 @@ def forward(
     check_packed(layer, data)
     sizes = packed.batch_sizes
     # The first step holds every row: enough to make or check the states by.
-    x = layer._widened(data)
+    x, half = layer._rounded(data), rounding(data)
     states = layer._initial(x[: int(sizes[0])].unsqueeze(0), hx, True)
     if reset is None and not inputs and not layer.cell.inputs:
         parts = segments(sizes, data.device)
@@ -73,7 +73,7 @@ def forward(
     if hx is not None and packed.sorted_indices is not None:
         states = [s.index_select(1, packed.sorted_indices) for s in states]
     y, final = _stack(layer, x, states, parts)
-    y, final = y.to(data.dtype), narrowed(final, data, hx)
+    y, final = y.to(half or data.dtype), narrowed(final, half, hx)
     if packed.unsorted_indices is not None:
         final = [f.index_select(1, packed.unsorted_indices) for f in final]
     output = PackedSequence(y, sizes, packed.sorted_indices, packed.unsorted_indices)

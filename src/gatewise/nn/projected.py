@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gatewise.backends import wish
+from gatewise.backends.autocast import linear
 
 
 def sequence(
@@ -30,16 +30,16 @@ def sequence(
     """
     refuse_by_name()
     h, c = states
-    from_input = F.linear(x, parameters["weight_ih"], parameters.get("bias_ih")).unbind(0)
+    from_input = linear(x, parameters["weight_ih"], parameters.get("bias_ih")).unbind(0)
     outputs = []
     for t in range(len(x) - 1, -1, -1) if reverse else range(len(x)):
         if cuts is not None:
             h, c = torch.where(cuts[t], 0.0, h), torch.where(cuts[t], 0.0, c)
         before = h, c
-        gates = from_input[t] + F.linear(h, parameters["weight_hh"], parameters.get("bias_hh"))
+        gates = from_input[t] + linear(h, parameters["weight_hh"], parameters.get("bias_hh"))
         i, f, g, o = gates.chunk(4, -1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        h = F.linear(o.sigmoid() * c.tanh(), parameters["weight_hr"])
+        h = linear(o.sigmoid() * c.tanh(), parameters["weight_hr"])
         if valid is not None:
             h, c = (torch.where(valid[t], new, old) for new, old in zip((h, c), before, strict=True))
         outputs.append(h)

@@ -15,7 +15,7 @@ from gatewise import ops
 from gatewise.compiler.cell import Cell
 from gatewise.nn import initialise as initialisation
 from gatewise.nn import packed
-from gatewise.nn.base import CellModule, narrowed
+from gatewise.nn.base import CellModule, narrowed, rounding
 from gatewise.nn.beside import Beside, Lengths, beside, variants
 from gatewise.nn.checks import (
     check_constructor,
@@ -55,6 +55,10 @@ class Recurrent(CellModule):
     in ±1/√hidden_size, as torch's. A cell with keyword inputs, ``diagonal`` weights and vectors also
     has ``weight_{name}_l{k}`` for each input that a gate multiplies by a matrix, ``weight_diagonal_l{k}``, and
     ``vector_{name}_l{k}`` for each vector.
+
+    In bfloat16 a layer computes in float32, from weights and input as they were rounded; no state is rounded from step
+    to step, and results are at the end, but for final states where ``hx`` came in float32. Under ``torch.autocast`` a
+    layer in float32 gives the same results, in autocast's dtype, and gradients to its own parameters.
 
     Raises:
         TypeError, ValueError: for arguments of the wrong type or value.
@@ -255,13 +259,13 @@ class Recurrent(CellModule):
         if isinstance(input, Tensor):
             input = self._out_of_autocast(input)
         check_input(self, input)
-        batched = input.dim() == 3
-        x = self._widened(input if batched else input.unsqueeze(1))
+        batched, half = input.dim() == 3, rounding(input)
+        x = self._rounded(input if batched else input.unsqueeze(1))
         if self.batch_first and batched:
             x = x.transpose(0, 1)
         states = self._initial(x, hx, batched)
         y, final = self._stack(x, states, beside(self, x, batched, lengths, reset, inputs), run)
-        y, final = y.to(input.dtype), narrowed(final, input, hx)
+        y, final = y.to(half or input.dtype), narrowed(final, half, hx)
         if self.batch_first and batched:
             y = y.transpose(0, 1)
         if not batched:
@@ -271,7 +275,7 @@ class Recurrent(CellModule):
     def _initial(self, x: Tensor, hx: State | None, batched: bool) -> list[Tensor]:
         rows = self.num_layers * self.num_directions
         if hx is None and self._initial_names:
-            learned = torch.stack([self._widened(getattr(self, name)) for name in self._initial_names], 1)
+            learned = torch.stack([self._rounded(getattr(self, name)) for name in self._initial_names], 1)
             return [start[:, None].expand(-1, x.shape[1], -1) for start in learned.unbind(0)]
         if hx is None:
             return [x.new_zeros(rows, x.shape[1], size) for size in self.state_sizes]
@@ -305,10 +309,10 @@ class Recurrent(CellModule):
         """The parameters of the k-th direction, by the names of ``Cell.parameter_shapes``."""
         names = self._parameter_names[k]
         if torch.compiler.is_compiling():
-            return {name: self._widened(getattr(self, full)) for name, full in names.items()}
+            return self._all_rounded({name: getattr(self, full) for name, full in names.items()})
         own = self._parameters  # a parametrised weight is an attribute and not in there
         found = {name: own.get(full) for name, full in names.items()}
-        return {n: self._widened(getattr(self, names[n]) if value is None else value) for n, value in found.items()}
+        return self._all_rounded({n: getattr(self, names[n]) if value is None else value for n, value in found.items()})
 
     def _run(self, k: int, x: Tensor, states: list[Tensor], along: Beside | None = None) -> tuple[Tensor, list[Tensor]]:
         """One direction of one layer, the k-th in the order of the states, with what goes along with x."""
@@ -321,7 +325,7 @@ class Recurrent(CellModule):
 
     def _starts(self, k: int) -> tuple[Tensor, ...] | None:
         """The learned initial states of the k-th direction."""
-        return self._widened(getattr(self, self._initial_names[k])).unbind(0) if self._initial_names else None
+        return self._rounded(getattr(self, self._initial_names[k])).unbind(0) if self._initial_names else None
 
     def _given(self, k: int, x: Tensor, along: Beside) -> dict[str, Tensor]:
         """The keyword inputs of the k-th direction's cell."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gatewise import cells, ops
 from gatewise.compiler.cell import Cell
-from gatewise.nn.base import CellModule, narrowed
+from gatewise.nn.base import CellModule, narrowed, rounding
 from gatewise.nn.checks import check_constructor, check_nonlinearity, whole_states
 from gatewise.nn.step_checks import check_step, check_step_states
 
@@ -57,9 +57,9 @@ class SingleStep(CellModule):
             x = self._out_of_autocast(x)
         check_step(self, x)
         batched = x.dim() == 2
-        wide = self._widened(x)
+        wide = self._rounded(x)
         rows = wide if batched else wide.unsqueeze(0)
-        final = narrowed(self._run(rows, self._initial(wide, rows, hx)), x, hx)
+        final = narrowed(self._run(rows, self._initial(wide, rows, hx)), rounding(x), hx)
         return final if batched else [f.squeeze(0) for f in final]
 
     def _initial(self, x: Tensor, rows: Tensor, hx: Any) -> list[Tensor]:
@@ -71,8 +71,8 @@ class SingleStep(CellModule):
 
     def _run(self, x: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        parameters = {name: self._widened(getattr(self, name)) for name in names if getattr(self, name) is not None}
-        return ops.run(self.cell, x.unsqueeze(0), {}, states, parameters)[1]
+        parameters = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return ops.run(self.cell, x.unsqueeze(0), {}, states, self._all_rounded(parameters))[1]
 
 
 class GRUCell(SingleStep):

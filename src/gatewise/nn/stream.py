@@ -10,7 +10,9 @@ from torch import Tensor
 
 from gatewise import ops
 from gatewise.backends import Choice, backend, choose
+from gatewise.backends.autocast import autocast_dtype
 from gatewise.compiler.cell import Cell
+from gatewise.nn.base import rounding, said
 
 if TYPE_CHECKING:
     from gatewise.nn.recurrent import Recurrent
@@ -34,8 +36,8 @@ class Stream:
 
     Made by ``layer.stream(batch_size)``. On the cpu backend a step gives the same bits as the layer's call on the whole
     sequence. Streams are inference: nothing is recorded for gradients, and dropout between layers does not act, in
-    whatever mode the layer is. The backend is the one chosen when the stream is made. A stream is for one thread at a
-    time.
+    whatever mode the layer is. The backend is the one chosen when the stream is made; made under torch.autocast, the
+    stream is in autocast's dtype. A stream is for one thread at a time.
 
     Args:
         layer: a ``Recurrent`` of one direction. batch_size: rows of every x; they are independent sequences.
@@ -52,16 +54,16 @@ class Stream:
         if batch_size < 1:
             raise ValueError(f"batch_size must be greater than zero, but came {batch_size}")
         self.layer, self.batch_size = layer, batch_size
-        self._device, self._dtype = weight.device, weight.dtype
-        half = weight.dtype == torch.bfloat16
-        self._kind = torch.float32 if half else weight.dtype  # what steps compute in, and states are
+        self._device, self._own_dtype, self._half = weight.device, weight.dtype, rounding(weight)
+        self._dtype = self._half or weight.dtype
+        self._kind = torch.float32 if self._half else weight.dtype  # what steps compute in, and states are
         self._choice = choose(weight.device, self._kind)
         # Memory made in inference mode could not be written outside of it.
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad(), self._precision():
             self._engine, self._reason = self._make()
-            if half:
+            if self._half:
                 self._engine = _Widened(self._engine)
-                self._reason += ", bfloat16 weights in float32 arithmetic"
+                self._reason += said(self._half, self._own_dtype)
             self._start = _start(layer, self._engine.states)
             self._engine.states.copy_(self._start)
             y = torch.empty(batch_size, layer.hidden_size, device=self._device, dtype=self._dtype)
@@ -82,6 +84,10 @@ class Stream:
                 return steps, choice.reason
             return steps, f"{choice.reason}, what cell {layer.cell.name} computes before a product in torch operations"
         return _Sequences(layer.cell, choice, self.batch_size, layer.hidden_size, _parameters(layer)), choice.reason
+
+    def _precision(self) -> torch.autocast:
+        """As it was when the stream was made."""
+        return torch.autocast(self._device.type, self._half, self._half is not None)
 
     @property
     def backend(self) -> str:
@@ -131,8 +137,14 @@ class Stream:
             raise ValueError(
                 f"x must have shape {shapes}, (batch_size, input_size) of this stream, but came {tuple(x.shape)}"
             )
-        self._check_kind("x", x)
-        return x.detach().resolve_neg().contiguous()
+        return self._taken("x", x)
+
+    def _taken(self, what: str, tensor: Tensor) -> Tensor:
+        """As kernels take it; under torch.autocast it may come in another precision."""
+        if tensor.dtype != self._dtype and tensor.is_floating_point() and autocast_dtype(tensor.device) is not None:
+            tensor = tensor.to(self._dtype)
+        self._check_kind(what, tensor)
+        return tensor.detach().resolve_neg().contiguous()
 
     def _check_kind(self, what: str, tensor: Tensor) -> None:
         if tensor.dtype != self._dtype:
@@ -156,8 +168,7 @@ class Stream:
                 value = value.unsqueeze(-1)
             if value.shape != shape:
                 raise ValueError(f"{name} must have shape {shape}, but came {tuple(value.shape)}")
-            self._check_kind(name, value)
-            found.append(value.detach().resolve_neg().contiguous())
+            found.append(self._taken(name, value))
         return found
 
     def _into(self, x: Tensor, out: object, result: Tensor, given: Sequence[Tensor]) -> Tensor:
@@ -235,13 +246,13 @@ class Stream:
         Raises:
             ValueError: when the layer has moved to another dtype or device.
         """
-        weight = next(self.layer.parameters(), torch.empty(0, dtype=self._dtype, device=self._device))
-        if weight.dtype != self._dtype or weight.device != self._device:
+        weight = next(self.layer.parameters(), torch.empty(0, dtype=self._own_dtype, device=self._device))
+        if weight.dtype != self._own_dtype or weight.device != self._device:
             raise ValueError(
-                f"the layer must be as the stream was made, {self._dtype} on {self._device}, but is {weight.dtype} on "
-                f"{weight.device}; call layer.stream() again"
+                f"the layer must be as the stream was made, {self._own_dtype} on {self._device}, but is {weight.dtype} "
+                f"on {weight.device}; call layer.stream() again"
             )
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad(), self._precision():
             self._engine.pack(_parameters(self.layer))
             self._start = _start(self.layer, self._engine.states)
 
@@ -272,11 +283,11 @@ def _start(layer: Recurrent, states: Tensor) -> Tensor:
     names = getattr(layer, "_initial_names", ())
     if not names:
         return torch.zeros_like(states[:, :, :1])
-    return torch.stack([getattr(layer, name).detach() for name in names], 1).unsqueeze(2).to(states.dtype)
+    return torch.stack([layer._rounded(getattr(layer, name)).detach() for name in names], 1).unsqueeze(2)
 
 
 class _Widened:
-    """The steps of a layer in bfloat16: in float32, and so are the states."""
+    """The steps of a stream in bfloat16: in float32, and so are the states."""
 
     def __init__(self, engine: _Engine) -> None:
         self.engine, self.pack = engine, engine.pack
