@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from gatewise.study.page import shown
 from gatewise.study.trial import trial
 from gatewise.study.trial.plan import LONG, SHORT, Scale, everything, network, parameters
 from gatewise.study.trial.run import CLAIMS, render
+from gatewise.study.trial.runs import Runs
 from gatewise.tasks import InputError
 
 TINY = Scale("tiny", 2, (1e-2,), 4, (4, 6), (0.02, 1.0), 2, 1)
@@ -48,23 +49,23 @@ def test_every_claim_has_a_verdict_and_its_figures(results: dict[str, Any]) -> N
 
 def test_a_second_call_fits_nothing_again(place: Path) -> None:
     stamps = {path: path.stat().st_mtime_ns for path in (place / "fits").rglob("*")}
-    time.sleep(0.01)
     told: list[str] = []
-    trial(place, scale=TINY, processes=1, report=lambda what, done, total: told.append(what))
+    Runs(place, TINY, lambda what, done, total: told.append(what), 1).tuned(everything(TINY))
     assert told == []
     assert {path: path.stat().st_mtime_ns for path in (place / "fits").rglob("*")} == stamps
 
 
-def test_what_was_interrupted_goes_on(place: Path, tmp_path: Path) -> None:
-    import shutil
-
-    shutil.copytree(place, tmp_path / "t")
-    gone = sorted((tmp_path / "t" / "fits").iterdir())[::10]
+def test_what_was_interrupted_goes_on_with_the_same_outcome(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "fits", tmp_path / "fits")
+    gone = sorted((tmp_path / "fits").iterdir())[::10]
     for folder in gone:
         shutil.rmtree(folder)
     told: list[str] = []
-    trial(tmp_path / "t", scale=TINY, processes=1, report=lambda what, done, total: told.append(what))
+    before, after = Runs(place, TINY, None, 1), Runs(tmp_path, TINY, lambda what, done, total: told.append(what), 1)
+    for runs in (before, after):
+        runs.tuned(everything(TINY))
     assert sorted(told) == [folder.name for folder in gone]
+    assert {job: fit.score for job, fit in after.fits.items()} == {job: fit.score for job, fit in before.fits.items()}
 
 
 def test_the_page_shows_the_figures_of_the_json_and_asks_no_network(
