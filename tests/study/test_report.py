@@ -14,6 +14,7 @@ from gatewise.study.report import report
 from gatewise.tasks import InputError
 from gatewise.tasks.exercises import Digits
 from gatewise.tasks.forecast import Forecaster
+from gatewise.tasks.translate import Translator
 
 
 @gw.cell
@@ -42,6 +43,18 @@ def test_a_cell_of_ones_own_on_an_exercise(tmp_path: Path) -> None:
     titles = [b["figure"]["layout"]["title"]["text"] for b in found["blocks"] if b["kind"] == "plot"]
     assert {"gate k", "gate a"} <= set(titles)
     assert any(block["kind"] == "drawing" and "ReLU" in block["svg"] for block in found["blocks"])
+
+
+def test_a_translator_whose_layer_reads_both_ways(tmp_path: Path) -> None:
+    pairs = [(f"the dog number {i} runs", f"le chien numéro {i} court") for i in range(60)]
+    Translator(hidden_size=8, embedding_size=4, max_steps=1).fit(pairs, directory=tmp_path / "m")
+    found = report(tmp_path / "m", tmp_path / "out")
+    words = [block["text"] for block in found["blocks"] if block["kind"] == "text"]
+    assert any("reads forwards only" in text for text in words)
+    hover = [
+        b["figure"]["data"][0]["text"][0] for b in found["blocks"] if b["kind"] == "plot" and b["title"] == "gate z"
+    ]
+    assert "runs" in "".join(hover[0])
 
 
 def test_a_directory_without_a_model_gets_a_sentence(tmp_path: Path) -> None:

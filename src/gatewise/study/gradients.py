@@ -180,24 +180,18 @@ def saliency(task: Task, data: Any = None, output: int | None = None, row: int =
 
     Args:
         task: a fitted or loaded model. data: as for its ``predict``. row: which sequence. output: place of the output
-            in the last step of the network's result; the largest one when None.
+            in the last step of the network's result, or of the layer's where the model calls parts of its network; the
+            largest one when None.
 
     Raises:
         InputError: for an output that the network does not have.
     """
     read = reading(task, data, row)
     module = task.fitted()
-    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-    handle = module.register_forward_pre_hook(lambda _, a, k: calls.append((a, k)), with_kwargs=True)
-    try:
-        with torch.no_grad():
-            task.predict(data)
-    finally:
-        handle.remove()
     with leaf(read.layer) as leaves, torch.enable_grad():
-        result = module(*calls[0][0], **calls[0][1]) if calls else _alone(read)
+        result = _alone(read) if read.whole is None else module(*read.whole[0], **read.whole[1])
         result = result[0] if isinstance(result, tuple) else result
-        last = result[-1] if not calls else _last(result, read, row)
+        last = result[-1] if read.whole is None else _last(result, read, row)
         if output is not None and not 0 <= output < len(last):
             raise InputError(f"output must be from 0 to {len(last) - 1}, got {output}")
         chosen = int(last.argmax()) if output is None else output
@@ -205,7 +199,8 @@ def saliency(task: Task, data: Any = None, output: int | None = None, row: int =
     if gradient.dim() == 3:
         gradient = gradient[row] if read.layer.batch_first else gradient[:, row]
     values = gradient[: len(read.x)].double().norm(dim=-1)
-    return Saliency(f"output {chosen} of the last step", read.labels, values.tolist())
+    what = "unit" if read.whole is None else "output"
+    return Saliency(f"{what} {chosen} of the last step", read.labels, values.tolist())
 
 
 def _alone(read: Reading) -> Any:

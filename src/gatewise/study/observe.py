@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ from gatewise.nn import Recurrent
 from gatewise.tasks.base import Task
 from gatewise.tasks.errors import InputError
 
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+"""Arguments of a call, by place and by name."""
+
 
 class _Caught(Exception):
     pass
@@ -26,7 +29,8 @@ class Reading:
     """The first call of a model's first recurrent layer, one row of it.
 
     ``x`` is (T, input_size); ``states`` are what it started from, (num_layers · directions, hidden_size) each, or None;
-    ``inputs`` are keyword inputs (T, width); ``labels`` has a text for every step; ``series`` numbers to draw above.
+    ``inputs`` are keyword inputs (T, width); ``labels`` has a text for every step; ``series`` numbers to draw above;
+    ``whole`` is the call of the network that led to it, None where the model calls parts of its network.
     """
 
     layer: Recurrent
@@ -35,6 +39,7 @@ class Reading:
     inputs: dict[str, Tensor]
     labels: list[str]
     series: NDArray[Any] | None
+    whole: Call | None = None
 
 
 def reading(task: Task, data: Any = None, row: int = 0) -> Reading:
@@ -50,31 +55,35 @@ def reading(task: Task, data: Any = None, row: int = 0) -> Reading:
     layer = next((m for m in module.modules() if isinstance(m, Recurrent)), None)
     if layer is None:
         raise InputError(f"the {task.name} model has no recurrent layer that could be observed")
-    caught: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    whole: list[Call] = []
+    caught: list[Call] = []
 
     def catch(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         caught.append((args, kwargs))
         raise _Caught
 
-    handle = layer.register_forward_pre_hook(catch, with_kwargs=True)
+    outer = module.register_forward_pre_hook(lambda _, *call: whole.append(call), with_kwargs=True)
+    inner = layer.register_forward_pre_hook(catch, with_kwargs=True)
     try:
         with torch.no_grad(), contextlib.suppress(_Caught):
             task.predict(data)
     finally:
-        handle.remove()
+        outer.remove()
+        inner.remove()
     if not caught or not isinstance(caught[0][0][0], Tensor):
         raise InputError(f"the {task.name} model read nothing as a whole sequence that could be observed")
-    return _row(layer, caught[0], row, task.positions(data))
+    found = _row(layer, caught[0], row, task.positions(data))
+    return replace(found, whole=whole[-1] if whole else None)
 
 
 def _row(
     layer: Recurrent,
-    call: tuple[tuple[Any, ...], dict[str, Any]],
+    call: Call,
     row: int,
     positions: tuple[list[str], NDArray[Any] | None] | None,
 ) -> Reading:
     (input, *rest), named = call
-    x = _time_first(layer, input)
+    x = _time_first(layer, input.clone())  # a copy: what was made in inference mode cannot be differentiated
     if not 0 <= row < x.shape[1]:
         raise InputError(f"row must be from 0 to {x.shape[1] - 1}, got {row}")
     named = dict(named)
@@ -98,11 +107,11 @@ def leaf(layer: Recurrent) -> Iterator[list[Tensor]]:
     """Inside the block the layer reads copies of its input that gather gradients; the list gets them."""
     found: list[Tensor] = []
 
-    def replace(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def instead(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         found.append(args[0].detach().clone().requires_grad_())
         return (found[-1], *args[1:]), kwargs
 
-    handle = layer.register_forward_pre_hook(replace, with_kwargs=True)
+    handle = layer.register_forward_pre_hook(instead, with_kwargs=True)
     try:
         yield found
     finally:
