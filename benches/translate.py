@@ -153,21 +153,24 @@ def plain_bleu(found: list[str], wanted: list[str], text: str) -> float:
     return float(sacrebleu.corpus_bleu(found, [wanted], tokenize="13a" if text == "raw" else "none", force=True).score)
 
 
-def speed(folder: Path, rounds: int) -> dict[str, Any]:
+def speed(folder: Path, rounds: int, cells: list[str]) -> dict[str, Any]:
     """Tokens a second of training and sentences a second of decoding, on both kinds of layers in turns.
 
     With one thread the least processor time of some rounds counts, else the least time that passed.
     """
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     training, test = pairs(folder, "train", "raw"), pairs(folder, "test_2016_flickr", "raw")
+    reader = Translator(**SIZES)
+    reader.read(training, test)
+    shared = {name: getattr(reader, name) for name in ("pairs", "vocabularies", "_options")}
     found: dict[str, Any] = {"threads": torch.get_num_threads(), "machine": machine.features()}
-    for cell in ("gru_reset_after", "lstm"):
+    for cell in cells:
         best: dict[str, list[float]] = {}
         jobs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {}
         tokens = 0
         for name, kind in (("gatewise", Translator), ("torch", TorchTranslator)):
             translator = kind(cell=cell, **SIZES)
-            translator.read(training, test)
+            vars(translator).update(shared)
             translator._untrained()
             objective, module = translator.objective(), translator.network.train()
             optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4)
@@ -236,11 +239,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cells", default="gru_reset_after,lstm", help="for --speed")
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     if asked.speed:
-        print(json.dumps(speed(asked.data, asked.rounds), indent=2))
+        print(json.dumps(speed(asked.data, asked.rounds, asked.cells.split(",")), indent=2))
         return
     results = json.loads(asked.json.read_text()) if asked.json.exists() else []
     done = {name_of(one) for one in results}

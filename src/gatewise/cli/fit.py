@@ -88,7 +88,7 @@ def run_fit(
         summary = {"directory": str(output), "task": name, "cell": task.cell.name, "epochs": len(task.history.epochs)}
         print(dumps({**summary, "best_epoch": best.epoch, "scores": task.scores}), end="")
         return task
-    print_scores(task.scores)
+    print_scores(task.scores, "held-out horizon" if name == "forecast" else "held out")
     print(f"{output}: {len(task.history.epochs)} epochs, best {best.epoch} (validation {task.metric} {best.value:.3f})")
     return task
 

@@ -57,7 +57,7 @@ def fit_translate(
     longest: Annotated[Integer, typer.Option(help="Pieces of a side.", show_default="128")] = None,
     batch_size: Annotated[Integer, typer.Option(help="Pairs.", show_default="96")] = None,
     average: Annotated[Real, typer.Option(help="Decay of averaged weights.", show_default="0.998")] = None,
-    epochs: Annotated[Integer, typer.Option(help="Passes, or 1000 steps.", show_default="30; embedded: 10")] = None,
+    epochs: Annotated[Integer, typer.Option(help="Passes, or 1000 steps.", show_default="30; embedded: 8")] = None,
     max_steps: Annotated[Integer, typer.Option(help="Steps in all.", show_default="no limit")] = None,
     learning_rate: Annotated[Real, typer.Option(help="At its peak.", show_default="0.001; embedded: 0.004")] = None,
     patience: Annotated[Integer, typer.Option(help="Epochs without improvement.", show_default="8")] = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tasks.translate.conftest import toy
 
 from gatewise.tasks.translate import Translator
 from gatewise.tasks.translate.batches import batch_of
@@ -54,6 +55,13 @@ def test_a_wide_beam_finds_the_best_of_all(network: TranslationNetwork) -> None:
             log[tuple(ids)] = float(network(batch).log_softmax(-1).gather(1, batch.wanted.T).sum())
     best = max(log, key=lambda ids: log[ids])
     assert found.ids == best
+
+
+def test_a_likely_hypothesis_is_not_given_up_for_unlikely_ones_that_end_first(small: Translator) -> None:
+    """With these probabilities a piece more is all but certain; every shorter translation is all but impossible."""
+    texts = [source for source, _ in toy(60, seed=4)]
+    greedy, wide = small.translations(texts, beam_size=1), small.translations(texts, beam_size=5)
+    assert all(w[0].score >= g[0].score - 1e-6 for w, g in zip(wide, greedy, strict=True))
 
 
 def test_the_maximum_length_holds_and_every_sentence_ends(network: TranslationNetwork) -> None:

@@ -215,7 +215,7 @@ def test_the_dictionary_knows_words_by_their_company() -> None:
 def test_the_embedded_phrases_hold_out_what_training_has_not() -> None:
     parts = phrases()
     training = set(parts.training.source)
-    assert (len(training), len(parts.validation), len(parts.test)) == (16000, 500, 1000)
+    assert (len(training), len(parts.validation), len(parts.test)) == (20000, 500, 1000)
     assert not training & set(parts.validation.source + parts.test.source)
     pairs = dict(zip(parts.training.source, parts.training.target, strict=True))
     assert pairs["two hundred"] == "deux cents"

@@ -18,7 +18,7 @@ from gatewise.tasks.errors import need
 from gatewise.tasks.translate.pairs import Pairs
 
 ORIGIN = "embedded phrases"
-COUNTS = {"training": 16000, "validation": 500, "test": 1000}
+COUNTS = {"training": 20000, "validation": 500, "test": 1000}
 EPOCH_ORDINAL = datetime.date(1900, 1, 1).toordinal()
 CURRENCIES = ("EUR", "USD", "GBP")
 

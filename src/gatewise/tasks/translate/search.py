@@ -6,6 +6,7 @@ does not depend on the sentences beside: a sentence alone gets the same translat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -118,7 +119,7 @@ def _search(
     alive[:, 0] = 0  # all beams begin alike
     last = torch.full((sentences * beam,), START)
     ids, looked = torch.empty(sentences * beam, 0, dtype=torch.long), torch.empty(sentences * beam, 0, dtype=torch.long)
-    done: list[list[Hypothesis]] = [[] for _ in range(sentences)]
+    done = [_Done(beam, penalty) for _ in range(sentences)]
     for length in range(1, limit + 2):
         log, weights = steps.step(last)
         log[:, [PAD, START] if network.attends else [PAD, START, UNKNOWN]] = -torch.inf
@@ -128,39 +129,44 @@ def _search(
         values, flat = whole.flatten(1).topk(min(2 * beam, beam * size))
         rows, pieces = offsets + flat // size, flat % size
         ends = pieces == END
-        _finish(done, values, rows, ends, ids, looked, length, beam, penalty)
-        if all(len(own) >= beam for own in done):
-            break
+        for sentence, k in ends[:, :beam].nonzero().tolist():
+            row = int(rows[sentence, k])
+            done[sentence].add(float(values[sentence, k]), ids[row], looked[row])
         order = (ends.long() * flat.shape[1] + torch.arange(flat.shape[1])).argsort(1)[:, :beam]
         chosen, alive = rows.gather(1, order).flatten(), values.gather(1, order)
         alive = alive.masked_fill(ends.gather(1, order), -torch.inf)
+        for own, best in zip(done, alive.amax(1).tolist(), strict=True):
+            own.close(best, length)
+        if all(own.closed for own in done):
+            break
         last = pieces.gather(1, order).flatten()
         ids = torch.cat([ids[chosen], last.unsqueeze(1)], 1)
         if weights is not None:
             looked = torch.cat([looked[chosen], weights.argmax(-1)[chosen].unsqueeze(1)], 1)
         if beam > 1:
             steps.reorder(chosen)
-    return [sorted(own, key=lambda one: -one.score) for own in done]
+    return [own.best for own in done]
 
 
-def _finish(
-    done: list[list[Hypothesis]],
-    values: Tensor,
-    rows: Tensor,
-    ends: Tensor,
-    ids: Tensor,
-    looked: Tensor,
-    length: int,
-    beam: int,
-    penalty: float,
-) -> None:
-    """Take the hypotheses that end among the best of a step."""
-    for sentence, k in ends[:, :beam].nonzero().tolist():
-        value = float(values[sentence, k])
-        if len(done[sentence]) < beam and value > -torch.inf:
-            row = int(rows[sentence, k])
-            own = tuple(ids[row].tolist()), value / length**penalty, value, tuple(looked[row].tolist())
-            done[sentence].append(Hypothesis(*own))
+class _Done:
+    """The best hypotheses of a sentence that have ended."""
+
+    def __init__(self, beam: int, penalty: float) -> None:
+        self.beam, self.penalty = beam, penalty
+        self.best: list[Hypothesis] = []
+        self.closed = False
+
+    def add(self, value: float, ids: Tensor, looked: Tensor) -> None:
+        if self.closed or value == -math.inf:
+            return
+        score = value / (len(ids) + 1) ** self.penalty
+        self.best.append(Hypothesis(tuple(ids.tolist()), score, value, tuple(looked.tolist())))
+        self.best = sorted(self.best, key=lambda one: -one.score)[: self.beam]
+
+    def close(self, alive: float, length: int) -> None:
+        """Close once there are enough, none of them worse than the best one alive is by now: one that is likely must
+        not be given up because unlikely ones ended before it."""
+        self.closed |= len(self.best) == self.beam and self.best[-1].score >= alive / length**self.penalty
 
 
 def _encode(network: TranslationNetwork, source: Tensor) -> tuple[Tensor, tuple[Any, Any]]:

@@ -34,7 +34,7 @@ STEPS_PER_EPOCH = 1000
 MOST_VALIDATION = 1000
 MOST_BEAM = 1000
 PHRASES = {"hidden_size": 192, "embedding_size": 96, "vocabulary": "words", "joint": False, "dropout": 0.1}
-PHRASES |= {"label_smoothing": 0.0, "learning_rate": 4e-3, "average": 0.99, "epochs": 10}
+PHRASES |= {"label_smoothing": 0.0, "learning_rate": 4e-3, "average": 0.99, "epochs": 8}
 TEXTS = {"hidden_size": 512, "embedding_size": 256, "vocabulary": "bpe", "joint": True, "dropout": 0.3}
 TEXTS |= {"label_smoothing": 0.1, "learning_rate": 1e-3, "average": 0.998, "epochs": 30}
 
