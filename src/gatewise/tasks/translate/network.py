@@ -56,7 +56,7 @@ class TranslationNetwork(nn.Module):
         self.target = nn.Embedding(target_size, embedding_size, padding_idx=PAD)
         own = None if source_size is None else nn.Embedding(source_size, embedding_size, padding_idx=PAD)
         self.own_source = own  # one table is registered once, so that it is written once
-        for table in {self.source, self.target}:
+        for table in (self.target,) if own is None else (own, self.target):
             nn.init.normal_(table.weight, std=embedding_size**-0.5)
             with torch.no_grad():
                 table.weight[PAD].zero_()
