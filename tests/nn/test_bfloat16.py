@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
 
 import gatewise as gw
+from gatewise.backends.cpu import tiers
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -90,6 +91,25 @@ def test_rows_alone_packed_and_streamed_have_the_same_bits() -> None:
     stream.reset(0)
     with pytest.raises(ValueError, match=r"x must have the dtype of the stream, torch\.bfloat16"):
         stream.step(x[0].float())
+
+
+@pytest.mark.parametrize("tier", tiers.available())
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_stream_of_weights_that_outgrow_the_cache(tier: str, rows: int) -> None:
+    """Then they lie packed in bfloat16."""
+    torch.manual_seed(0)
+    half = gw.GRU(39, 301, num_layers=2, dtype=HALF)
+    x = torch.randn(3, rows, 39, dtype=HALF)
+    with gw.backend("cpu", tier=tier):
+        y, _ = half(x)
+        stream = half.stream(rows)
+    assert torch.equal(torch.stack([stream.step(frame) for frame in x]), y)
+    with torch.no_grad():
+        half.weight_hh_l0.mul_(0.5)
+    stream.refresh()
+    stream.reset()
+    with gw.backend("cpu", tier=tier):
+        assert torch.equal(stream.step(x[0]), half(x[:1])[0][0])
 
 
 @pytest.mark.parametrize("make", [gw.GRUCell, gw.LSTMCell, gw.RNNCell])

@@ -79,7 +79,9 @@ class Stream:
             from gatewise.backends.cpu import stream
 
             sizes = layer.input_size, self.batch_size, layer.hidden_size
-            steps = stream.Steps(layer.cell, choice.tier, self._kind, *sizes, _parameters(layer))
+            steps = stream.Steps(
+                layer.cell, choice.tier, self._kind, *sizes, _parameters(layer), self._half == torch.bfloat16
+            )
             if steps.whole:
                 return steps, choice.reason
             return steps, f"{choice.reason}, what cell {layer.cell.name} computes before a product in torch operations"

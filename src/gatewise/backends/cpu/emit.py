@@ -41,6 +41,8 @@ class Options:
     """Whether the number of units may be no multiple of the vector length."""
     prefetch: bool = False
     """Whether the weights exceed the second-level cache, so that each block asks for the next one's in time."""
+    halves: bool = False
+    """Whether packed weights lie as bfloat16; the arithmetic is in float32."""
 
 
 def emit(plan: Plan, options: Options) -> str:
@@ -279,7 +281,8 @@ class _PhaseWriter:
         operands = [row_address(product.operand, row) for row in rows]
         column_bytes = c.i64(c.size * (c.length if product.packed else 1))
         line = len(product.accumulators) * width  # vectors of the panel per column
-        line_bytes = line * c.length * c.size
+        weight_bytes = c.length * (2 if self.owner.options.halves else c.size)
+        line_bytes = line * weight_bytes
         skipped = c.b.mul(c.b.mul(quarter, c.b.udiv(depth, c.i64(UNROLL))), c.i64(line_bytes))
         coming = c.at(panel, c.b.add(stride, skipped))
         touched = [(a, v) for a in product.accumulators for v in range(width)]
@@ -293,7 +296,8 @@ class _PhaseWriter:
                 column = c.b.add(k, c.i64(u)) if u else k
                 at = c.at(panel, c.b.mul(column, c.i64(line_bytes)))
                 bytes_in = c.b.mul(column, column_bytes)
-                weights = [c.load(c.at(at, c.i64(w * c.length * c.size)), align=c.length * c.size) for w in range(line)]
+                places = [c.at(at, c.i64(w * weight_bytes)) for w in range(line)]
+                weights = [self._weight(place) for place in places]
                 for i, operand in enumerate(operands):
                     x = c.load_number(c.at(operand, bytes_in))
                     for (a, v), weight in zip(touched, weights, strict=True):
@@ -304,6 +308,10 @@ class _PhaseWriter:
         k, values = c.accumulate(c.i64(0), depth, UNROLL, values, lambda k, s: terms(UNROLL, k, s))
         _, values = c.accumulate(k, depth, 1, values, lambda k, s: terms(1, k, s))
         return values
+
+    def _weight(self, place: ir.Value) -> ir.Value:
+        c = self.c
+        return c.load_half(place) if self.owner.options.halves else c.load(place, align=c.length * c.size)
 
     # The epilogue
 

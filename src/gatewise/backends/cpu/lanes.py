@@ -11,7 +11,14 @@ import llvmlite.ir as ir
 from gatewise.backends.cpu import vecmath
 from gatewise.compiler.expression import ARITHMETIC, COMPARISONS, Node
 
-I1, I32, I64, BYTE, PTR = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.IntType(8), ir.PointerType()
+I1, I16, I32, I64, BYTE, PTR = (
+    ir.IntType(1),
+    ir.IntType(16),
+    ir.IntType(32),
+    ir.IntType(64),
+    ir.IntType(8),
+    ir.PointerType(),
+)
 _FLOATING = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
 SIZES = {"float32": 4, "float64": 8}
 _ARITHMETIC = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
@@ -144,6 +151,19 @@ class Code:
             return
         function = self._intrinsic("llvm.masked.store", ir.VoidType(), [self.vector, PTR, I32, self.mask])
         self.b.call(function, [value, address, ir.Constant(I32, self.size), mask])
+
+    def load_half(self, address: ir.Value) -> ir.Value:
+        """Lanes that lie in memory as bfloat16, the upper halves of float32."""
+        bits = self.b.load(address, align=2 * self.length, typ=ir.VectorType(I16, self.length))
+        whole = ir.VectorType(I32, self.length)
+        shifted = self.b.shl(self.b.zext(bits, whole), ir.Constant(whole, [16] * self.length))
+        return self.b.bitcast(shifted, self.vector)
+
+    def store_half(self, value: ir.Value, address: ir.Value) -> None:
+        """The upper halves of lanes whose lower ones are zero."""
+        whole = ir.VectorType(I32, self.length)
+        bits = self.b.lshr(self.b.bitcast(value, whole), ir.Constant(whole, [16] * self.length))
+        self.b.store(self.b.trunc(bits, ir.VectorType(I16, self.length)), address, align=2 * self.length)
 
     def prefetch(self, address: ir.Value) -> None:
         """Ask for a line to be in the second-level cache."""

@@ -56,17 +56,19 @@ class Target:
     dtype: torch.dtype
     size: int
     length: int
+    halves: bool = False
+    """Whether weights are float32 that were rounded to bfloat16."""
 
 
 @lru_cache(maxsize=16)
-def target(tier: str, dtype: torch.dtype) -> Target:
+def target(tier: str, dtype: torch.dtype, halves: bool = False) -> Target:
     chosen, size = get(tier), _SIZES[dtype]
-    return Target(chosen, dtype, size, chosen.vector_bytes // size)
+    return Target(chosen, dtype, size, chosen.vector_bytes // size, halves)
 
 
 @lru_cache(maxsize=64)
-def _packer(dtype: str, tier: Tier) -> jit.Kernel:
-    return jit.load(f"pack {dtype}", lambda: pack.emit(dtype, tier.vector_bytes), tier, pack.ENTRIES)
+def _packer(dtype: str, tier: Tier, halves: bool = False) -> jit.Kernel:
+    return jit.load(f"pack {dtype} {halves}", lambda: pack.emit(dtype, tier.vector_bytes, halves), tier, pack.ENTRIES)
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class _Panel:
     total: int
     vectors: int
     workers: int
+    size: int
+    """Bytes per number."""
 
 
 @dataclass(frozen=True)
@@ -116,16 +120,20 @@ def _prepare(
         shapes,
         units % to.length != 0,
         share_rows > 1 and weights > SECOND_LEVEL,
+        to.halves and weights > SECOND_LEVEL,
     )
+    number = 2 if options.halves else to.size
     loaded = jit.load(f"{key}\n{options}", lambda: emit.emit(plan, options), to.tier, emit.ENTRIES)
     panels = []
     for (p, _), product in _products(plan):
         depth, vectors = _depth(product, widths, units), shapes[p].vectors
-        line = len(product.accumulators) * vectors * to.length * to.size
+        line = len(product.accumulators) * vectors * to.length * number
         count = -(-units // (vectors * to.length))
         workers = threads if depth * units > 65536 else 1
-        panels.append(_Panel(product.weights, depth, line, depth * line, count * depth * line, vectors, workers))
-    size, packer = frame.Frame.of(plan).size, _packer(_NAMES[to.dtype], to.tier)
+        panels.append(
+            _Panel(product.weights, depth, line, depth * line, count * depth * line, vectors, workers, number)
+        )
+    size, packer = frame.Frame.of(plan).size, _packer(_NAMES[to.dtype], to.tier, options.halves)
     return Prepared(
         loaded.address("run"),
         loaded.address("steps"),
@@ -158,7 +166,7 @@ def _packings(prepared: Prepared, to: Target, units: int, weights: Weights, pane
     """What the packer gets for one product's weights."""
     found = []
     for j, name in enumerate(panel.weights):
-        (source, row), start = weights(name), at + j * panel.vectors * to.length * to.size
+        (source, row), start = weights(name), at + j * panel.vectors * to.length * panel.size
         found.append([source, row, units, panel.depth, start, panel.line, panel.block, panel.vectors, panel.workers])
     return found
 

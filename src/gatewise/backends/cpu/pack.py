@@ -16,8 +16,12 @@ KINDS = ("transposed", "copied")
 ENTRIES = (*KINDS, *(kind + "_share" for kind in KINDS))
 
 
-def emit(dtype: str, vector_bytes: int) -> str:
-    """The IR of a module with ``transposed(frame)`` and ``copied(frame)``, and ``…_share(frame, thread, threads)``."""
+def emit(dtype: str, vector_bytes: int, halves: bool = False) -> str:
+    """The IR of a module with ``transposed(frame)`` and ``copied(frame)``, and ``…_share(frame, thread, threads)``.
+
+    Args:
+        halves: panels hold bfloat16, of float32 that were rounded to it.
+    """
     module = ir.Module("gatewise_pack")
     void = ir.VoidType()
     parallel = ir.Function(module, ir.FunctionType(void, [PTR, PTR, I32, I32]), "gatewise_parallel")
@@ -28,7 +32,7 @@ def emit(dtype: str, vector_bytes: int) -> str:
         region = ir.Function(module, ir.FunctionType(void, [PTR]), name + "_region")
         entry = ir.Function(module, ir.FunctionType(void, [PTR]), name)
         region.linkage = "internal"
-        _write_share(Code(ir.IRBuilder(work.append_basic_block("entry")), dtype, vector_bytes), work, name)
+        _write_share(Code(ir.IRBuilder(work.append_basic_block("entry")), dtype, vector_bytes), work, name, halves)
         c = Code(ir.IRBuilder(region.append_basic_block("entry")), dtype, vector_bytes)
         number, count = (c.b.zext(c.b.call(f, []), I64) for f in (thread_num, num_threads))
         c.b.call(work, [region.args[0], number, count])
@@ -44,7 +48,7 @@ def emit(dtype: str, vector_bytes: int) -> str:
     return str(module)
 
 
-def _write_share(c: Code, function: ir.Function, name: str) -> None:
+def _write_share(c: Code, function: ir.Function, name: str, halves: bool) -> None:
     frame, number, count = function.args
     slots = [c.slot(frame, k) for k in range(SLOTS)]
     per_block = slots[VECTORS]
@@ -55,22 +59,22 @@ def _write_share(c: Code, function: ir.Function, name: str) -> None:
     high = c.b.udiv(c.b.mul(vectors, c.b.add(number, c.i64(1))), count)
     with c.loop(low, high) as m:
         offset = c.b.mul(c.b.udiv(m, per_block), slots[BLOCK_STRIDE])
-        lane = c.b.mul(c.b.urem(m, per_block), c.i64(c.length * c.size))
+        lane = c.b.mul(c.b.urem(m, per_block), c.i64(c.length * (2 if halves else c.size)))
         target = c.pointer(c.b.add(slots[PANEL], c.b.add(offset, lane)))
         unit = c.b.mul(m, c.i64(c.length))
-        (_transposed if name == "transposed" else _copied)(c, slots, unit, target)
+        (_transposed if name == "transposed" else _copied)(c, slots, unit, target, halves)
     c.b.ret_void()
 
 
-def _copied(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value) -> None:
+def _copied(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value, halves: bool) -> None:
     mask = c.lanes_below(c.b.sub(slots[UNITS], unit))
     source = c.pointer(c.b.add(slots[SOURCE], c.b.mul(unit, c.i64(c.size))))
     with c.loop(c.i64(0), slots[DEPTH]) as k:
         value = c.load(c.at(source, c.b.mul(k, slots[SOURCE_ROW])), mask)
-        c.store(value, c.at(target, c.b.mul(k, slots[COLUMN_STRIDE])), align=c.length * c.size)
+        _put(c, value, c.at(target, c.b.mul(k, slots[COLUMN_STRIDE])), halves)
 
 
-def _transposed(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value) -> None:
+def _transposed(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value, halves: bool) -> None:
     last = c.b.sub(slots[UNITS], c.i64(1))
     rows, present = [], []
     for j in range(c.length):
@@ -80,9 +84,9 @@ def _transposed(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value
         present.append(c.b.icmp_signed("<=", index, last))
     whole = c.b.mul(c.b.udiv(slots[DEPTH], c.i64(c.length)), c.i64(c.length))
     with c.loop(c.i64(0), whole, c.length) as k:
-        _square(c, slots, rows, present, k, target, None)
+        _square(c, slots, rows, present, k, target, None, halves)
     with c.loop(whole, slots[DEPTH], c.length) as k:
-        _square(c, slots, rows, present, k, target, c.b.sub(slots[DEPTH], k))
+        _square(c, slots, rows, present, k, target, c.b.sub(slots[DEPTH], k), halves)
 
 
 def _square(
@@ -93,6 +97,7 @@ def _square(
     k: ir.Value,
     target: ir.Value,
     columns: ir.Value | None,
+    halves: bool,
 ) -> None:
     """One square of the matrix through the registers; ``columns`` limits it at the right edge."""
     mask = None if columns is None else c.lanes_below(columns)
@@ -101,10 +106,17 @@ def _square(
     for j, value in enumerate(_transpose(c, values)):
         place = c.at(target, c.b.mul(c.b.add(k, c.i64(j)), slots[COLUMN_STRIDE]))
         if columns is None:
-            c.store(value, place, align=c.length * c.size)
+            _put(c, value, place, halves)
         else:
             with c.b.if_then(c.b.icmp_signed("<", c.i64(j), columns)):
-                c.store(value, place, align=c.length * c.size)
+                _put(c, value, place, halves)
+
+
+def _put(c: Code, value: ir.Value, place: ir.Value, halves: bool) -> None:
+    if halves:
+        c.store_half(value, place)
+    else:
+        c.store(value, place, align=c.length * c.size)
 
 
 def _transpose(c: Code, values: list[ir.Value]) -> list[ir.Value]:

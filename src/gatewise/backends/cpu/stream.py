@@ -224,6 +224,7 @@ class Steps:
 
     Args:
         width: columns of x. rows: the batch. parameters: of every layer, by the names of ``Cell.parameter_shapes``.
+        halves: whether parameters were rounded to bfloat16, so that half of their bytes need be read.
     """
 
     def __init__(
@@ -235,9 +236,10 @@ class Steps:
         rows: int,
         units: int,
         parameters: Sequence[Mapping[str, Tensor]],
+        halves: bool = False,
     ) -> None:
         self.cell, self.width = cell, width
-        self.to = launch.target(tier, dtype)
+        self.to = launch.target(tier, dtype, halves)
         self._operands = [node for _, node in input_operands(cell)]
         self.whole = all(node.op == "input" for node in self._operands)
         """Whether all layers are one call."""
