@@ -115,6 +115,7 @@ BAD: dict[str, tuple[type[Exception], Any, str]] = {
     "float": (ValueError, torch.ones(4), "lengths must be integers, but came torch.float32"),
     "bool": (ValueError, torch.ones(4, dtype=torch.bool), "lengths must be integers, but came torch.bool"),
     "floats": (TypeError, [1.0, 2.0, 3.0, 4.0], "lengths must be a tensor or a sequence of ints"),
+    "bools": (TypeError, [True, False, True, True], "lengths must be a tensor or a sequence of ints"),
     "number": (TypeError, 3, "lengths must be a tensor or a sequence of ints, but came 3"),
 }
 

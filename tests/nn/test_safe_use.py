@@ -233,3 +233,24 @@ def test_more_than_2_to_the_31_elements() -> None:
         tail, last = layer(x[-3:], y[-4][None].clone())
     assert torch.equal(y[-3:], tail)
     assert torch.equal(final, last)
+
+
+def test_the_default_device_may_be_another() -> None:
+    """Where memory of our own were made on it, native code would read addresses of another device, or none."""
+    layer, x = gw.GRU(4, 9, 2), torch.randn(3, 2, 4)
+    packed = nn.utils.rnn.pack_sequence([torch.randn(3, 4), torch.randn(2, 4)])
+    weights = list(layer.parameters())
+
+    def results() -> list[Tensor]:
+        y = layer(x, lengths=[3, 1])[0]
+        stream = layer.stream(2)
+        steps = [stream.step(frame) for frame in x]
+        gradients = torch.autograd.grad((layer(x)[0] * y).sum(), weights)
+        return [y, *steps, layer(packed)[0].data, *gradients, *layer.state_dict().values()]
+
+    expected = results()
+    with torch.device("meta"):
+        found = results()
+    for mine, other in zip(found, expected, strict=True):
+        assert mine.device.type == "cpu"
+        assert torch.equal(mine, other)

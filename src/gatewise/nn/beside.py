@@ -108,9 +108,9 @@ def _valid(layer: Recurrent, x: Tensor, batched: bool, lengths: Lengths) -> Tens
     if not batched:
         raise ValueError(f"{name}: lengths needs batched input; without a batch, pass the steps that count")
     if not isinstance(lengths, Tensor):
-        if not isinstance(lengths, Sequence) or not all(isinstance(n, int) for n in lengths):
+        if not isinstance(lengths, Sequence) or any(isinstance(n, bool) or not isinstance(n, int) for n in lengths):
             raise TypeError(f"{name}: lengths must be a tensor or a sequence of ints, but came {lengths!r:.60}")
-        lengths = torch.tensor(lengths, dtype=torch.int64)
+        lengths = torch.tensor(lengths, dtype=torch.int64, device="cpu")
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
         raise ValueError(f"{name}: lengths must be integers, but came {lengths.dtype}")
     if tuple(lengths.shape) != (rows,):

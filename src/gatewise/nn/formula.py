@@ -26,7 +26,9 @@ class FormulaInStateDict(nn.Module):
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if self._carries_formula():
-            destination[prefix + FORMULA_KEY] = torch.tensor(list(self.cell.text.encode()), dtype=torch.uint8)
+            destination[prefix + FORMULA_KEY] = torch.tensor(
+                list(self.cell.text.encode()), dtype=torch.uint8, device="cpu"
+            )
 
     def _load_from_state_dict(
         self,

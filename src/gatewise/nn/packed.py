@@ -97,7 +97,7 @@ def _segment(batch_sizes: Tensor, device: torch.device) -> Segment:
     steps, rows = len(batch_sizes), int(batch_sizes[0])
     if int(batch_sizes[-1]) == rows:
         return Segment(steps, rows)
-    valid = (torch.arange(rows) < batch_sizes[:, None]).to(device)
+    valid = (torch.arange(rows, device=batch_sizes.device) < batch_sizes[:, None]).to(device)
     return Segment(steps, rows, Beside(valid[..., None], None, {}), valid.flatten().nonzero().squeeze(1))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gatewise.backends.cpu import emit, frame, jit, openmp, pack, tile
 from gatewise.backends.cpu.emit import Options
-from gatewise.backends.cpu.program import ALIGNMENT, Program
+from gatewise.backends.cpu.program import ALIGNMENT, Program, empty
 from gatewise.backends.cpu.tiers import Tier, get
 from gatewise.compiler.schedule import Plan, Product
 
@@ -173,7 +173,7 @@ def _packings(prepared: Prepared, to: Target, units: int, weights: Weights, pane
 
 def pack_panels(prepared: Prepared, to: Target, units: int, weights: Weights) -> tuple[Tensor, list[int]]:
     """The memory with the packed weights of all products, and the products' part of the frame: packed now."""
-    memory = torch.empty(sum(p.total for p in prepared.panels) + ALIGNMENT, dtype=torch.uint8)
+    memory = empty((sum(p.total for p in prepared.panels) + ALIGNMENT,), torch.uint8)
     address = memory.data_ptr() + (-memory.data_ptr()) % ALIGNMENT
     numbers: list[int] = []
     for panel in prepared.panels:

@@ -125,7 +125,7 @@ class Program:
 
     def constant(self, value: float) -> int:
         """The address of a number, which nobody writes."""
-        self._constants.append(torch.full((1,), value, dtype=self.dtype))
+        self._constants.append(torch.full((1,), value, dtype=self.dtype, device=_CPU))
         return self._constants[-1].data_ptr()
 
     def add(self, count: int, a: int, b: int) -> int:

@@ -180,10 +180,10 @@ class _Here:
         return Memory.of(tensor)
 
     def take(self, *shape: int) -> Memory:
-        return self.hold(torch.empty(shape, dtype=self.dtype))
+        return self.hold(program.empty(shape, self.dtype))
 
     def zeros(self, count: int) -> int:
-        return self.hold(torch.zeros(count, dtype=self.dtype)).base
+        return self.hold(torch.zeros(count, dtype=self.dtype, device="cpu")).base
 
     def add(self, count: int, a: int, b: int) -> int:
         out = self.take(count).base
@@ -243,7 +243,8 @@ class Steps:
         self._operands = [node for _, node in input_operands(cell)]
         self.whole = all(node.op == "input" for node in self._operands)
         """Whether all layers are one call."""
-        self._slots = torch.zeros(2, len(cell.states), len(parameters), rows, units, dtype=dtype)
+        shape = (2, len(cell.states), len(parameters), rows, units)
+        self._slots = torch.zeros(shape, dtype=dtype, device="cpu")
         self._turn = 0
         self._call = _chain(tier)
         self.pack(parameters)
