@@ -251,6 +251,8 @@ def test_the_default_device_may_be_another() -> None:
     expected = results()
     with torch.device("meta"):
         found = results()
+        replaced = gw.replace(nn.GRU(3, 4, device="cpu")).model
+    assert isinstance(replaced, gw.GRU)
     for mine, other in zip(found, expected, strict=True):
         assert mine.device.type == "cpu"
         assert torch.equal(mine, other)

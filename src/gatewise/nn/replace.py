@@ -175,7 +175,7 @@ def _random_arguments(new: Ours) -> tuple[Any, Any]:
     weight, generator = next(new.parameters()), torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator).to(weight)
+        return torch.randn(*shape, generator=generator, device="cpu").to(weight)
 
     if isinstance(new, SingleStep):
         x, states = random(ROWS, new.input_size), [random(ROWS, new.hidden_size) for _ in new.cell.states]
