@@ -123,7 +123,7 @@ def test_training_computes_the_same(cell: Cell, dtype: torch.dtype, tier: str | 
 def test_threads(cell: Cell) -> None:
     """Gradients too, of weights included."""
     sizes = [(3, 100), (17, 65)]
-    for batch, hidden in [(1, 200), *sizes, (40, 33)] if cell is FEW[0] else sizes:
+    for batch, hidden in [(1, 200), (8, 400), *sizes, (40, 33)] if cell is FEW[0] else sizes:
         p = problem(Case(cell, batch=batch, hidden=hidden, steps=3))
         with threads(1):
             one = evaluate(p, "cpu")

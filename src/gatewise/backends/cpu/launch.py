@@ -26,6 +26,8 @@ AT_ONCE = 512
 of the sums behind gradients of weights."""
 REMEMBERED = 4096
 """Plans at given sizes that are kept prepared."""
+OWN_SHARE = 5 << 16
+"""Weights (of any dtype) from which a core should read its share of them alone while rows are few."""
 SECOND_LEVEL = 1 << 20
 """Bytes of weights from which kernels fetch ahead: the smaller of today's second-level caches."""
 
@@ -113,7 +115,7 @@ def _prepare(
     threads, by_units = share(plan, rows, units, widths, threads)
     share_rows, share_units = (rows, -(-units // threads)) if by_units else (-(-rows // threads), units)
     shapes = tuple(tile.choose(p, to.tier, to.length, share_rows, share_units) for p in plan.phases)
-    weights = sum(len(q.accumulators) * _depth(q, widths, units) for _, q in _products(plan)) * units * to.size
+    weights = _weights(plan, units, widths) * to.size
     options = Options(
         _NAMES[to.dtype],
         to.tier.vector_bytes,
@@ -289,6 +291,14 @@ def _useful_threads(plan: Plan, rows: int, units: int, widths: Mapping[str, int]
 def share(plan: Plan, rows: int, units: int, widths: Mapping[str, int], threads: int) -> tuple[int, int]:
     """Of so many threads, how many a call uses, and whether they share out the units (1) or the rows (0)."""
     threads = _useful_threads(plan, rows, units, widths, threads)
-    # Rows need no barrier; units let each core keep its share of the weights: that wins only while rows are few (2
-    # threads, 8 rows of 256 units over 200 steps: 3.4 ms by rows, 4.2 ms by units).
-    return threads, int(threads > 1 and rows < 3 * threads)
+    # Rows need no barrier; units let each core keep its share of the weights. On 2 threads, steps of 8 rows and 512 units
+    # ran at 216 GFLOP/s by units and 154 by rows, 32 rows and 1024 units at 325 and 280; but 8 rows of 256 units with
+    # weights of 1.2 MB at 260 and 287, and 128 rows of 512 units at 323 and 344.
+    few = rows < 3 * threads
+    heavy = rows <= 16 * threads and _weights(plan, units, widths) > OWN_SHARE
+    return threads, int(threads > 1 and (few or heavy))
+
+
+def _weights(plan: Plan, units: int, widths: Mapping[str, int]) -> int:
+    """How many weights a step reads."""
+    return sum(len(q.accumulators) * _depth(q, widths, units) for _, q in _products(plan)) * units
