@@ -291,9 +291,9 @@ def _useful_threads(plan: Plan, rows: int, units: int, widths: Mapping[str, int]
 def share(plan: Plan, rows: int, units: int, widths: Mapping[str, int], threads: int) -> tuple[int, int]:
     """Of so many threads, how many a call uses, and whether they share out the units (1) or the rows (0)."""
     threads = _useful_threads(plan, rows, units, widths, threads)
-    # Rows need no barrier; units let each core keep its share of the weights. On 2 threads, steps of 8 rows and 512 units
-    # ran at 216 GFLOP/s by units and 154 by rows, 32 rows and 1024 units at 325 and 280; but 8 rows of 256 units with
-    # weights of 1.2 MB at 260 and 287, and 128 rows of 512 units at 323 and 344.
+    # Rows need no barrier; units let each core keep its share of the weights. On 2 threads, 8 rows of 512
+    # units ran at 216 GFLOP/s by units and 154 by rows, 32 rows of 1024 units at 325 and 280; but 8 rows of 256 units
+    # with weights of 1.2 MB at 260 and 287, and 128 rows of 512 units at 323 and 344.
     few = rows < 3 * threads
     heavy = rows <= 16 * threads and _weights(plan, units, widths) > OWN_SHARE
     return threads, int(threads > 1 and (few or heavy))

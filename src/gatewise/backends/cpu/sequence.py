@@ -121,8 +121,8 @@ def turns(plan: Plan, carry: str) -> int:
 
 
 RESIDENT = 2 << 20
-"""Bytes of weights that a step may read again: about a second-level cache. On 2 threads a step of 8 rows with 512 inputs
-and units ran at 102 GFLOP/s with the input product inside (6 MB), at 154 without."""
+"""Bytes of weights that a step may read again: about a second-level cache. On 2 threads a step of 8 rows with 512
+inputs and units ran at 102 GFLOP/s with the input product inside (6 MB), at 154 without."""
 
 
 def hoists(call: Call) -> bool:
