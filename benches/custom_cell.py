@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,7 @@ def columns(batch: int, steps: int, width: int, units: int) -> dict[str, Calls]:
     plain: dict[str, nn.Module] = {"GRU": gw.GRU(width, units), "torch.nn.GRU": nn.GRU(width, units)}
     check(layer, told)
     sequence: Calls = {"gru_d": lambda: layer(told.x, **told.inputs)}
-    sequence |= {name: lambda other=other: other(told.x) for name, other in plain.items()}  # type: ignore[misc]
+    sequence |= {name: partial(other, told.x) for name, other in plain.items()}
     training: Calls = {"gru_d": trained(layer, told.x, told.inputs)}
     training |= {name: trained(other, told.x, {}) for name, other in plain.items()}
     own, other = layer.stream(), gw.GRU(width, units).stream()

@@ -32,16 +32,12 @@ class Array:
 
 @dataclass(frozen=True)
 class Product:
-    """``accumulators[j] += operand · weights[j]`` over ``depth`` columns of the operand.
-
-    An operand that is ``packed`` lies as weights do: [block of rows][column][rows of the block].
-    """
+    """``accumulators[j] += operand · weights[j]`` over ``depth`` columns of the operand."""
 
     operand: str
     depth: Width
     accumulators: tuple[int, ...]
     weights: tuple[str, ...]
-    packed: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +251,7 @@ def _plan(
     plan = [Planned(cells[0], "both", hidden_size, target, options)]
     sizes = {}
     if "parameters" in equal:
-        sizes = {cell: solve(lambda n, cell=cell: count(cell, n), target) for cell in cells[1:]}  # type: ignore[misc]
+        sizes = {cell: solve(partial(count, cell), target) for cell in cells[1:]}
     if "size" in equal:
         plan += [Planned(c, "size", hidden_size, count(c, hidden_size), options) for c in cells[1:]]
     for cell, size in sizes.items():

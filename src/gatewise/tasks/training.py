@@ -302,10 +302,10 @@ class _Loop:
     def averaged(self) -> Iterator[None]:
         """Inside, the module has the mean of the weights, where one is kept."""
         now = [p.detach().clone() for p in self.parameters] if self.average else []
-        for parameter, mean in zip(self.parameters, self.average):  # noqa: B905 - no mean, nothing to do
+        for parameter, mean in zip(self.parameters, self.average, strict=False):  # no mean, nothing to do
             parameter.copy_(mean)
         yield
-        for parameter, value in zip(self.parameters, now):  # noqa: B905
+        for parameter, value in zip(self.parameters, now, strict=False):
             parameter.copy_(value)
 
     def keep_best(self) -> None:

@@ -211,12 +211,6 @@ class _PhaseWriter:
         address, stride = self.places[reference, ahead]
         return self.c.at(address, self.c.b.mul(row, stride))
 
-    def _packed_row(self, reference: str, row: ir.Value) -> ir.Value:
-        """A row of an operand in blocks of one vector; the row stride is that of the blocks."""
-        c, (address, stride) = self.c, self.places[reference, 0]
-        block, lane = c.b.udiv(row, c.i64(c.length)), c.b.urem(row, c.i64(c.length))
-        return c.at(address, c.b.add(c.b.mul(block, stride), c.b.mul(lane, c.i64(c.size))))
-
     def _lane_offset(self, vector: ir.Value) -> ir.Value:
         """Bytes from the start of a row to a vector of this block."""
         c = self.c
@@ -277,9 +271,7 @@ class _PhaseWriter:
         offset = c.b.mul(self.step, c.slot(self.frame_value, slot + slots.STEP_STRIDE))
         offset = c.b.add(offset, c.b.mul(self.block, stride))
         panel = c.at(c.pointer(c.slot(self.frame_value, slot + slots.PANEL)), offset)
-        row_address = self._packed_row if product.packed else self._row_address
-        operands = [row_address(product.operand, row) for row in rows]
-        column_bytes = c.i64(c.size * (c.length if product.packed else 1))
+        operands = [self._row_address(product.operand, row) for row in rows]
         line = len(product.accumulators) * width  # vectors of the panel per column
         weight_bytes = c.length * (2 if self.owner.options.halves else c.size)
         line_bytes = line * weight_bytes
@@ -295,7 +287,7 @@ class _PhaseWriter:
             for u in range(step):
                 column = c.b.add(k, c.i64(u)) if u else k
                 at = c.at(panel, c.b.mul(column, c.i64(line_bytes)))
-                bytes_in = c.b.mul(column, column_bytes)
+                bytes_in = c.b.mul(column, c.i64(c.size))
                 places = [c.at(at, c.i64(w * weight_bytes)) for w in range(line)]
                 weights = [self._weight(place) for place in places]
                 for i, operand in enumerate(operands):

@@ -21,9 +21,6 @@ from gatewise.compiler.schedule import Plan, Product
 
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
 _SIZES = {torch.float32: 4, torch.float64: 8}
-AT_ONCE = 512
-"""Rows of a packed operand that go through all blocks of units together, so that they stay in the second-level cache:
-of the sums behind gradients of weights."""
 REMEMBERED = 4096
 """Plans at given sizes that are kept prepared."""
 OWN_SHARE = 5 << 16
@@ -139,7 +136,7 @@ def _prepare(
     return Prepared(
         loaded.address("run"),
         loaded.address("steps"),
-        (rows, units, threads, by_units, AT_ONCE if any(q.packed for _, q in _products(plan)) else rows),
+        (rows, units, threads, by_units, rows),
         tuple(a.name for a in plan.arrays),
         tuple(panels),
         packer.function(entry),
@@ -238,27 +235,6 @@ def run(program: Program, plan: Packed, *, steps: int, places: Mapping[str, Plac
     for name in prepared.arrays:
         numbers += places[name]
     program.stage(prepared.share, [*numbers, *plan.numbers], threads=prepared.header[2], apart=apart)
-
-
-def pack_rows(
-    program: Program,
-    to: Target,
-    source: int,
-    row: int,
-    depth: int,
-    units: int,
-    at: int,
-    block: int,
-    *,
-    line: int = 0,
-    vectors: int = 1,
-    apart: bool = False,
-) -> None:
-    """A matrix of ``depth`` rows as an operand that is packed, [block of units][depth][vectors]: its address and bytes
-    per row; where it goes, bytes from block to block there and from row to row; and vectors of units in a block."""
-    threads = openmp.threads() if depth * units > 65536 else 1
-    packing = [source, row, units, depth, at, line or to.length * to.size, block, vectors, threads]
-    program.stage(_packer(_NAMES[to.dtype], to.tier).address("copied_share"), packing, threads=threads, apart=apart)
 
 
 def portions(total: int, size: int) -> Iterator[tuple[int, int, int]]:

@@ -33,7 +33,9 @@ class Job:
 
 @lru_cache(maxsize=16)
 def _kernel(tier: Tier, dtype: str) -> int:
-    build = lambda: sums.emit(dtype, tier.vector_bytes, tier.registers)  # noqa: E731
+    def build() -> str:
+        return sums.emit(dtype, tier.vector_bytes, tier.registers)
+
     return jit.load(f"sums {dtype}", build, tier, sums.ENTRIES).address("share")
 
 

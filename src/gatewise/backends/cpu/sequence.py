@@ -184,9 +184,10 @@ def parts(steps: int, rows: int, step_bytes: int, wanted: int) -> list[tuple[int
 
 def later(moved: Place, first: int) -> Place:
     """An array as the steps from a later one on see it; those of which a few slices serve in turn go round on."""
-    base, stride, row, mask, shift, special, *rest = moved
+    base, stride, row, mask, shift, special, special_base, special_row = moved
     base += first * stride if mask == -1 else 0
-    return (base, stride, row, mask, shift, special - first if special >= first else -1, *rest)  # type: ignore[return-value]
+    special = special - first if special >= first else -1
+    return base, stride, row, mask, shift, special, special_base, special_row
 
 
 class OverRows:
