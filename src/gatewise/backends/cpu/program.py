@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gatewise.backends.cpu import arrays, driver, jit, openmp
+from gatewise.backends.cpu import arrays, driver, jit, openmp, pages
 from gatewise.backends.cpu.tiers import get
 
 UNIT = 1 << 52
@@ -68,7 +68,10 @@ def dense(base: int, shape: Sequence[int], size: int) -> Memory:
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Uninitialised memory; filled with NaN under ``torch.use_deterministic_algorithms``, which tests use."""
-    return torch.empty(shape, dtype=dtype, device=_CPU)
+    memory = torch.empty(shape, dtype=dtype, device=_CPU)
+    if memory.nbytes >= pages.WORTH:
+        pages.ask(memory.data_ptr(), memory.nbytes)
+    return memory
 
 
 class _Stage(NamedTuple):
