@@ -51,6 +51,17 @@ class Phase:
     """Product nodes and their accumulators."""
     stores: tuple[tuple[str, Node], ...]
 
+    def span(self, accumulator: int) -> tuple[int, int]:
+        """The first and the last product that add to an accumulator."""
+        found = [j for j, product in enumerate(self.products) if accumulator in product.accumulators]
+        return found[0], found[-1]
+
+    @property
+    def together(self) -> int:
+        """Accumulators that are needed at once, at most."""
+        spans = [self.span(a) for a in range(len(self.starts))]
+        return max((sum(low <= j <= high for low, high in spans) for j in range(len(self.products))), default=0)
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -1,9 +1,10 @@
 """From a plan to LLVM IR: the phases on register tiles, and the loop over steps and threads around them.
 
-One tile is ``rows`` × (accumulators × ``vectors``) registers. Its sums run over the operand's columns in ascending
-order, one chain per element, so that results are the same bits whatever the tile, the batch, the chunking or the
-number of threads. The epilogue is written once and loops over the tile's vectors, which wait on the stack: unrolling
-it for every row gained nothing and compiled several times longer.
+One tile is ``rows`` × (accumulators × ``vectors``) registers; an accumulator is in them from its first product to its
+last, so that the four of the reset-after GRU take the room of three, and then waits on the stack. A tile's sums run
+over the operand's columns in ascending order, one chain per element, so that results are the same bits whatever the
+tile, the batch, the chunking or the number of threads. The epilogue is written once and loops over the tile's vectors:
+unrolling it for every row gained nothing and compiled several times longer.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from gatewise.compiler.schedule import Phase, Plan
 
 UNROLL = 4
 ENTRIES = ("run", "steps")
+
+_Sum = tuple[int, int, int]
+"""A sum of a tile: its row, accumulator and vector."""
 
 
 @dataclass(frozen=True)
@@ -116,16 +120,11 @@ class _Module:
             high = c.b.udiv(c.b.mul(total, c.b.add(number, c.i64(1))), count)
             return c.b.select(shared, low, c.i64(0)), c.b.select(shared, high, total)
 
-        at_once = c.slot(frame, slots.AT_ONCE)
         low, high = share(rows, c.b.not_(by_units))
         blocks = [share(c.ceil_div(units, t.vectors * c.length), by_units) for t in self.options.tiles]
 
         def call(index: int, step: ir.Value) -> None:
-            passes = c.b.udiv(c.b.sub(c.b.add(high, at_once), c.b.add(low, c.i64(1))), at_once)
-            with c.loop(c.i64(0), passes) as k:
-                first = c.b.add(low, c.b.mul(k, at_once))
-                last = c.minimum(c.b.add(first, at_once), high)
-                c.b.call(phases[index], [frame, step, first, last, *blocks[index]])
+            c.b.call(phases[index], [frame, step, low, high, *blocks[index]])
             with c.b.if_then(self.waits):
                 c.b.call(self.barrier, [])
 
@@ -245,32 +244,36 @@ class _PhaseWriter:
             # A vector past the end reads the last one in range; its sums are never stored.
             index = c.minimum(c.i64(v), c.b.sub(self.vectors, c.i64(1)))
             lanes.append((self._lane_offset(index), self._mask(index)))
-        values = []
-        for row in rows:
-            for start in self.phase.starts:
-                address = self._row_address(start, row) if start else None
-                for offset, mask in lanes:
-                    values.append(c.zero() if address is None else c.load(c.at(address, offset), mask))
         # Each of a block's first four tiles fetches a quarter of the next block's panels.
         ahead = c.minimum(number, c.i64(3))
+        places = [(i, a, v) for i in range(len(rows)) for a in range(n) for v in range(width)]
+        values: dict[_Sum, ir.Value] = {}
         for j in range(len(self.phase.products)):
+            for i, a, v in places:
+                if self.phase.span(a)[0] == j:
+                    values[i, a, v] = self._start(self.phase.starts[a], rows[i], *lanes[v])
             values = self._product(j, rows, values, ahead)
-        for k, value in enumerate(values):
-            c.store(value, self._stacked(c.i64(k)), align=c.length * c.size)
-        self.accumulators = n
+            for i, a, v in places:
+                if self.phase.span(a)[1] == j:
+                    index = c.i64((i * n + a) * width + v)
+                    c.store(values.pop((i, a, v)), self._stacked(index), align=c.length * c.size)
+
+    def _start(self, start: str, row: ir.Value, offset: ir.Value, mask: ir.Value | None) -> ir.Value:
+        c = self.c
+        return c.load(c.at(self._row_address(start, row), offset), mask) if start else c.zero()
 
     def _stacked(self, index: ir.Value) -> ir.Value:
         return self.c.b.gep(self.stack, [index], source_etype=self.c.vector)
 
-    def _product(self, j: int, rows: list[ir.Value], values: list[ir.Value], quarter: ir.Value) -> list[ir.Value]:
-        c, product = self.c, self.phase.products[j]
-        n, width = len(self.phase.starts), self.tile.vectors
+    def _product(
+        self, j: int, rows: list[ir.Value], values: dict[_Sum, ir.Value], quarter: ir.Value
+    ) -> dict[_Sum, ir.Value]:
+        """Add a product to the sums that are in registers."""
+        c, product, width = self.c, self.phase.products[j], self.tile.vectors
         slot = self.frame.products[self.index, j]
         depth = c.slot(self.frame_value, slot + slots.DEPTH)
         stride = c.slot(self.frame_value, slot + slots.BLOCK_STRIDE)
-        offset = c.b.mul(self.step, c.slot(self.frame_value, slot + slots.STEP_STRIDE))
-        offset = c.b.add(offset, c.b.mul(self.block, stride))
-        panel = c.at(c.pointer(c.slot(self.frame_value, slot + slots.PANEL)), offset)
+        panel = c.at(c.pointer(c.slot(self.frame_value, slot + slots.PANEL)), c.b.mul(self.block, stride))
         operands = [self._row_address(product.operand, row) for row in rows]
         line = len(product.accumulators) * width  # vectors of the panel per column
         weight_bytes = c.length * (2 if self.owner.options.halves else c.size)
@@ -278,6 +281,7 @@ class _PhaseWriter:
         skipped = c.b.mul(c.b.mul(quarter, c.b.udiv(depth, c.i64(UNROLL))), c.i64(line_bytes))
         coming = c.at(panel, c.b.add(stride, skipped))
         touched = [(a, v) for a in product.accumulators for v in range(width)]
+        at_place = {place: k for k, place in enumerate(values)}
 
         def terms(step: int, k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
             if step == UNROLL and self.owner.options.prefetch:
@@ -293,13 +297,14 @@ class _PhaseWriter:
                 for i, operand in enumerate(operands):
                     x = c.load_number(c.at(operand, bytes_in))
                     for (a, v), weight in zip(touched, weights, strict=True):
-                        k_sum = (i * n + a) * width + v
-                        sums[k_sum] = c.fmuladd(x, weight, sums[k_sum])
+                        n = at_place[i, a, v]
+                        sums[n] = c.fmuladd(x, weight, sums[n])
             return sums
 
-        k, values = c.accumulate(c.i64(0), depth, UNROLL, values, lambda k, s: terms(UNROLL, k, s))
-        _, values = c.accumulate(k, depth, 1, values, lambda k, s: terms(1, k, s))
-        return values
+        sums = list(values.values())
+        k, sums = c.accumulate(c.i64(0), depth, UNROLL, sums, lambda k, s: terms(UNROLL, k, s))
+        _, sums = c.accumulate(k, depth, 1, sums, lambda k, s: terms(1, k, s))
+        return dict(zip(values, sums, strict=True))
 
     def _weight(self, place: ir.Value) -> ir.Value:
         c = self.c

@@ -9,20 +9,18 @@ from dataclasses import dataclass
 
 from gatewise.compiler.schedule import Plan
 
-STEPS, ROWS, UNITS, THREADS, BY_UNITS, AT_ONCE = range(6)
-"""Steps, rows (the batch), units (the width of results), threads, whether these share out the units or the rows, and
-how many rows a thread takes through all blocks of units before it goes on to further ones."""
-HEADER = 6
+STEPS, ROWS, UNITS, THREADS, BY_UNITS = range(5)
+"""Steps, rows (the batch), units (the width of results), threads, and whether these share out the units or the rows."""
+HEADER = 5
 
 BASE, STRIDE, ROW, MASK, SHIFT, SPECIAL, SPECIAL_BASE, SPECIAL_ROW = range(8)
 """Of an array: address of its value at step 0, bytes from step to step and row to row; the step is first taken
 ``& mask``. A carry read before step ``special`` is at ``special_base``, else at the value of step + ``shift``."""
 ARRAY_SLOTS = 8
 
-DEPTH, PANEL, BLOCK_STRIDE, STEP_STRIDE = range(4)
-"""Of a product: columns of its operand, address of its packed weights, bytes from one block of units and from one step
-to the next."""
-PRODUCT_SLOTS = 4
+DEPTH, PANEL, BLOCK_STRIDE = range(3)
+"""Of a product: columns of its operand, address of its packed weights, bytes from one block of units to the next."""
+PRODUCT_SLOTS = 3
 
 
 @dataclass(frozen=True)

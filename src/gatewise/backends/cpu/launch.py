@@ -136,7 +136,7 @@ def _prepare(
     return Prepared(
         loaded.address("run"),
         loaded.address("steps"),
-        (rows, units, threads, by_units, rows),
+        (rows, units, threads, by_units),
         tuple(a.name for a in plan.arrays),
         tuple(panels),
         packer.function(entry),
@@ -179,7 +179,7 @@ def pack_panels(prepared: Prepared, to: Target, units: int, weights: Weights) ->
         for packing in _packings(prepared, to, units, weights, panel, address):
             packed = (ctypes.c_int64 * pack.SLOTS)(*packing)
             prepared.pack(ctypes.addressof(packed))
-        numbers += (panel.depth, address, panel.block, 0)
+        numbers += (panel.depth, address, panel.block)
         address += panel.total
     return memory, numbers
 
@@ -224,7 +224,7 @@ def packed(
         for packing in _packings(prepared, to, units, weights, panel, memory.base):
             program.stage(prepared.pack_share, packing, threads=panel.workers, apart=apart)
             apart = True
-        numbers += (panel.depth, memory.base, panel.block, 0)
+        numbers += (panel.depth, memory.base, panel.block)
     return Packed(prepared, numbers)
 
 

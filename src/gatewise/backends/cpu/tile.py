@@ -8,29 +8,35 @@ from gatewise.compiler.schedule import Phase
 
 HEIGHTS = (1, 2, 4, 6, 8)
 """Rows of a tile. Few, since each is a compilation; more than 8 rows need more address registers than there are."""
+VECTORS = (1, 2, 3, 4, 6, 8)
+"""Vectors of units."""
 
 
 def choose(phase: Phase, tier: Tier, length: int, rows: int, units: int) -> Tile:
-    """The tile for a phase with ``rows`` rows and ``units`` units per thread.
+    """The tile for a phase with ``rows`` rows and ``units`` units per thread: of the candidates the one of least cost.
 
     A fused multiply-add takes 4 cycles and two start in each: at least 8 independent sums hide it. With one row that
     means many vectors; with many rows, 8 rows of 3 vectors read 11 operands for 24 multiply-adds.
     """
-    n = len(phase.starts)
+    n = phase.together
     needed = max(1, -(-units // length))
     if n == 0:
         return Tile(1, min(4, _power_at_most(needed)))
-    best, best_cost = Tile(1, 1), float("inf")
+    found = candidates(phase, tier)
+    return min(found, key=lambda tile: _cost(n, tile.rows, tile.vectors, rows, needed, tier.vector_bytes))
+
+
+def candidates(phase: Phase, tier: Tier) -> list[Tile]:
+    """The tiles whose sums, with what they read, fit into the registers; at least the smallest."""
+    n, found = phase.together, [Tile(1, 1)]
     for height in HEIGHTS:
-        for vectors in (1, 2, 3, 4, 6, 8):
+        for vectors in VECTORS:
             sums, line = height * n * vectors, n * vectors
-            registers = sums + (line + 1 if height > 1 else 2)
-            if registers > tier.registers and (height, vectors) != (1, 1):
-                continue
-            cost = _cost(n, height, vectors, rows, needed, tier.vector_bytes)
-            if cost < best_cost:
-                best, best_cost = Tile(height, vectors), cost
-    return best
+            # Two to spare: with 31 in use (4 rows of 6 vectors) LLVM kept some of the sums on the stack.
+            registers = sums + (line + 3 if height > 1 else 2)
+            if registers <= tier.registers and (height, vectors) != (1, 1):
+                found.append(Tile(height, vectors))
+    return found
 
 
 def _cost(n: int, height: int, vectors: int, rows: int, needed: int, vector_bytes: int) -> float:
