@@ -1,0 +1,152 @@
+"""The cost model of tiles beside a search over all of them: ``python -m benches.tiles --json docs/tiles.json``.
+
+Of every shape, each phase of the recurrence runs on every tile that fits into the registers, the other phases on those
+that ``gatewise.backends.cpu.tile`` chooses; whole calls are timed in turns. A row says how much longer the chosen tile
+takes than the best. Results are the same bits on every tile; one that gives others stops the search.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benches.check import WrongNumbersError
+from benches.columns import COLUMNS
+from benches.files import unwritable, write_json
+from benches.machine import features
+from benches.problem import Problem, Run
+from benches.shapes import INFERENCE_SHAPES, TRAIN_SHAPES, Shape
+from benches.timing import measure
+from gatewise.backends.cpu import launch, recipe, tile
+from gatewise.backends.cpu.emit import Tile
+from gatewise.backends.cpu.tiers import Tier
+from gatewise.compiler.schedule import Phase, Product
+
+Record = dict[str, Any]
+Key = tuple[tuple[Product, ...], tuple[str, ...]]
+"""What tells phases apart: products, and the names of what is stored."""
+FORMS = ("gru_after", "gru_before", "lstm")
+SHAPES = (*[shape for shape in INFERENCE_SHAPES if shape.time > 1], *TRAIN_SHAPES)
+
+
+@dataclass
+class Variant:
+    """Calls with one phase on a tile of its own, with prepared plans and programs of its own."""
+
+    key: Key | None = None
+    tile: Tile | None = None
+    seen: dict[Key, tuple[Phase, Tier, Tile]] = field(default_factory=dict)
+    """Phases of the recurrence that were asked for, and what the cost model chose for them."""
+    prepared: dict[Any, Any] = field(default_factory=dict)
+    recipes: dict[Any, Any] = field(default_factory=dict)
+
+    def run(self, call: Callable[[], Any]) -> Any:
+        """What the call gives, on this variant's tiles."""
+        model, *before = tile.choose, launch._prepared, recipe._recipes
+
+        def choose(phase: Phase, tier: Tier, length: int, rows: int, units: int) -> Tile:
+            key, found = key_of(phase), model(phase, tier, length, rows, units)
+            if recurs(phase):
+                self.seen[key] = phase, tier, found
+            return self.tile if self.tile is not None and key == self.key else found
+
+        tile.choose, launch._prepared, recipe._recipes = choose, self.prepared, self.recipes
+        try:
+            return call()
+        finally:
+            tile.choose, launch._prepared, recipe._recipes = model, *before
+
+
+def key_of(phase: Phase) -> Key:
+    return phase.products, tuple(name for name, _ in phase.stores)
+
+
+def recurs(phase: Phase) -> bool:
+    """Whether a phase belongs to the steps, and not to products over all of them."""
+    return any(p.operand.endswith("+") or p.operand.startswith("state.") for p in phase.products)
+
+
+def search(shape: Shape, form: str, budget: float) -> Iterator[Record]:
+    """A record for each phase of the recurrence; ``budget`` seconds of timing for each."""
+    start = next(column.start for column in COLUMNS if column.name == form)
+    run, model = start(Problem.of(shape, form)), Variant()
+    with torch.set_grad_enabled(shape.training):
+        right = model.run(run.results)
+        for key, (phase, tier, chosen) in list(model.seen.items()):
+            variants = {chosen: model}
+            for one in tile.candidates(phase, tier):
+                if one.rows <= shape.batch and one not in variants:
+                    variants[one] = checked(Variant(key, one), run, right)
+            columns = {str(t): partial(variant.run, run.call) for t, variant in variants.items()}
+            times = {t: found.min for t, found in measure(columns, budget).items()}
+            best = min(variants, key=lambda t: times[str(t)])
+            yield {
+                "shape": str(shape),
+                "form": form,
+                "threads": torch.get_num_threads(),
+                "sums": ", ".join(f"{p.operand.rstrip('+')} × {len(p.accumulators)}" for p in phase.products),
+                "tiles": len(variants),
+                "chosen": f"{chosen.rows} × {chosen.vectors}",
+                "best": f"{best.rows} × {best.vectors}",
+                "chosen_ms": times[str(chosen)],
+                "best_ms": times[str(best)],
+            }
+
+
+def checked(variant: Variant, run: Run, right: Mapping[str, torch.Tensor]) -> Variant:
+    """The variant, whose results are the bits of the model's."""
+    for name, value in variant.run(run.results).items():
+        if not torch.equal(value, right[name]):
+            raise WrongNumbersError(f"tile {variant.tile} gives another {name}")
+    return variant
+
+
+def table(records: Sequence[Record]) -> str:
+    """The rows, and how far the chosen tiles are from the best."""
+    lines = ["| B,T,I,H | threads | layer | sums | tiles | chosen | best | chosen ÷ best |"]
+    lines.append("| --- | ---: | --- | --- | ---: | ---: | ---: | ---: |")
+    titles = {column.name: column.title for column in COLUMNS}
+    ratios = [record["chosen_ms"] / record["best_ms"] for record in records]
+    for record, ratio in zip(records, ratios, strict=True):
+        cells = [record["shape"], record["threads"], titles[record["form"]], record["sums"], record["tiles"]]
+        lines.append("| " + " | ".join(map(str, [*cells, record["chosen"], record["best"], f"{ratio:.2f}"])) + " |")
+    middle, worst = statistics.median(ratios), max(ratios)
+    lines.append(f"\nThe middle ratio is {middle:.2f}, the largest {worst:.2f}.")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benches.tiles", description=(__doc__ or "").split(":")[0])
+    parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--threads", type=int, default=1, help="torch's threads")
+    parser.add_argument("--shapes", type=Shape.read, nargs="+", default=SHAPES, help="B,T,I,H or train:B,T,I,H")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
+    parser.add_argument("--budget", type=float, default=2.0, help="seconds of timing for each phase")
+    asked = parser.parse_args(arguments)
+    if problem := unwritable("--json", asked.json):
+        print(f"tiles: {problem}", file=sys.stderr)
+        return 2
+    torch.set_num_threads(asked.threads)
+    records: list[Record] = []
+    for shape in asked.shapes:
+        for form in asked.forms:
+            for record in search(shape, form, asked.budget):
+                records.append(record)
+                print(json.dumps(record), file=sys.stderr, flush=True)
+    if asked.json:
+        write_json(asked.json, {"machine": features(), "records": records})
+    print(table(records))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
