@@ -1,7 +1,7 @@
 """The page of figures, made from the JSON files in a folder: ``python -m benches.report docs``.
 
-The folder holds ``performance.json`` and, where measured, ``cells.json`` and ``scaling.json``; what nobody can compute,
-the reasons, is written by hand in ``performance-notes.md`` and ``scaling-notes.md``. The page is ``performance.md``.
+The folder holds ``performance.json`` and, where measured, ``cells.json``, ``tiles.json`` and ``scaling.json``; what
+nobody can compute, the reasons, is written by hand in ``performance-notes.md`` and ``scaling-notes.md``. The page is ``performance.md``.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def page(folder: Path) -> str:
     sections += [_times(run) for run in runs] + [_shares(run) for run in runs]
     sections += [_calls(runs), relatives.lstm(runs, report["memory"]), relatives.memory(report["memory"])]
     sections.append(report_studies.cells(_read(folder / "cells.json")))
+    sections.append(report_studies.tiles(_read(folder / "tiles.json")))
     sections.append(report_studies.rates(_read(folder / "scaling.json"), _notes(folder / "scaling-notes.md")))
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -67,6 +68,7 @@ How fast the layers are beside `torch.nn` and what else runs a GRU, on this page
 make bench                                             # prints the tables
 python -m benches.layers --json docs/performance.json  # the layers and their peers (pip install gatewise[bench])
 python -m benches.cells --json docs/cells.json         # cells of one's own
+python -m benches.tiles --json docs/tiles.json         # the tiles chosen beside all others
 python -m benches.scaling --json docs/scaling.json     # batch 1 to 512, 16 to 2048 units, and the picture
 python -m benches.report docs                          # this page
 ```

@@ -1,4 +1,4 @@
-"""The sections on cells that nobody tuned for, and on rates over batch and hidden size."""
+"""The sections on cells that nobody tuned for, on tiles, and on rates over batch and hidden size."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from benches import cells as own
 from benches import scaling
+from benches import tiles as search
 from benches.tables import bold, table
 
 Record = Mapping[str, Any]
@@ -37,6 +38,21 @@ def _cell(columns: Mapping[str, Record], name: str) -> str:
     over = columns[name]["ms"]["median"] / columns[name]["floor_ms"]
     ratio = own.relative(columns, name)
     return f"{over:.2f}" if name == "gru" else f"{over:.2f} ({bold(f'{ratio:.2f}', ratio <= own.GOAL)})"
+
+
+def tiles(found: Record | None) -> str:
+    """The tiles that the cost model chooses, beside the best of all."""
+    if not found:
+        return ""
+    records = found["records"]
+    return f"""## Tiles
+
+Which part of the batch and of the units a kernel keeps in registers is chosen by a cost model of a few lines
+(`backends/cpu/tile.py`). Here each phase of the recurrence runs on every tile that fits, the others as chosen
+(`python -m benches.tiles --json docs/tiles.json`); tiles are rows × vectors of 16 units, times those of whole calls.
+{search.summary(records)}
+
+{table(list(search.HEAD), search.rows(records))}"""
 
 
 def rates(found: Record | None, notes: str) -> str:

@@ -25,6 +25,7 @@ from benches.files import unwritable, write_json
 from benches.machine import features
 from benches.problem import Problem, Run
 from benches.shapes import INFERENCE_SHAPES, TRAIN_SHAPES, Shape
+from benches.tables import table
 from benches.timing import measure
 from gatewise.backends.cpu import launch, recipe, tile
 from gatewise.backends.cpu.emit import Tile
@@ -34,6 +35,10 @@ from gatewise.compiler.schedule import Phase, Product
 Record = dict[str, Any]
 Key = tuple[tuple[Product, ...], tuple[str, ...]]
 """What tells phases apart: products, and the names of what is stored."""
+LEAST_ROUNDS = 7
+"""Of which the lower quartile counts: a busy machine makes single times longer, and a minimum is one time."""
+CLOSE = 1.03
+"""Times of one call differ by so much from run to run."""
 FORMS = ("gru_after", "gru_before", "lstm")
 SHAPES = (*[shape for shape in INFERENCE_SHAPES if shape.time > 1], *TRAIN_SHAPES)
 
@@ -87,7 +92,7 @@ def search(shape: Shape, form: str, budget: float) -> Iterator[Record]:
                 if one.rows <= shape.batch and one not in variants:
                     variants[one] = checked(Variant(key, one), run, right)
             columns = {str(t): partial(variant.run, run.call) for t, variant in variants.items()}
-            times = {t: found.min for t, found in measure(columns, budget).items()}
+            times = {t: found.lower for t, found in measure(columns, budget, least=LEAST_ROUNDS).items()}
             best = min(variants, key=lambda t: times[str(t)])
             yield {
                 "shape": str(shape),
@@ -110,18 +115,36 @@ def checked(variant: Variant, run: Run, right: Mapping[str, torch.Tensor]) -> Va
     return variant
 
 
-def table(records: Sequence[Record]) -> str:
-    """The rows, and how far the chosen tiles are from the best."""
-    lines = ["| B,T,I,H | threads | layer | sums | tiles | chosen | best | chosen ÷ best |"]
-    lines.append("| --- | ---: | --- | --- | ---: | ---: | ---: | ---: |")
+def ratios(records: Sequence[Record]) -> list[float]:
+    """How much longer the chosen tiles take than the best."""
+    return [record["chosen_ms"] / record["best_ms"] for record in records]
+
+
+def rows(records: Sequence[Record]) -> list[list[str]]:
+    """A line of ``HEAD`` for each record."""
     titles = {column.name: column.title for column in COLUMNS}
-    ratios = [record["chosen_ms"] / record["best_ms"] for record in records]
-    for record, ratio in zip(records, ratios, strict=True):
-        cells = [record["shape"], record["threads"], titles[record["form"]], record["sums"], record["tiles"]]
-        lines.append("| " + " | ".join(map(str, [*cells, record["chosen"], record["best"], f"{ratio:.2f}"])) + " |")
-    middle, worst = statistics.median(ratios), max(ratios)
-    lines.append(f"\nThe middle ratio is {middle:.2f}, the largest {worst:.2f}.")
-    return "\n".join(lines)
+    return [
+        [
+            *(str(record[name]) for name in ("shape", "threads")),
+            titles[record["form"]],
+            *(str(record[name]) for name in ("sums", "tiles", "chosen", "best")),
+            f"{ratio:.2f}",
+        ]
+        for record, ratio in zip(records, ratios(records), strict=True)
+    ]
+
+
+HEAD = ("B,T,I,H", "threads", "layer", "operand × sums", "tiles", "chosen", "best", "chosen ÷ best")
+
+
+def summary(records: Sequence[Record]) -> str:
+    """How far the choice is from the best, in one sentence."""
+    found = ratios(records)
+    within = sum(ratio <= CLOSE for ratio in found)
+    return (
+        f"The middle ratio is {statistics.median(found):.2f}, the largest {max(found):.2f}; "
+        f"{within} of {len(found)} are within {CLOSE:.2f}."
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -144,7 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(json.dumps(record), file=sys.stderr, flush=True)
     if asked.json:
         write_json(asked.json, {"machine": features(), "records": records})
-    print(table(records))
+    print(table(HEAD, rows(records)))
+    print(summary(records))
     return 0
 
 

@@ -12,7 +12,7 @@ import pytest
 from benches import report
 
 DOCS = Path(__file__).parents[2] / "docs"
-PARTS = ("performance.json", "cells.json", "scaling.json", "performance-notes.md", "scaling-notes.md")
+PARTS = ("performance.json", "cells.json", "tiles.json", "scaling.json", "performance-notes.md", "scaling-notes.md")
 
 
 @pytest.fixture
@@ -61,13 +61,13 @@ def test_wrong_columns_and_missing_parts_are_said(folder: Path) -> None:
     shape = next(s for s in found["runs"][0]["shapes"] if not s["shape"].startswith("call"))
     shape["columns"]["gru_after"] = {"wrong": "GRU(reset_after): y differs"}
     (folder / "performance.json").write_text(json.dumps(found))
-    for part in ("cells.json", "scaling.json"):
+    for part in ("cells.json", "tiles.json", "scaling.json"):
         (folder / part).unlink(missing_ok=True)
     page = report.page(folder)
     assert f"| {shape['shape']} |" in page
     assert "| wrong |" in page
     assert "Not installed, so not measured: openvino." in page
-    for absent in ("## Memory", "## Cells of one's own", "## Batch and hidden size"):
+    for absent in ("## Memory", "## Cells of one's own", "## Tiles", "## Batch and hidden size"):
         assert absent not in page
 
 
