@@ -2,9 +2,9 @@
 
 GRU, LSTM and tanh units in the numbers of the paper, on JSB chorales and Nottingham: piano rolls of 88 keys, the next
 step predicted from all steps so far. The figure is the negative log-likelihood in nats: the sum over the keys, the mean
-over the steps. Every cell gets the same tuning: each setting of ``GRID`` is tried with seed 0, the best validation
-figure decides, and the test figure is that of the weights that were best on validation. Results are written after every
-fit, and a second call goes on where the first one stopped.
+over the steps. Every cell gets the same tuning: each setting of the data set's grid is tried with seed 0, the best
+validation figure decides, and the test figure is that of the weights that were best on validation. Results are written
+after every fit, and a second call goes on where the first one stopped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import gatewise as gw
 from benches.machine import features
@@ -32,10 +33,7 @@ KEYS, SEEDS = 88, 5
 CELLS = {"gru": 46, "lstm": 36, "rnn": 100}
 """Units as in the paper."""
 FILES = {"jsb": "JSB_Chorales.mat", "nottingham": "Nottingham.mat"}
-PIECE = 200
-"""Training sequences are cut into pieces of so many steps; scores are of whole sequences."""
-EPOCHS = {"jsb": 400, "nottingham": 100}
-BATCH, PATIENCE, CLIP = 16, 40, 1.0
+PATIENCE, CLIP = 40, 1.0
 PUBLISHED = {
     "jsb": {
         "Chung 2014": {"gru": 8.54, "lstm": 8.67, "rnn": 9.10},
@@ -46,7 +44,11 @@ PUBLISHED = {
         "Bai 2018": {"gru": 3.46, "lstm": 3.29, "rnn": 4.05},
     },
 }
+SCORED = 16
+"""Sequences that are scored at a time."""
 Sequences = list[Tensor]
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Inputs and targets (T, B, 88), padded, and how many steps of every row count."""
 
 
 @dataclass(frozen=True)
@@ -58,26 +60,58 @@ class Setting:
     noise: float
 
 
-GRID = tuple(
-    Setting(rate, dropout, noise)
-    for rate in (1.5e-3, 4e-3)
-    for dropout, noise in ((0.1, 0.03), (0.2, 0.075), (0.2, 0.1))
-)
+@dataclass(frozen=True)
+class Protocol:
+    """How the networks of a data set are trained; scores are of whole sequences.
+
+    Args:
+        grid: settings that are tried. epochs, batch: how long, and how many sequences at a time.
+        piece: steps that gradients go back. carried: a piece starts from the state that the one before it left, and the
+            weights are updated after every piece; else every piece is a sequence of its own.
+        initialise: see ``gatewise.Recurrent``. average: decay of the mean of the weights that is scored; 0 for none.
+    """
+
+    grid: tuple[Setting, ...]
+    epochs: int
+    batch: int
+    piece: int
+    carried: bool = False
+    initialise: str = "torch"
+    average: float = 0.0
+
+
+PROTOCOLS = {
+    "jsb": Protocol(
+        tuple(Setting(rate, *rest) for rate in (1.5e-3, 4e-3) for rest in ((0.1, 0.03), (0.2, 0.075), (0.2, 0.1))),
+        epochs=400,
+        batch=16,
+        piece=200,
+    ),
+    "nottingham": Protocol(
+        (Setting(3e-3, 0.1, 0.03), Setting(6e-3, 0.1, 0.03), Setting(4e-3, 0.3, 0.03)),
+        epochs=60,
+        batch=8,
+        piece=100,
+        carried=True,
+        initialise="orthogonal",
+        average=0.998,
+    ),
+}
 
 
 class Pianist(nn.Module):
     """A recurrent layer over the piano roll and a read-out with a logit for each key of the next step."""
 
-    def __init__(self, cell: str, units: int, dropout: float) -> None:
+    def __init__(self, cell: str, units: int, dropout: float, initialise: str) -> None:
         super().__init__()
-        self.layer = gw.Recurrent(gw.cells.get(cell), KEYS, units)
+        self.layer = gw.Recurrent(gw.cells.get(cell), KEYS, units, initialise=initialise)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(units, KEYS)
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """(T, B, 88) → logits (T, B, 88); rows count up to their lengths."""
-        logits: Tensor = self.head(self.dropout(self.layer(x, lengths=lengths)[0]))
-        return logits
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """(T, B, 88) → logits (T, B, 88), and the state behind the last step."""
+        y, state = self.layer(x, state)
+        return self.head(self.dropout(y)), state
 
 
 def read(folder: Path, name: str) -> dict[str, Sequences]:
@@ -101,74 +135,90 @@ def pieces(sequences: Sequences, most: int) -> Sequences:
     return [roll[start : start + most + 1] for roll in sequences for start in range(0, len(roll) - 1, most)]
 
 
-def batches(sequences: Sequences, generator: np.random.Generator | None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(inputs, targets, lengths) of sequences of like length; in random order with a generator."""
+def batches(sequences: Sequences, size: int, generator: np.random.Generator | None = None) -> Iterator[Batch]:
+    """Sequences of like length; in random order with a generator."""
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-    groups = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
+    groups = [order[i : i + size] for i in range(0, len(order), size)]
     for k in generator.permutation(len(groups)) if generator is not None else range(len(groups)):
         chosen = [sequences[i] for i in groups[k]]
         padded = nn.utils.rnn.pad_sequence(chosen)
         yield padded[:-1], padded[1:], torch.tensor([len(roll) - 1 for roll in chosen])
 
 
-def total(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """The summed negative log-likelihood of a batch, in nats."""
+def chunks(batch: Batch, steps: int) -> Iterator[Batch]:
+    """The pieces of a batch in turn, as long as a row has steps left."""
     x, y, lengths = batch
-    losses = F.binary_cross_entropy_with_logits(model(x, lengths), y, reduction="none").sum(-1)
-    return (losses * (torch.arange(len(x))[:, None] < lengths)).sum()
+    for start in range(0, len(x), steps):
+        yield x[start : start + steps], y[start : start + steps], (lengths - start).clamp(0, steps)
+
+
+def total(model: nn.Module, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
+    """The summed negative log-likelihood of a batch, in nats, and the state behind it."""
+    x, y, lengths = batch
+    logits, state = model(x, state)
+    losses = F.binary_cross_entropy_with_logits(logits, y, reduction="none").sum(-1)
+    return (losses * (torch.arange(len(x))[:, None] < lengths)).sum(), state
 
 
 def evaluate(model: nn.Module, sequences: Sequences) -> float:
     """Nats per step over whole sequences."""
     model.eval()
     with torch.no_grad():
-        nats = sum(float(total(model, batch).double()) for batch in batches(sequences, None))
+        nats = sum(float(total(model, batch)[0].double()) for batch in batches(sequences, SCORED))
     return nats / sum(len(roll) - 1 for roll in sequences)
 
 
-def step(
-    model: nn.Module, optimiser: torch.optim.Optimizer, batch: tuple[Tensor, Tensor, Tensor], noise: float
-) -> None:
-    """One step of the optimiser, with the gradient taken at noisy weights."""
+def step(model: nn.Module, optimiser: torch.optim.Optimizer, batch: Batch, noise: float, state: Any = None) -> Any:
+    """One step of the optimiser, with the gradient taken at noisy weights; the state behind the batch."""
     parameters = list(model.parameters())
     clean = [p.detach().clone() for p in parameters] if noise else []
     with torch.no_grad():
         for p in parameters if noise else ():
             p.add_(torch.randn_like(p), alpha=noise)
     optimiser.zero_grad()
-    (total(model, batch) / batch[2].sum()).backward()
+    nats, state = total(model, batch, state)
+    (nats / batch[2].sum()).backward()
     with torch.no_grad():
         for p, value in zip(parameters, clean, strict=False):
             p.copy_(value)
     nn.utils.clip_grad_norm_(parameters, CLIP)
     optimiser.step()
+    return tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
 
 
-def fit(data: dict[str, Sequences], name: str, cell: str, setting: Setting, seed: int) -> dict[str, Any]:
+def fit(data: dict[str, Sequences], name: str, cell: str, units: int, setting: Setting, seed: int) -> dict[str, Any]:
     """Train one network; validation and test figures of its best epoch."""
     torch.manual_seed(seed)
-    model = Pianist(cell, CELLS[cell], setting.dropout)
+    how = PROTOCOLS[name]
+    model = Pianist(cell, units, setting.dropout, how.initialise)
+    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(how.average)) if how.average else None
+    scored = model if mean is None else mean.module
     optimiser = torch.optim.Adam(model.parameters(), lr=setting.rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS[name])
-    train, generator = pieces(data["train"], PIECE), np.random.default_rng(seed)
-    best, kept, at, started = math.inf, copy.deepcopy(model.state_dict()), 0, time.perf_counter()
-    for epoch in range(EPOCHS[name]):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, how.epochs)
+    train = data["train"] if how.carried else pieces(data["train"], how.piece)
+    generator = np.random.default_rng(seed)
+    best, kept, at, started = math.inf, copy.deepcopy(scored.state_dict()), 0, time.perf_counter()
+    for epoch in range(how.epochs):
         model.train()
-        for batch in batches(train, generator):
-            step(model, optimiser, batch, setting.noise)
+        for batch in batches(train, how.batch, generator):
+            state = None
+            for chunk in chunks(batch, how.piece):
+                state = step(model, optimiser, chunk, setting.noise, state)
+                if mean is not None:
+                    mean.update_parameters(model)
         schedule.step()
-        value = evaluate(model, data["valid"])
+        value = evaluate(scored, data["valid"])
         if value < best:
-            best, kept, at = value, copy.deepcopy(model.state_dict()), epoch
+            best, kept, at = value, copy.deepcopy(scored.state_dict()), epoch
         if epoch - at >= PATIENCE:
             break
-    model.load_state_dict(kept)
+    scored.load_state_dict(kept)
     found = {"data": name, "cell": cell, "setting": asdict(setting), "seed": seed, "valid": best}
-    size = {"units": CELLS[cell], "parameters": sum(p.numel() for p in model.parameters())}
+    size = {"units": units, "parameters": sum(p.numel() for p in model.parameters())}
     seconds = time.perf_counter() - started
     return {
         **found,
-        "test": evaluate(model, data["test"]),
+        "test": evaluate(scored, data["test"]),
         **size,
         "epochs": epoch + 1,
         "best_epoch": at + 1,
@@ -183,21 +233,21 @@ class Results:
         self.path, self.data, self.name = path, data, name
         self.fits: list[dict[str, Any]] = json.loads(path.read_text())["fits"] if path.is_file() else []
 
-    def fit(self, cell: str, setting: Setting, seed: int) -> dict[str, Any]:
+    def fit(self, cell: str, units: int, setting: Setting, seed: int) -> dict[str, Any]:
         """The fit from the file, or a new one, which goes there."""
-        key = {"data": self.name, "cell": cell, "setting": asdict(setting), "seed": seed}
+        key = {"data": self.name, "cell": cell, "units": units, "setting": asdict(setting), "seed": seed}
         for one in self.fits:
             if key == {name: one[name] for name in key}:
                 return one
-        self.fits.append(fit(self.data, self.name, cell, setting, seed))
+        self.fits.append(fit(self.data, self.name, cell, units, setting, seed))
         write_json(self.path, {"fits": self.fits, "machine": features()})
         print(json.dumps(self.fits[-1]), flush=True)
         return self.fits[-1]
 
-    def row(self, cell: str, seeds: int) -> tuple[Setting, list[float]]:
-        """The setting with the best validation figure of seed 0, and its test figures."""
-        setting = min(GRID, key=lambda s: self.fit(cell, s, 0)["valid"])
-        return setting, [self.fit(cell, setting, seed)["test"] for seed in range(seeds)]
+    def row(self, cell: str, units: int, grid: Sequence[Setting], seeds: int) -> list[dict[str, Any]]:
+        """The fits of every seed with the setting that has the best validation figure of seed 0."""
+        setting = min(grid, key=lambda s: self.fit(cell, units, s, 0)["valid"])
+        return [self.fit(cell, units, setting, seed) for seed in range(seeds)]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -207,21 +257,24 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--sets", nargs="+", choices=FILES, default=list(FILES))
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--units", type=int, help="in place of the paper's, with the last setting alone")
     asked = parser.parse_args(arguments)
     data = {name: read(asked.data, name) for name in asked.sets}
     lines = [
-        "| data | cell | units | parameters | nats per step, test | Chung 2014 | Bai 2018 |",
-        "|---|---|---|---|---|---|---|",
+        "| data | cell | units | parameters | nats per step, test | seeds | Chung 2014 | Bai 2018 |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name in asked.sets:
         results = Results(asked.json, data[name], name)
         for cell in asked.cells:
-            setting, tests = results.row(cell, asked.seeds)
+            units = asked.units or CELLS[cell]
+            grid = PROTOCOLS[name].grid if asked.units is None else PROTOCOLS[name].grid[-1:]
+            fits = results.row(cell, units, grid, asked.seeds)
+            tests, count = [one["test"] for one in fits], fits[0]["parameters"]
             spread = f" ± {np.std(tests, ddof=1):.3f}" if len(tests) > 1 else ""
             theirs = [PUBLISHED[name][paper][cell] for paper in PUBLISHED[name]]
-            count = results.fit(cell, setting, 0)["parameters"]
-            shown = " | ".join(f"{value:.2f}" for value in theirs)
-            lines.append(f"| {name} | {cell} | {CELLS[cell]} | {count:,} | {np.mean(tests):.3f}{spread} | {shown} |")
+            shown = " | ".join([str(len(tests)), *(f"{value:.2f}" for value in theirs)])
+            lines.append(f"| {name} | {cell} | {units} | {count:,} | {np.mean(tests):.3f}{spread} | {shown} |")
     print("\n".join(lines))
 
 

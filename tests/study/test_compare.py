@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tasks.translate.conftest import toy
 
 import gatewise as gw
 from gatewise.study.compare import compare, solve
@@ -23,6 +24,11 @@ def test_solve_finds_the_nearest_size() -> None:
     assert solve(lambda n: n * n, 50) == 7
     assert solve(lambda n: n * n, 57) == 8
     assert solve(lambda n: 1000 * n, 1) == 1
+
+
+def test_solved_sizes_are_multiples_where_they_must_be() -> None:
+    assert solve(lambda n: 3 * n * n, 3 * 41 * 41, 2) in (40, 42)
+    assert solve(lambda n: n, 1, 4) == 4
 
 
 def test_an_undefined_metric_gets_a_sentence(tmp_path: Path) -> None:
@@ -75,6 +81,7 @@ def own(gate, x, h):  # type: ignore[no-untyped-def]
     return k * h + (1 - k) * gw.tanh(gate.a(x))
 
 
+TRANSLATOR: dict[str, Any] = {"embedding_size": 8, "vocabulary": "words", "joint": False, "batch_size": 16}
 SMALL: dict[str, Any] = {"hidden_size": 5, "max_steps": 6, "span": 4, "seeds": 2}
 
 
@@ -85,6 +92,22 @@ def test_a_cell_of_ones_own_at_equal_time(tmp_path: Path) -> None:
     assert steps >= 1
     assert load(tmp_path / "fits" / "own-time-5-seed1").cell == own
     draw(result, tmp_path / "compare.png")
+
+
+def test_translators_are_compared_at_even_sizes_and_as_long_as_asked(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {**TRANSLATOR, "hidden_size": 12, "max_steps": 33}
+    result = compare("translate", toy(120), cells=["gru", own], seeds=1, directory=tmp_path, **asked)
+    assert [(e.cell, e.sizing) for e in result.entries] == [("gru", "both"), ("own", "size"), ("own", "parameters")]
+    assert result.entries[2].hidden_size % 2 == 0
+    assert result.entries[2].parameters == pytest.approx(result.entries[0].parameters, rel=0.05)
+    assert (result.metric, result.inference, result.higher_is_better) == ("BLEU", "64 sentences", True)
+    assert set(result.baselines) == {"dictionary", "copy"}
+    assert all(e.inference_seconds for e in result.entries)
+    model = load(tmp_path / "fits" / "own-size-12-seed0")
+    assert model.history.steps == 33
+    assert sum(p.numel() for p in model.fitted().parameters()) == result.entries[1].parameters
+    with pytest.raises(InputError, match="hidden_size must be even"):
+        compare("translate", toy(120), **{**asked, "hidden_size": 13})
 
 
 def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from gatewise.cli.common import (
     given,
     print_table,
 )
+from gatewise.cli.translate import Decoder, Embedding, Kind, Pairs, Source, Target, pair_files
 from gatewise.tasks.base import cell_of
 from gatewise.tasks.folder import dumps
 
@@ -66,6 +67,34 @@ def compare_forecast(
     _compare("forecast", data, cells, equal, output, backend, json, study | options)
 
 
+@app.command("translate")
+def compare_translate(
+    data: Pairs = None,
+    source: Source = None,
+    target: Target = None,
+    cells: Cells = "gru,lstm,rnn",
+    hidden_size: Annotated[int, typer.Option(help="Of the reference; even.")] = 64,
+    embedding_size: Embedding = None,
+    decoder: Decoder = None,
+    vocabulary: Kind = None,
+    seeds: Seeds = 3,
+    max_steps: Steps = 300,
+    learning_rate: Annotated[Real, typer.Option(help="At its peak.", show_default="0.001; embedded: 0.004")] = None,
+    equal: Equal = EQUAL,
+    margin: Margin = 0.05,
+    output: Output = PLACE,
+    resume: Resume = False,
+    backend: Backend = None,
+    json: Json = False,
+) -> None:
+    """Compare cells as translators."""
+    asked = {"embedding_size": embedding_size, "decoder": decoder, "vocabulary": vocabulary}
+    options = given({**asked, "learning_rate": learning_rate, "max_steps": max_steps}, without=set())
+    study = {"hidden_size": hidden_size, "seeds": seeds, "margin": margin, "resume": resume}
+    chosen = pair_files(data, source, target, "")
+    _compare("translate", chosen, cells, equal, output, backend, json, study | options)
+
+
 def _exercise(name: str, words: str) -> None:
     """A verb for an exercise that makes its own examples."""
 
@@ -99,7 +128,7 @@ _exercise("mackey_glass", "Compare cells on a chaotic series, some steps ahead."
 
 def _compare(
     task: str,
-    data: Path | None,
+    data: Any,
     cells: str,
     equal: str,
     output: Path,
@@ -151,5 +180,5 @@ def _print(result: Any) -> None:
     rows += [(name, "baseline", "", "", f"{value:.3f}", "", "", "") for name, value in result.baselines.items()]
     better = "higher" if result.higher_is_better else "lower"
     header = ["cell", "sizing", "hidden size", "parameters", f"{result.metric} ({better} is better)", "ms/step"]
-    print_table([*header, "ms/forward", "MiB in training"], rows)
+    print_table([*header, f"ms/{result.inference}", "MiB in training"], rows)
     print("\n".join(result.sentences()))

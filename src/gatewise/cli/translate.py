@@ -16,6 +16,15 @@ from gatewise.tasks.translate import Translator
 from gatewise.tasks.translate.pairs import lines_of
 
 File = Optional[Path]  # noqa: UP045
+Pairs = Annotated[
+    File,
+    typer.Argument(help="TSV: source, tab, target; may be .gz.", show_default="numbers, dates and sums, embedded"),
+]
+Source = Annotated[File, typer.Option(help="In place of a TSV: sentences, line by line,")]
+Target = Annotated[File, typer.Option(help="and their translations.")]
+Decoder = Annotated[Text, typer.Option(help="attention or final (state).", show_default="attention")]
+Embedding = Annotated[Integer, typer.Option(show_default="256; embedded data: 96")]
+Kind = Annotated[Text, typer.Option(help="bpe or words.", show_default="bpe; embedded data: words")]
 SUFFIXES = (".png", ".svg", ".pdf")
 MOST_SHOWN = 10
 FLAGS = ("lowercase", "normalise")
@@ -25,28 +34,25 @@ NO_OPTIONS |= {"output", "resume", "devices", "backend", "json"}
 
 @app.command("translate")
 def fit_translate(
-    data: Annotated[
-        File,
-        typer.Argument(help="TSV: source, tab, target; may be .gz.", show_default="numbers, dates and sums, embedded"),
-    ] = None,
+    data: Pairs = None,
     *,
     output: Annotated[
         Path,
         typer.Option("-o", "--output", metavar="DIR", parser=directory, help="Directory of the run; must be new."),
     ],
-    source: Annotated[File, typer.Option(help="In place of a TSV: sentences, line by line,")] = None,
-    target: Annotated[File, typer.Option(help="and their translations.")] = None,
+    source: Source = None,
+    target: Target = None,
     validation: Annotated[File, typer.Option(help="TSV to validate on.", show_default="a part of the data")] = None,
     validation_source: Annotated[File, typer.Option(help="In place of it: two files.")] = None,
     validation_target: File = None,
     cell: Annotated[Text, typer.Option(help="Cell; see `gatewise cells`.", show_default="gru")] = None,
-    decoder: Annotated[Text, typer.Option(help="attention or final (state).", show_default="attention")] = None,
+    decoder: Decoder = None,
     hidden_size: Annotated[Integer, typer.Option(show_default="512; embedded data: 192")] = None,
-    embedding_size: Annotated[Integer, typer.Option(show_default="256; embedded data: 96")] = None,
+    embedding_size: Embedding = None,
     num_layers: Annotated[Integer, typer.Option(help="Of the encoder.", show_default="1")] = None,
     dropout: Annotated[Real, typer.Option(show_default="0.3; embedded data: 0.1")] = None,
     label_smoothing: Annotated[Real, typer.Option(show_default="0.1; embedded data: 0")] = None,
-    vocabulary: Annotated[Text, typer.Option(help="bpe or words.", show_default="bpe; embedded data: words")] = None,
+    vocabulary: Kind = None,
     vocabulary_size: Annotated[Integer, typer.Option(help="Pieces at most.", show_default="8000")] = None,
     joint: Annotated[
         Optional[bool],  # noqa: UP045
@@ -70,14 +76,14 @@ def fit_translate(
     """Train a translator of sentences."""
     asked = locals()
     options = given(asked, without=NO_OPTIONS | {name for name in FLAGS if not asked[name]})
-    chosen = _files(data, source, target, "")
-    held = _files(validation, validation_source, validation_target, "validation-")
+    chosen = pair_files(data, source, target, "")
+    held = pair_files(validation, validation_source, validation_target, "validation-")
     task = run_fit("translate", chosen, held, output, resume, devices, backend, json, options)
     if not json:
         _after_fit(task)
 
 
-def _files(table: Path | None, source: Path | None, target: Path | None, prefix: str) -> Any:
+def pair_files(table: Path | None, source: Path | None, target: Path | None, prefix: str) -> Any:
     """What the task reads: one file, or two."""
     if source is None and target is None:
         return table
@@ -126,7 +132,7 @@ def score(task: Translator, data: str | None, source: Path | None, target: Path 
     """BLEU and chrF, by name and by length."""
     from gatewise.tasks.translate.metrics import signatures
 
-    found = task.evaluate(_files(None if data is None else Path(data), source, target, ""), beam)
+    found = task.evaluate(pair_files(None if data is None else Path(data), source, target, ""), beam)
     if json:
         print(dumps({"scores": found.scores, "by_length": found.by_length, "signatures": signatures()}), end="")
         return

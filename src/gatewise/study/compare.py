@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -66,6 +67,8 @@ class Comparison:
     seeds: int
     margin: float
     """Difference of the metric that counts as none, as given: a share of the reference's mean."""
+    inference: str
+    """What ``inference_seconds`` are of: the network's ``forward``, or what the task says."""
     entries: list[Entry]
     baselines: dict[str, float]
 
@@ -141,6 +144,7 @@ def compare(
     need("scipy")
     kind = task_named(task)
     resolved = _checked(seeds, equal, margin, cells, options)
+    options = _as_long(kind, options)
     if directory is not None and (Path(directory) / CONFIG).exists():
         raise InputError(f"output directory {directory} holds the run of a fit; choose another directory")
     if resume and (directory is None or not (Path(directory) / FITS).is_dir()):
@@ -149,7 +153,7 @@ def compare(
     probe.read(data)
     if not probe.measurable():
         raise InputError(f"data: {kind.metric} is undefined for them, so that there is nothing to compare")
-    plan = _plan(kind, data, resolved, hidden_size, equal, options)
+    plan = _plan(probe, data, resolved, hidden_size, equal, options)
     with nothing_on_error(directory):
         folder = None if directory is None else writable(directory)
         if folder is not None and not resume:
@@ -234,24 +238,25 @@ def _judged(kind: type[Task], plan: list[Planned], fitted: list[list[Task]], see
             )
         )
     baselines = {name: s[kind.metric] for name, s in fitted[0][0].scores.items() if name not in names}
-    return Comparison(kind.name, kind.metric, kind.higher_is_better, seeds, share, entries, baselines)
+    metric, passed = (kind.metric, kind.higher_is_better), kind.pass_name
+    return Comparison(kind.name, *metric, seeds, share, passed, entries, baselines)
+
+
+def parameters(read: Task, cell: Cell, size: int) -> int:
+    """Weights and biases of the network that a task would build, with another cell and size, for the data it read."""
+    return sum(p.numel() for p in read.resized(cell, size).build().parameters())
 
 
 def _plan(
-    kind: type[Task], data: Any, cells: list[Cell], hidden_size: int, equal: Sequence[str], options: dict[str, Any]
+    read: Task, data: Any, cells: list[Cell], hidden_size: int, equal: Sequence[str], options: dict[str, Any]
 ) -> list[Planned]:
     """Every network: the equal sizes first, then the solved ones, then those with as much time."""
-
-    def count(cell: Cell, size: int) -> int:
-        task = _task(kind, cell, size, options)
-        task.read(data)
-        return sum(p.numel() for p in task.build().parameters())
-
+    kind, count = type(read), partial(parameters, read)
     target = count(cells[0], hidden_size)
     plan = [Planned(cells[0], "both", hidden_size, target, options)]
     sizes = {}
     if "parameters" in equal:
-        sizes = {cell: solve(partial(count, cell), target) for cell in cells[1:]}
+        sizes = {cell: solve(partial(count, cell), target, kind.size_multiple) for cell in cells[1:]}
     if "size" in equal:
         plan += [Planned(c, "size", hidden_size, count(c, hidden_size), options) for c in cells[1:]]
     for cell, size in sizes.items():
@@ -262,6 +267,8 @@ def _plan(
         for cell in cells[1:]:
             steps = max(1, round(options["max_steps"] * taken[cells[0]] / taken[cell]))
             timed = {**options, "max_steps": steps}
+            if "epochs" in options:
+                timed["epochs"] = max(options["epochs"], steps)
             plan.append(Planned(cell, "time", hidden_size, count(cell, hidden_size), timed))
     return plan
 
@@ -278,12 +285,21 @@ def _task(kind: type[Task], cell: Cell, size: int, options: dict[str, Any]) -> T
     return make(cell=cell, hidden_size=size, **options)
 
 
-def solve(count: Callable[[int], int], target: int) -> int:
-    """The size from 1 on whose count, increasing in the size, is nearest to the target."""
+def _as_long(kind: type[Task], options: dict[str, Any]) -> dict[str, Any]:
+    """With epochs enough for ``max_steps`` where a task counts both and none were asked for: an epoch is a step or
+    more, so that the steps alone say how long to train."""
+    settled = options.get("max_steps") is None or "epochs" in options
+    if settled or "epochs" not in inspect.signature(kind).parameters:
+        return options
+    return {**options, "epochs": options["max_steps"]}
+
+
+def solve(count: Callable[[int], int], target: int, multiple: int = 1) -> int:
+    """The multiple whose count, increasing in the size, is nearest to the target."""
     low, high = 1, 2
-    while count(high) < target and high < LARGEST:
+    while count(multiple * high) < target and multiple * high < LARGEST:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if count(middle) < target else (low, middle)
-    return min((low, high), key=lambda size: abs(count(size) - target))
+        low, high = (middle, high) if count(multiple * middle) < target else (low, middle)
+    return multiple * min((low, high), key=lambda size: abs(count(multiple * size) - target))

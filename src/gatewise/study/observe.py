@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,24 +56,32 @@ def reading(task: Task, data: Any = None, row: int = 0) -> Reading:
     if layer is None:
         raise InputError(f"the {task.name} model has no recurrent layer that could be observed")
     whole: list[Call] = []
+    outer = module.register_forward_pre_hook(lambda _, *call: whole.append(call), with_kwargs=True)
+    try:
+        call = first_call(layer, lambda: task.predict(data))
+    finally:
+        outer.remove()
+    if call is None or not isinstance(call[0][0], Tensor):
+        raise InputError(f"the {task.name} model read nothing as a whole sequence that could be observed")
+    found = _row(layer, call, row, task.positions(data))
+    return replace(found, whole=whole[-1] if whole else None)
+
+
+def first_call(layer: nn.Module, run: Callable[[], object]) -> Call | None:
+    """The arguments of the first call of a layer while something runs, which ends there; None where it never is."""
     caught: list[Call] = []
 
     def catch(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         caught.append((args, kwargs))
         raise _Caught
 
-    outer = module.register_forward_pre_hook(lambda _, *call: whole.append(call), with_kwargs=True)
-    inner = layer.register_forward_pre_hook(catch, with_kwargs=True)
+    handle = layer.register_forward_pre_hook(catch, with_kwargs=True)
     try:
         with torch.no_grad(), contextlib.suppress(_Caught):
-            task.predict(data)
+            run()
     finally:
-        outer.remove()
-        inner.remove()
-    if not caught or not isinstance(caught[0][0][0], Tensor):
-        raise InputError(f"the {task.name} model read nothing as a whole sequence that could be observed")
-    found = _row(layer, caught[0], row, task.positions(data))
-    return replace(found, whole=whole[-1] if whole else None)
+        handle.remove()
+    return caught[0] if caught else None
 
 
 def _row(

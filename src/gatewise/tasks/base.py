@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -63,6 +64,10 @@ class Task(ABC):
     metric: ClassVar[str]
     """The figure of ``scores`` that counts most."""
     higher_is_better: ClassVar[bool] = False
+    size_multiple: ClassVar[int] = 1
+    """``hidden_size`` must be a multiple of it."""
+    pass_name: ClassVar[str] = "forward"
+    """What a pass over new data is, for its time: see ``sample_pass``."""
     data_files: ClassVar[tuple[str, ...]] = ()
     """What ``save_data`` may write; SHA-256 in ``config.json``."""
 
@@ -101,6 +106,10 @@ class Task(ABC):
     def schedule(self) -> Schedule: ...
 
     @abstractmethod
+    def adopt(self, other: Any) -> None:
+        """Use the data that another task of the kind has read."""
+
+    @abstractmethod
     def save_data(self, folder: Path) -> None:
         """Write what prediction needs beside the weights."""
 
@@ -121,6 +130,17 @@ class Task(ABC):
     def measurable(self) -> bool:
         """Whether the metric is defined for the data read."""
         return True
+
+    def sample_pass(self) -> Callable[[], object] | None:
+        """What a fitted model does with some held-out data, to be timed, where it never calls its network as a whole;
+        None elsewhere: there the time is that of the network's forward."""
+        return None
+
+    def resized(self, cell: Cell, hidden_size: int) -> Self:
+        """An unfitted model of another cell and size for the data that this one has read."""
+        other = type(self)(**{**self.options(), "cell": cell, "hidden_size": hidden_size})
+        other.adopt(self)
+        return other
 
     # The verbs
 

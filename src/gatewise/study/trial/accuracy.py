@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gatewise.study.page import bars_and_line, lines, plot, table
 from gatewise.study.statistics import all_of, interval
-from gatewise.study.trial.plan import CELLS, MARGINS, Network, adding, chaos, digits, label, parameters, pinned, sized
+from gatewise.study.trial.plan import CELLS, MARGINS, Network, adding, digits, label, parameters, pinned, several, sized
 from gatewise.study.trial.runs import Runs
 from gatewise.study.trial.section import Section, alike, beside, higher, reach, spread
 from gatewise.tasks.base import task_named
@@ -16,7 +16,8 @@ def _pair_rows(runs: Runs, pairs: list[tuple[Network, Network]], names: tuple[st
     rows: list[list[object]] = []
     for a, b in pairs:
         _, pair = alike(runs.scores(a), runs.scores(b), MARGINS[a.task])
-        metric = task_named(a.task).metric
+        kind = task_named(a.task)
+        metric = kind.metric + (", higher is better" if kind.higher_is_better else "")
         both = [spread(runs.scores(a)), spread(runs.scores(b))]
         rows.append([label(a), metric, *both, reach(pair), pair.margin, pair.relation])
     return rows
@@ -28,11 +29,7 @@ HEAD = ["task", "metric", "GRU", "LSTM", "GRU − LSTM", "margin ±", "GRU's fig
 def about_as_well(runs: Runs) -> Section:
     """C2a."""
     s = runs.scale
-    tasks = [
-        (adding(s, "gru", s.spans[0]), adding(s, "lstm", s.spans[0])),
-        (digits(s, "gru"), digits(s, "lstm")),
-        (chaos(s, "gru"), chaos(s, "lstm")),
-    ]
+    tasks = list(zip(several(s, "gru", s.spans[0]), several(s, "lstm", s.spans[0]), strict=True))
     verdicts = [alike(runs.scores(a), runs.scores(b), MARGINS[a.task])[0] for a, b in tasks]
     verdict = all_of(verdicts)
     rows = _pair_rows(runs, tasks, ("gru", "lstm"))

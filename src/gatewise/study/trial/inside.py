@@ -11,34 +11,19 @@ import torch
 from torch import nn
 
 from gatewise import cells
-from gatewise.nn import Recurrent
 from gatewise.study.gradients import norms, of_cell, summarised
-from gatewise.study.observe import states_over_time
 from gatewise.study.page import lines, plot, table
 from gatewise.study.statistics import Verdict, above, all_of, interval
-from gatewise.study.trial.plan import CELLS, MARGINS, Network, adding, chaos, digits, label
+from gatewise.study.trial.looking import ROWS, looks
+from gatewise.study.trial.plan import CELLS, MARGINS, adding, label, several
 from gatewise.study.trial.runs import Runs
 from gatewise.study.trial.section import Section, alike, higher, spread
-from gatewise.tasks.base import Task
 from gatewise.tasks.exercises import Adding
 
-ROWS = 8
-"""Held-out sequences on which a trained model is looked at."""
 FLOOR = 1e-30
 CLIP, RATE, EXPLODING, DECAYING = 0.1, 0.05, 2.0, 0.3
 """Norm to clip at, learning rate of plain SGD, and gains of the orthogonal recurrent matrix that make gradients of a
 plain RNN explode and decay."""
-
-
-def looked_at(runs: Runs, network: Network) -> list[tuple[Recurrent, torch.Tensor, Task]]:
-    """The trained layers of a network, one for each seed, with held-out inputs (T, rows, features)."""
-    found = []
-    for seed in range(runs.scale.seeds):
-        model = runs.model(network, seed)
-        if model is not None:
-            layer = next(m for m in model.fitted().modules() if isinstance(m, Recurrent))
-            found.append((layer, torch.from_numpy(model.predict()["inputs"][:, :ROWS]), model))
-    return found
 
 
 def at_start(runs: Runs) -> Section:
@@ -93,7 +78,7 @@ def after_training(runs: Runs) -> Section:
     rows: list[list[Any]] = []
     for name in CELLS:
         network = adding(s, name, far)
-        found = [norms(layer, x) for layer, x, _ in looked_at(runs, network)]
+        found = [norms(look.layer, look.x) for look in looks(runs, network)]
         logs[name] = [float(np.log10(np.maximum(one[far], FLOOR)).mean()) for one in found]
         flow = summarised(name, np.maximum(np.concatenate(found, 1), FLOOR))
         series[name] = {"x": list(range(far + 1)), "y": flow.mean, "low": flow.low, "high": flow.high}
@@ -177,21 +162,17 @@ def _plain(span: int, gain: float, clip: float | None, seed: int, steps: int, un
     return error if math.isfinite(error) else naive
 
 
-def _three_tasks(runs: Runs, cell: str) -> list[Network]:
-    s = runs.scale
-    return [adding(s, cell, s.spans[-1]), digits(s, cell), chaos(s, cell)]
-
-
 def what_is_slow(runs: Runs) -> Section:
     """C5."""
     s = runs.scale
     rates: dict[str, list[float]] = {"LSTM c": [], "LSTM h": [], "GRU h": []}
     rows: list[list[Any]] = []
-    for lstm_network, gru_network in zip(_three_tasks(runs, "lstm"), _three_tasks(runs, "gru"), strict=True):
-        lstm, gru = looked_at(runs, lstm_network), looked_at(runs, gru_network)
+    far = s.spans[-1]
+    for lstm_network, gru_network in zip(several(s, "lstm", far), several(s, "gru", far), strict=True):
+        lstm, gru = ([look.over_time() for look in looks(runs, one)] for one in (lstm_network, gru_network))
         count = min(len(lstm), len(gru))
-        h, c = ([_change(states_over_time(layer, x)[k]) for layer, x, _ in lstm[:count]] for k in (0, 1))
-        g = [_change(states_over_time(layer, x)[0]) for layer, x, _ in gru[:count]]
+        h, c = ([_change(states[k]) for states in lstm[:count]] for k in (0, 1))
+        g = [_change(states[0]) for states in gru[:count]]
         for name, values in zip(rates, (c, h, g), strict=True):
             rates[name] += values
         rows.append([label(gru_network), *(spread(values) for values in (c, h, g))])
@@ -202,8 +183,8 @@ def what_is_slow(runs: Runs) -> Section:
     return Section(
         "C5",
         "The LSTM's c changes slowly and its h fast; the GRU's h plays the part of c.",
-        f"‖s_t − s_(t−1)‖ / ‖s_(t−1)‖, the median over steps and {ROWS} held-out sequences, of trained networks: three "
-        f"tasks, {s.seeds} seeds.",
+        f"‖s_t − s_(t−1)‖ / ‖s_(t−1)‖, the median over steps and {ROWS} held-out sequences, of trained networks: "
+        f"{len(rows)} tasks, {s.seeds} seeds. Of the translator it is the first layer of the decoder.",
         "Holds where the LSTM's h changes relatively more than its c, and the GRU's h is nearer to c than to h, both "
         "on a "
         "logarithmic scale with intervals over tasks and seeds.",
@@ -226,10 +207,10 @@ def forget_and_select(runs: Runs) -> Section:
     margin = 0.1
     rows: list[list[Any]] = []
     all_off: list[float] = []
-    for network in _three_tasks(runs, "lstm"):
+    for network in several(runs.scale, "lstm", runs.scale.spans[-1]):
         off, total = [], []
-        for layer, x, _ in looked_at(runs, network):
-            gates = layer.trace(x).gates
+        for look in looks(runs, network):
+            gates = look.gates()
             both = (gates["f"] + gates["i"]).double()
             off.append(float((both - 1).abs().mean()))
             total.append(float(both.mean()))

@@ -67,7 +67,8 @@ class Runs:
 
     def rate(self, network: Network) -> float:
         """The learning rate with the best validation figure of the first seed."""
-        return min(self.scale.rates, key=lambda rate: self.fits[Job(network, rate, 0)].validation)
+        sign = -1 if task_named(network.task).higher_is_better else 1
+        return min(self.scale.rates, key=lambda rate: sign * self.fits[Job(network, rate, 0)].validation)
 
     def of(self, network: Network) -> list[Fit]:
         """The fits of a network at its chosen rate, one for each seed."""
@@ -136,14 +137,18 @@ def _fit(directory: Path, job: Job) -> Fit:
 
 def _worst(task: Any) -> float:
     """The naive answer's figure: what a training that broke down is worth."""
-    examples = task.held_out("test")
-    return max(float(task.measure(out, examples.targets)) for out in task.baselines(examples).values())
+    task.read(None)
+    task.module = task.build().eval()  # untrained: only the scores beside its own count
+    naive: list[float] = [figures[task.metric] for name, figures in task.score().items() if name != task.cell.name]
+    return min(naive) if task.higher_is_better else max(naive)
 
 
 def _outcome(folder: Path, job: Job) -> Fit:
     metrics = read_json(folder / METRICS)
-    (score, *naive) = [next(iter(figures.values())) for figures in metrics["scores"].values()]
+    kind = task_named(job.network.task)
+    score, *naive = [figures[kind.metric] for figures in metrics["scores"].values()]
+    best, worst = (max, min) if kind.higher_is_better else (min, max)
     history = metrics["history"]
     values = [epoch["value"] for epoch in history]
     seconds = [epoch["seconds"] for epoch in history]
-    return Fit(job.rate, job.seed, min(values), score, max(naive), seconds, values, broke=False)
+    return Fit(job.rate, job.seed, best(values), score, worst(naive), seconds, values, broke=False)

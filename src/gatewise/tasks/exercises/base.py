@@ -183,6 +183,9 @@ class Exercise(Task):
         epochs = -(-o.max_steps // each)
         return Schedule(epochs, each, o.learning_rate, epochs, o.max_steps, clip_norm=clip)
 
+    def adopt(self, other: Any) -> None:
+        """The examples follow from the options."""
+
     def save_data(self, folder: Path) -> None:
         """The examples follow from the options."""
 

@@ -131,6 +131,10 @@ class Forecaster(Task):
         o = self._options
         return Schedule(o.epochs, STEPS_PER_EPOCH, o.learning_rate, o.patience, o.max_steps)
 
+    def adopt(self, other: Forecaster) -> None:
+        self.table, self.series = other.table, other.series
+        self.season, self.horizon, self.context = other.season, other.horizon, other.context
+
     def save_data(self, folder: Path) -> None:
         assert self.table is not None
         write_bytes(folder / DATA, to_csv(self.table).encode())

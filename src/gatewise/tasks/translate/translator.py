@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +18,7 @@ from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import read_json, write_bytes, write_json
 from gatewise.tasks.training import Schedule
 from gatewise.tasks.translate import search
+from gatewise.tasks.translate.batches import Batch, batch_of
 from gatewise.tasks.translate.looking import Looking, look
 from gatewise.tasks.translate.metrics import Dictionary, Evaluation
 from gatewise.tasks.translate.network import Make, TranslationNetwork
@@ -33,6 +34,8 @@ TRAINING, VALIDATION, TEST, VOCABULARY = "train.tsv.gz", "validation.tsv.gz", "t
 STEPS_PER_EPOCH = 1000
 MOST_VALIDATION = 1000
 MOST_BEAM = 1000
+TIMED = 64
+"""Sentences that are translated to time it."""
 PHRASES = {"hidden_size": 192, "embedding_size": 96, "vocabulary": "words", "joint": False, "dropout": 0.1}
 PHRASES |= {"label_smoothing": 0.0, "learning_rate": 4e-3, "average": 0.99, "epochs": 8}
 TEXTS = {"hidden_size": 512, "embedding_size": 256, "vocabulary": "bpe", "joint": True, "dropout": 0.3}
@@ -79,6 +82,8 @@ class Translator(Task):
     name: ClassVar[str] = "translate"
     metric: ClassVar[str] = "BLEU"
     higher_is_better: ClassVar[bool] = True
+    size_multiple: ClassVar[int] = 2
+    pass_name: ClassVar[str] = f"{TIMED} sentences"
     layers: ClassVar[Make] = Recurrent
     """Makes the recurrent layers; here for comparison with others."""
     data_files: ClassVar[tuple[str, ...]] = (TRAINING, VALIDATION, TEST, VOCABULARY)
@@ -195,6 +200,10 @@ class Translator(Task):
         coded, smoothing = self._coded(self.pairs[TRAINING]), float(o.label_smoothing or 0)
         return TranslationObjective(self.fitted(), *coded, o.batch_size, smoothing, self._greedily, texts)
 
+    def teaching(self, pairs: Pairs) -> Batch:
+        """Pairs as the network reads them in training: the right pieces so far, whatever it would have said."""
+        return batch_of(*self._coded(pairs))
+
     def _greedily(self, texts: Sequence[str]) -> list[str]:
         return self.translate(texts, beam_size=1)
 
@@ -204,6 +213,15 @@ class Translator(Task):
         assert o.epochs is not None
         assert o.learning_rate is not None
         return Schedule(o.epochs, steps, o.learning_rate, o.patience, o.max_steps, average=float(o.average or 0))
+
+    def adopt(self, other: Translator) -> None:
+        self.pairs, self.vocabularies, self.left_out = other.pairs, other.vocabularies, other.left_out
+
+    def sample_pass(self) -> Callable[[], object]:
+        """Greedy translation of 64 held-out sentences."""
+        texts = list(self._held_out(None).source)[:TIMED]
+        texts = [texts[k % len(texts)] for k in range(TIMED)]
+        return lambda: self.translate(texts, beam_size=1)
 
     def save_data(self, folder: Path) -> None:
         for name, pairs in self.pairs.items():
