@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,27 @@ import pytest
 from browsing import opened
 
 from gatewise.study.page import shown
-from gatewise.study.trial import trial
+from gatewise.study.trial import plan, trial
 from gatewise.study.trial.plan import LONG, SHORT, Scale, everything, network, parameters
 from gatewise.study.trial.run import CLAIMS, render
 from gatewise.study.trial.runs import Runs
 from gatewise.tasks import InputError
+from gatewise.tasks.translate import phrases
 
 TINY = Scale("tiny", 2, (1e-2,), 4, (4, 6), (0.02, 1.0), 2, 1)
 """Everything is run, nothing is learnt."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_phrases() -> Iterator[None]:
+    """The embedded phrases, but few of them: untrained translators are slow, since they find no end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phrases, "COUNTS", {"training": 200, "validation": 20, "test": 20})
+        for cache in (phrases.phrases, plan._read):
+            cache.cache_clear()
+        yield
+    for cache in (phrases.phrases, plan._read):
+        cache.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -116,10 +116,9 @@ def forecast(scale: Scale, cell: Cell | str) -> Network:
 
 
 def translate(scale: Scale, cell: Cell | str) -> Network:
-    """The embedded phrases, in half as many steps of a third of the usual pairs, with twice the units, which both
-    directions of the encoder share."""
-    steps, small = max(1, scale.steps // 2), {"batch_size": 32, "embedding_size": scale.units}
-    return network(scale, "translate", cell, 2, max_steps=steps, epochs=steps, **small)
+    """The embedded phrases, 64 pairs a step, with twice the units, which both directions of the encoder share."""
+    small = {"batch_size": 64, "embedding_size": 2 * scale.units}
+    return network(scale, "translate", cell, 2, epochs=scale.steps, **small)
 
 
 def pinned(scale: Scale) -> dict[str, Cell]:
