@@ -37,7 +37,7 @@ def trace(
     """The gates of a model over an input: heat maps, rate of change, half-lives, of a translator the attention; a CSV
     beside the picture."""
     from gatewise.study.plots import trace_picture
-    from gatewise.study.tracing import MOST_STEPS, traced
+    from gatewise.study.tracing import MOST_STEPS, nth, traced
 
     task = load(model)
     if isinstance(task, Translator):
@@ -58,9 +58,8 @@ def trace(
         rows = [(name, str(found.units[k]), f"{found.half_life[k]:.2f}") for name, k in chosen]
         print_table([f"half-life by {found.keeper}", "unit", "steps"], rows)
     if steps > MOST_STEPS:
-        print(
-            f"{steps} steps are more than a picture shows: every {-(-steps // MOST_STEPS)}th is drawn, all in the CSV"
-        )
+        drawn = nth(-(-steps // MOST_STEPS))
+        print(f"{steps} steps are more than a picture shows: every {drawn} is drawn, all in the CSV")
     print(f"{picture}\n{table}")
 
 
@@ -79,7 +78,7 @@ def gradients(
     json: Json = False,
 ) -> None:
     """How far gradients reach: ‖∂h_T/∂s_t‖ over distance, of a fresh cell or of a model; saliency of its input."""
-    from gatewise.study.gradients import of_cell, of_model, saliency
+    from gatewise.study.gradients import BothWaysError, of_cell, of_model, saliency
     from gatewise.study.plots import gradient_picture
 
     task = _model(target)
@@ -92,7 +91,12 @@ def gradients(
         flows = of_cell(cell, input_size=input_size, hidden_size=hidden_size, steps=steps, seeds=seeds)
         salient, title = None, f"{cell.name} as it starts: {hidden_size} units, {seeds} seeds, normal inputs"
     else:
-        flows, salient = [of_model(task, data, row)[0]], saliency(task, data, of, row)
+        salient = saliency(task, data, of, row)
+        try:
+            flows = [of_model(task, data, row)[0]]
+        except BothWaysError as error:
+            flows = []
+            print(f"{error}: its saliency alone is drawn", file=sys.stderr)
         title = f"{task.cell.name} of {target}"
     gradient_picture(title, flows, picture, salient)
     record: dict[str, Any] = {"title": title, "flows": [flow.as_json() for flow in flows]}
@@ -101,9 +105,10 @@ def gradients(
     if json:
         print(dumps(record), end="")
         return
-    far = len(flows[0].mean) - 1
-    rows = [(f.label, f"{f.mean[1]:.3g}", f"{f.mean[far]:.3g}", f"{f.factor:.4f}") for f in flows]
-    print_table(["initialisation", "after 1 step", f"after {far} steps", "factor per step"], rows)
+    if flows:
+        far = len(flows[0].mean) - 1
+        rows = [(f.label, f"{f.mean[1]:.3g}", f"{f.mean[far]:.3g}", f"{f.factor:.4f}") for f in flows]
+        print_table(["initialisation", "after 1 step", f"after {far} steps", "factor per step"], rows)
     print(f"{picture}\n{figures}")
 
 
@@ -115,8 +120,8 @@ def trial(
     processes: Annotated[Integer, typer.Option(help="Trainings at a time.", min=1, show_default="the cores")] = None,
     json: Json = False,
 ) -> None:
-    """What the literature claims of the GRU, put on trial: a page with a verdict for each claim; goes on after "
-    "Ctrl-C."""
+    """What the literature claims of the GRU, put on trial: a page with a verdict for each claim; the same
+    command goes on after Ctrl-C."""
     from gatewise.study.trial import trial
     from gatewise.study.trial.run import PAGE, RESULTS
 

@@ -23,6 +23,10 @@ LARGEST = 20_000
 """Steps beyond which a flow is refused: every step's state is kept."""
 
 
+class BothWaysError(InputError):
+    """A layer that also reads backwards has no distance over which gradients reach."""
+
+
 @dataclass(frozen=True)
 class Flow:
     """How large ∂h_T/∂s_t is, at distances T − t from 0 on.
@@ -58,10 +62,10 @@ def norms(layer: Recurrent, x: Tensor, states: tuple[Tensor, ...] | None = None)
     The whole Jacobian of up to 64 units is taken; of more, 64 orthonormal directions drawn at random.
 
     Raises:
-        InputError: for a layer that also reads backwards, or more steps than can be kept.
+        BothWaysError: for a layer that also reads backwards. InputError: for more steps than can be kept.
     """
     if layer.bidirectional:
-        raise InputError("gradients over distance need a layer that reads forwards only; this one is bidirectional")
+        raise BothWaysError("gradients over distance need a layer that reads forwards only; this one is bidirectional")
     if len(x) > LARGEST:
         raise InputError(f"steps must be at most {LARGEST}, got {len(x)}")
     units, rows = layer.state_sizes[0], x.shape[1]

@@ -17,6 +17,7 @@ from gatewise.tasks.errors import need
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 """Okabe & Ito's, told apart with any colour vision; lines differ in their marks too."""
 MARKS = ("circle", "square", "diamond", "cross", "triangle-up", "x")
+MOST_LABELS = 24
 Block = dict[str, Any]
 Figure = dict[str, Any]
 
@@ -46,6 +47,7 @@ tbody tr:nth-child(even) { background: var(--band); }
 pre { background: var(--band); padding: 0.7rem 1rem; overflow-x: auto; font-size: 0.92rem; }
 .plot { width: 100%; margin: 0.6rem 0; }
 figure { margin: 0.8rem 0; } figure svg { max-width: 100%; height: auto; }
+@media (max-width: 46rem) { figure { overflow-x: auto; } figure svg { max-width: none; } }
 nav { margin: 0.8rem 0 1.2rem; } nav a { color: inherit; }
 @media print { h2 { break-after: avoid; } .plot, figure, table { break-inside: avoid; } }
 """
@@ -218,13 +220,46 @@ def lines(
         line = {"color": colour, "width": 2, "dash": ("solid", "dash", "dot", "dashdot")[k % 4]}
         mode = {"mode": "lines"} if many else {"mode": "lines+markers", "marker": {"symbol": MARKS[k % 6], "size": 8}}
         data.append({"x": list(one["x"]), "y": list(one["y"]), "name": name, "line": line, "legendgroup": name, **mode})
-    axes = {"xaxis": _axis(x_title, log_x), "yaxis": _axis(y_title, log_y)}
-    return {"data": data, "layout": {"title": {"text": title, "font": {"size": 14}}, "height": height, **axes}}
+    sides = {x_title: ("x", log_x), y_title: ("y", log_y)}
+    xaxis, yaxis = (
+        _axis(words, [v for one in data for v in one[side]] if log else None) for words, (side, log) in sides.items()
+    )
+    return {"data": data, "layout": {**_titled(title), "height": height, "xaxis": xaxis, "yaxis": yaxis}}
 
 
-def _axis(title: str, log: bool) -> dict[str, Any]:
-    powers = {"type": "log", "exponentformat": "power", "dtick": None} if log else {}
-    return {"title": {"text": title}, **{k: v for k, v in powers.items() if v is not None}}
+def _titled(title: str) -> dict[str, Any]:
+    """A title, or no room for one."""
+    words = {"title": {"text": title, "font": {"size": 14}}}
+    return words if title else {**words, "margin": {"t": 14}}
+
+
+def _axis(title: str, logarithmic: Sequence[float] | None = None) -> dict[str, Any]:
+    """An axis; a logarithmic one, for these values, has about eight ticks at powers of ten, or at 1, 2 and 5 times
+    them where the values span less than two."""
+    axis: dict[str, Any] = {"title": {"text": title, "standoff": 14}}
+    if logarithmic is None:
+        return axis
+    known = [math.log10(v) for v in logarithmic if v > 0]
+    powers = max(known, default=0.0) - min(known, default=0.0)
+    return {**axis, "type": "log", "exponentformat": "power", "dtick": "D2" if powers < 2 else math.ceil(powers / 8)}
+
+
+def over_positions(
+    series: Mapping[str, Mapping[str, Sequence[float]]], labels: Sequence[str], y_title: str, every: int = 1
+) -> Figure:
+    """Lines over the positions of an input, each position with its label; ``every`` k-th of them is there."""
+    figure = lines(series, "position in the input", y_title, height=280)
+    figure["layout"]["xaxis"] = _positions(labels, every)
+    return figure
+
+
+def _positions(labels: Sequence[str], every: int) -> dict[str, Any]:
+    """The axis of the positions of an input: labels that say more than their number stand at some two dozen of them."""
+    axis = _axis("position in the input")
+    if all(label.isdigit() or not label for label in labels):
+        return axis
+    places = range(0, len(labels), -(-len(labels) // MOST_LABELS))
+    return {**axis, "tickvals": [k * every for k in places], "ticktext": [labels[k] for k in places]}
 
 
 def bars_and_line(
@@ -266,7 +301,7 @@ def heat_map(values: Sequence[Sequence[float]], labels: Sequence[str], title: st
     data |= {"zmin": -1 if signed else 0, "zmax": 1, "text": [list(labels) for _ in values]}
     data |= {"x": [k * every for k in range(len(labels))]}
     axes = {
-        "xaxis": _axis("position in the input", False),
+        "xaxis": _positions(labels, every),
         "yaxis": {"title": {"text": "unit"}, "autorange": "reversed"},
     }
-    return {"data": [data], "layout": {"title": {"text": title, "font": {"size": 14}}, "height": 320, **axes}}
+    return {"data": [data], "layout": {**_titled(title), "height": 320, **axes}}

@@ -34,6 +34,7 @@ def draw(comparison: Comparison, path: Path) -> None:
     better = "higher" if comparison.higher_is_better else "lower"
     for index, (title, chosen) in enumerate(panels):
         own = axes[f"panel {index}"]
+        own.yaxis.set_major_formatter("{x:,.0f}")
         score = _panel(own, chosen, title, bars_top)
         score.set_ylim(0, line_top)
         if index == 0:
@@ -95,7 +96,7 @@ def _panel(axes: Any, entries: list[Entry], title: str, top: float) -> Any:
     score.errorbar(places, means, yerr=spreads, color=LINE, marker="o", lw=1.6, capsize=4)
     score.tick_params(axis="y", colors=LINE)
     for place, mean in zip(places, means, strict=True):
-        score.annotate(f"{mean:.3f}", (place, mean), (9, 5), textcoords="offset points", color=LINE, fontsize=9)
+        score.annotate(f"{mean:.4g}", (place, mean), (9, 5), textcoords="offset points", color=LINE, fontsize=9)
     axes.spines["top"].set_visible(False)
     score.spines["top"].set_visible(False)
     return score

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gatewise.study.gradients import Flow, Saliency
-from gatewise.study.tracing import MOST_STEPS, Traced
+from gatewise.study.tracing import MOST_STEPS, Traced, nth
 from gatewise.tasks.errors import need
 from gatewise.tasks.folder import write_bytes
 
@@ -43,7 +43,7 @@ def trace_picture(found: Traced, path: Path) -> None:
     heights = [1.0] * (found.series is not None) + [1.6] * len(gates) + [1.0]
     figure = _figure(min(16.0, max(8.0, 0.16 * len(shown) + 3)), 1.0 + 1.3 * sum(heights))
     panels = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0])
-    sampled = f", every {every}th of {steps} steps drawn" if every > 1 else f", {steps} steps"
+    sampled = f", every {nth(every)} of {steps} steps drawn" if every > 1 else f", {steps} steps"
     order = "slowest unit on top" if found.keeper is None else f"longest half-life by {found.keeper} on top"
     figure.suptitle(f"{found.cell}: gates of {len(found.units)} units ({order}){sampled}", fontsize=10)
     if found.series is not None:
@@ -80,10 +80,24 @@ def _positions(axes: Any, labels: list[str]) -> None:
 
 
 def gradient_picture(title: str, flows: list[Flow], path: Path, salient: Saliency | None = None) -> None:
-    """Draw ‖∂h_T/∂s_t‖ over distance on a logarithmic axis, and the saliency of the positions below where given."""
-    figure = _figure(8.0, 4.2 if salient is None else 6.4)
-    panels = figure.subplots(1 if salient is None else 2, 1, squeeze=False)[:, 0]
-    axes = panels[0]
+    """Draw ‖∂h_T/∂s_t‖ over distance on a logarithmic axis where there are flows, and below the saliency of the
+    positions where given."""
+    count = bool(flows) + (salient is not None)
+    figure = _figure(8.0, 2.2 + 2.1 * count)
+    panels = list(figure.subplots(count, 1, squeeze=False)[:, 0])
+    figure.suptitle(title, fontsize=10)
+    if flows:
+        _flows(panels[0], flows)
+    if salient is not None:
+        below = panels[-1]
+        below.bar(np.arange(len(salient.values)), salient.values, color=COLOURS[0], width=0.9)
+        below.set_ylabel("‖∂y/∂x_t‖")
+        below.set_title(f"saliency of the input for {salient.output}", fontsize=10)
+        _positions(below, salient.labels)
+    _save(figure, path)
+
+
+def _flows(axes: Any, flows: list[Flow]) -> None:
     for colour, flow in zip(COLOURS, flows, strict=False):
         distance = np.arange(len(flow.mean))
         floor = 1e-30
@@ -96,17 +110,10 @@ def gradient_picture(title: str, flows: list[Flow], path: Path, salient: Salienc
     axes.set_ylim(max(low, 1e-20), min(high, 1e20))
     axes.axhline(1.0, color="#777777", lw=0.8, ls=":")
     axes.set_xlabel("distance T − t (steps)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel("‖∂h_T/∂s_t‖ / √H  (1 = arrives whole)")
-    axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8)
-    if salient is not None:
-        below = panels[1]
-        below.bar(np.arange(len(salient.values)), salient.values, color=COLOURS[0], width=0.9)
-        below.set_ylabel("‖∂y/∂x_t‖")
-        below.set_title(f"saliency of the input for {salient.output}", fontsize=10)
-        _positions(below, salient.labels)
-    _save(figure, path)
 
 
 def _named(flow: Flow) -> str:

@@ -1,5 +1,5 @@
-"""One page about a trained model: what it is, how it trained, its scores, what its gates did, how far gradients "
-"reach."""
+"""One page about a trained model: what it is, how it trained, its scores, what its gates did, how far gradients
+reach."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from gatewise import cells
 from gatewise.compiler import Cell
 from gatewise.study import page
 from gatewise.study.diagram import diagram
-from gatewise.study.gradients import of_model, saliency
+from gatewise.study.gradients import BothWaysError, of_model, saliency
 from gatewise.study.page import Block
-from gatewise.study.tracing import Traced, traced
+from gatewise.study.tracing import Traced, nth, traced
 from gatewise.tasks.base import Task, load
-from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import read_json, writable, write_bytes, write_json
 
 PAGE, FIGURES = "report.html", "report.json"
@@ -122,21 +121,22 @@ def _gates(task: Task, data: Any) -> list[Block]:
         np.unique(np.linspace(0, units - 1, min(units, MOST_UNITS)).astype(int)),
     )
     shown = np.arange(0, steps, every)
-    order = "the slowest" if found.keeper is None else f"the longest half-life by {found.keeper}"
-    words = f"{units} units over {steps} steps, the unit with {order} on top."
+    order = "the slowest unit" if found.keeper is None else f"the unit with the longest half-life by {found.keeper}"
+    words = f"The first recurrent layer, forwards: {units} units over {steps} steps, {order} on top."
     if every > 1 or len(units_shown) < units:
-        words += f" Every {every}. step and {len(units_shown)} of the units are drawn."
+        words += f" Every {nth(every)} step and {len(units_shown)} of the units are drawn."
     labels = [found.labels[t] for t in shown]
     blocks = [page.heading("What the gates did", "gates"), page.text(words)]
     if found.series is not None:
         one = {"input": {"x": [float(t) for t in shown], "y": [float(found.series[t]) for t in shown]}}
-        blocks.append(page.plot(page.lines(one, "position in the input", "input", height=240), "the input"))
+        blocks.append(page.plot(page.over_positions(one, labels, "input", every), "the input"))
     for name, values in found.gates.items():
         grid = values[shown][:, units_shown].T.round(4)
         signed = float(values.min()) < 0
         blocks.append(page.plot(page.heat_map(grid.tolist(), labels, f"gate {name}", signed, every), f"gate {name}"))
     change = {"‖Δh‖ / ‖h‖": {"x": [float(t) for t in shown], "y": found.change[shown].round(6).tolist()}}
-    blocks.append(page.plot(page.lines(change, "position in the input", "change of the state per step", height=260)))
+    words = "‖Δh‖ / ‖h‖ per step"
+    blocks.append(page.plot(page.over_positions(change, labels, words, every), "change of the state"))
     return [*blocks, *_half_lives(found)]
 
 
@@ -152,7 +152,7 @@ def _gradients(task: Task, data: Any) -> list[Block]:
     blocks = [page.heading("How far gradients reach", "gradients")]
     try:
         flow, _ = of_model(task, data)
-    except InputError as error:
+    except BothWaysError as error:
         blocks.append(page.text(f"Not measured: {error}."))
     else:
         floor = [max(v, 1e-30) for v in flow.mean]
@@ -162,5 +162,5 @@ def _gradients(task: Task, data: Any) -> list[Block]:
         blocks.append(page.plot(figure, "gradient over distance"))
     salient = saliency(task, data)
     places = {"x": [float(k) for k in range(len(salient.values))], "y": salient.values}
-    figure = page.lines({salient.output: places}, "position in the input", "‖∂y/∂x_t‖", height=280)
+    figure = page.over_positions({salient.output: places}, salient.labels, "‖∂y/∂x_t‖")
     return [*blocks, page.text(f"Saliency: how much each position matters to {salient.output}."), page.plot(figure)]

@@ -22,6 +22,12 @@ MOST_STEPS = 400
 Values = NDArray[np.float64]
 
 
+def nth(number: int) -> str:
+    """2nd, 3rd, 4th …"""
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th") if number % 100 not in (11, 12, 13) else "th"
+    return f"{number}{ending}"
+
+
 @dataclass(frozen=True)
 class Traced:
     """Gates over a sequence, units ordered from the longest half-life to the shortest.

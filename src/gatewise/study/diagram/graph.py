@@ -36,7 +36,8 @@ class Vertex:
             return 0.0
         if self.kind in ("gate", "function"):
             return max(54.0, 24.0 + 9.0 * len(self.label))
-        return max(28.0, 14.0 + 9.0 * len(self.label))
+        letter = 11.5 if self.kind in ("source", "sink") else 9.0  # ends are written larger
+        return max(28.0, 14.0 + letter * len(self.label))
 
     @property
     def height(self) -> float:

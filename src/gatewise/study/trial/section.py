@@ -44,8 +44,8 @@ def reach(pair: Paired) -> str:
 
 
 def higher(a: Sequence[float], b: Sequence[float], margin: float) -> tuple[Verdict, Paired]:
-    """Whether ``a`` is higher than ``b`` by the margin at least; fails where they are equal within it or it is "
-    "lower."""
+    """Whether ``a`` is higher than ``b`` by the margin at least; fails where they are equal within it or it is
+    lower."""
     pair = paired(a, b, margin)
     verdicts: dict[str, Verdict] = {"higher": "holds", "equal": "fails", "lower": "fails", "undecided": "undecided"}
     return verdicts[pair.relation], pair
