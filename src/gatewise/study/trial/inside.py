@@ -190,7 +190,7 @@ def what_is_slow(runs: Runs) -> Section:
         "logarithmic scale with intervals over tasks and seeds.",
         all_of([first, second]),
         f"The LSTM's h changes {math.exp(slower.mean):.2f} times as fast as its c ({first}); the GRU's h is nearer to "
-        f"{'c' if nearer.mean > 0 else 'h'} ({second}).",
+        f"{'that c' if nearer.mean > 0 else 'that h'} ({second}).",
         {"rates": rates, "log_h_over_c": vars(slower), "nearer_to_c": vars(nearer)},
         [table(["task", "LSTM c, change per step", "LSTM h", "GRU h"], rows)],
     )
