@@ -75,6 +75,25 @@ def test_two_files_and_resume(run: Run, place: Path) -> None:
     assert "line 1: the columns look swapped" in run("score", "m", "swapped.tsv")[2]
 
 
+def test_compare_and_look_inside(run: Run, place: Path) -> None:
+    asked = ["--cells", "gru,rnn", "--hidden-size", "8", "--embedding-size", "6", "--max-steps", "4", "--seeds", "1"]
+    data = ["--source", "train.en", "--target", "train.fr", "--vocabulary", "words"]
+    code, out, _ = run("compare", "translate", *data, *asked, "--equal", "size", "-o", "c")
+    assert code == 0
+    assert "ms/64 sentences" in out
+    assert "At equal size" in out
+    assert (place / "c" / "compare.png").exists()
+    code, out, err = run("gradients", "c/fits/gru-both-8-seed0", "red cat eats.", "-o", "g.png")
+    assert (code, "saliency alone" in err) == (0, True)
+    record = json.loads((place / "g.json").read_text())
+    assert record["flows"] == []
+    assert record["saliency"]["labels"] == ["▁red", "▁cat", "▁eats", "."]
+    assert run("report", "c/fits/gru-both-8-seed0", "red cat eats.", "-o", "page")[0] == 0
+    blocks = json.loads((place / "page" / "report.json").read_text())["blocks"]
+    axes = [b["figure"]["layout"]["xaxis"] for b in blocks if b["kind"] == "plot"]
+    assert sum(axis.get("ticktext") == ["▁red", "▁cat", "▁eats", "."] for axis in axes) == 5
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -91,6 +110,8 @@ def test_two_files_and_resume(run: Run, place: Path) -> None:
         (["fit", "translate", "train.tsv", "--decoder", "none", "-o", "m"], "decoder must be one of attention, final"),
         (["fit", "translate", "train.tsv", "--devices", "0", "-o", "m"], "devices must be an integer of at least 1"),
         (["fit", "translate", "train.tsv", "-o", ""], "expected the name of a directory"),
+        (["compare", "translate", "none.tsv", "-o", "m"], "there is no file none.tsv"),
+        (["compare", "translate", "train.tsv", "--hidden-size", "7", "-o", "m"], "hidden_size must be even"),
     ],
     ids=lambda value: " ".join(value[2:5]) if isinstance(value, list) else "",
 )

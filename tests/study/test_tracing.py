@@ -13,7 +13,7 @@ import torch
 import gatewise as gw
 from gatewise.study.observe import Reading, states_over_time
 from gatewise.study.plots import gradient_picture, trace_picture
-from gatewise.study.tracing import half_lives, of_reading, rate_of_change, traced
+from gatewise.study.tracing import half_lives, nth, of_reading, rate_of_change, traced
 from gatewise.tasks.exercises import Digits
 from gatewise.tasks.forecast import Forecaster
 
@@ -22,6 +22,20 @@ def reading_of(cell: gw.Cell, steps: int = 12) -> Reading:
     torch.manual_seed(0)
     layer = gw.Recurrent(cell, 3, 5)
     return Reading(layer, torch.randn(steps, 3), None, {}, [str(t) for t in range(steps)], None)
+
+
+def test_ordinals() -> None:
+    assert [nth(k) for k in (2, 3, 4, 11, 12, 21, 22, 101, 113)] == [
+        "2nd",
+        "3rd",
+        "4th",
+        "11th",
+        "12th",
+        "21st",
+        "22nd",
+        "101st",
+        "113th",
+    ]
 
 
 def test_half_lives() -> None:

@@ -8,16 +8,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from browsing import opened
+from tasks.translate.conftest import SMALL, toy
 
 from gatewise.study.page import shown
 from gatewise.study.trial import plan, trial
+from gatewise.study.trial.looking import ROWS, look
 from gatewise.study.trial.plan import LONG, SHORT, Scale, everything, network, parameters
 from gatewise.study.trial.run import CLAIMS, render
 from gatewise.study.trial.runs import Runs
 from gatewise.tasks import InputError
-from gatewise.tasks.translate import phrases
+from gatewise.tasks.forecast import Forecaster
+from gatewise.tasks.translate import Translator, phrases
+from gatewise.tasks.translate.translator import VALIDATION
 
 TINY = Scale("tiny", 2, (1e-2,), 4, (4, 6), (0.02, 1.0), 2, 1)
 """Everything is run, nothing is learnt."""
@@ -109,6 +115,28 @@ def test_networks_have_the_parameters_of_the_gru(scale: Scale) -> None:
         own = parameters("adding", one.cell, options["hidden_size"], {"span": 10})
         target = parameters("adding", network(scale, "adding", "gru", span=10).cell, scale.units, {"span": 10})
         assert abs(own / target - 1) < 0.06
+
+
+def test_what_is_looked_at_is_what_the_layers_read() -> None:
+    forecaster = Forecaster(horizon=4, hidden_size=5, cell="lstm", max_steps=2).fit()
+    seen = look(forecaster)
+    assert seen.layer.cell.name == "lstm"
+    assert seen.x.shape[:2] == (forecaster.context, seen.over_time().shape[2])
+    assert 1 <= seen.x.shape[1] <= ROWS
+    assert seen.over_time().shape[0] == 2  # h and c
+    assert set(seen.gates()) == {"i", "f", "g", "o"}
+
+    translator = Translator(**{**SMALL, "max_steps": 2}).fit(toy(240))
+    seen, batch = look(translator), translator.teaching(translator.pairs[VALIDATION].take(list(range(ROWS))))
+    steps = int(batch.counts.sum(1).min())
+    assert seen.layer is translator.network.first
+    assert torch.equal(seen.x, translator.network.target(batch.given.T)[:steps])
+    assert seen.states is not None
+    with torch.no_grad():
+        _, starts = translator.network.encode(batch.source, batch.source_lengths)
+        outputs, _ = seen.layer(seen.x, seen.states[0])
+    assert torch.equal(seen.states[0], starts[0])
+    assert np.allclose(seen.over_time()[0], outputs.numpy(), atol=1e-6)
 
 
 def test_another_directory_is_not_written_into(place: Path, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def compare_translate(
     decoder: Decoder = None,
     vocabulary: Kind = None,
     seeds: Seeds = 3,
-    max_steps: Steps = 300,
+    max_steps: Steps = 400,
     learning_rate: Annotated[Real, typer.Option(help="At its peak.", show_default="0.001; embedded: 0.004")] = None,
     equal: Equal = EQUAL,
     margin: Margin = 0.05,
