@@ -17,7 +17,8 @@ from gatewise.tasks.errors import need
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 """Okabe & Ito's, told apart with any colour vision; lines differ in their marks too."""
 MARKS = ("circle", "square", "diamond", "cross", "triangle-up", "x")
-MOST_LABELS = 24
+MOST_LABELS, FEW = 24, 6
+"""Labels along an axis at most; places so few that each gets a tick."""
 Block = dict[str, Any]
 Figure = dict[str, Any]
 
@@ -234,14 +235,18 @@ def _titled(title: str) -> dict[str, Any]:
 
 
 def _axis(title: str, logarithmic: Sequence[float] | None = None) -> dict[str, Any]:
-    """An axis; a logarithmic one, for these values, has about eight ticks at powers of ten, or at 1, 2 and 5 times
-    them where the values span less than two."""
+    """An axis; a logarithmic one, for these values, has a tick for each of few, else about eight at powers of ten, or
+    at 1, 2 and 5 times them where the values span less than two."""
     axis: dict[str, Any] = {"title": {"text": title, "standoff": 14}}
     if logarithmic is None:
         return axis
+    axis |= {"type": "log", "exponentformat": "power"}
+    places = sorted(set(logarithmic))
+    if len(places) <= FEW:
+        return {**axis, "tickvals": places, "ticktext": [f"{v:g}" for v in places]}
     known = [math.log10(v) for v in logarithmic if v > 0]
     powers = max(known, default=0.0) - min(known, default=0.0)
-    return {**axis, "type": "log", "exponentformat": "power", "dtick": "D2" if powers < 2 else math.ceil(powers / 8)}
+    return {**axis, "dtick": "D2" if powers < 2 else math.ceil(powers / 8)}
 
 
 def over_positions(

@@ -95,9 +95,11 @@ def long_dependencies(runs: Runs) -> Section:
 
 
 def _sweep(runs: Runs, networks: list[Network], x: list[float]) -> dict[str, Sequence[float]]:
-    found = [interval(runs.scores(n)) for n in networks]
-    means, lows, highs = ([getattr(i, name) for i in found] for name in ("mean", "low", "high"))
-    return {"x": x, "y": means, "low": [max(0.0, v) for v in lows], "high": highs}
+    """The mean over the seeds, between the lowest seed and the highest: on a logarithmic axis an interval that reaches
+    below zero has no place."""
+    scores = [runs.scores(n) for n in networks]
+    means = [interval(values).mean for values in scores]
+    return {"x": x, "y": means, "low": list(map(min, scores)), "high": list(map(max, scores))}
 
 
 def the_figure(runs: Runs) -> Section:

@@ -117,7 +117,8 @@ def render(results: dict[str, Any]) -> str:
             f"{results['gatewise']}: {scale['seeds']} seeds, {results['fits']} trainings of together "
             f"{results['training_seconds']:.0f} seconds. "
             "A claim holds, fails or is undecided by a rule that was fixed beforehand; a difference that is not "
-            "significant does not make two things equal. Intervals in brackets are 95 %."
+            "significant does not make two things equal. Intervals in brackets are 95 %; bands in plots reach from the "
+            "lowest seed to the highest."
         ),
         page.text(f"Machine: {', '.join(f'{k} {v}' for k, v in results['machine'].items() if v)}.", soft=True),
         page.table(["claim", "what is said", "verdict"], [[c["id"], c["claim"], c["verdict"]] for c in claims]),
