@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -131,6 +132,7 @@ def _fit(directory: Path, job: Job) -> Fit:
             raise
         worst = _worst(task)
         return Fit(job.rate, job.seed, worst, worst, worst, [], [], broke=True)
+    shutil.rmtree(folder, ignore_errors=True)  # what an earlier process left that was killed while it saved
     task.save(folder)
     return _outcome(folder, job)
 
