@@ -46,6 +46,7 @@ Integer = Optional[int]  # noqa: UP045
 Text = Optional[str]  # noqa: UP045
 Real = Optional[float]  # noqa: UP045
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Precision = Annotated[Text, typer.Option(help="Of training: 32-true or bf16-mixed.", show_default="32-true")]
 Backend = Annotated[Text, typer.Option(help="auto, cpu or eager.", show_default="auto")]
 
 

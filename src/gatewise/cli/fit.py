@@ -14,6 +14,7 @@ from gatewise.cli.common import (
     Horizon,
     Integer,
     Json,
+    Precision,
     Real,
     Season,
     Text,
@@ -48,6 +49,7 @@ def fit_forecast(
     patience: Annotated[Integer, typer.Option(help="Epochs without improvement.", show_default="8")] = None,
     seed: Annotated[Integer, typer.Option(help="Same seed, same result.", show_default="0")] = None,
     label: Annotated[Text, typer.Option(help="What the values are, with unit.", show_default="column name")] = None,
+    precision: Precision = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     backend: Backend = None,
     json: Json = False,
@@ -72,14 +74,15 @@ def run_fit(
     from gatewise.tasks.progress import Progress
 
     kind = cast(Any, task_named(name))
+    how: dict[str, Any] = {"report": Progress, "devices": devices}
+    if "precision" in options:
+        how["precision"] = options.pop("precision")
     try:
         with backend_of(backend):
             if resume:
-                task = kind.resume(output, data, validation=validation, report=Progress, devices=devices, **options)
+                task = kind.resume(output, data, validation=validation, **how, **options)
             else:
-                task = kind(**options).fit(
-                    data, validation=validation, directory=output, report=Progress, devices=devices
-                )
+                task = kind(**options).fit(data, validation=validation, directory=output, **how)
     except KeyboardInterrupt:
         print(f"gatewise: interrupted; {state(output)}", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -20,7 +20,7 @@ from torch import nn
 
 from gatewise import cells
 from gatewise.compiler import Cell, CellError, parse
-from gatewise.tasks.checks import check_integer
+from gatewise.tasks.checks import check_choice, check_integer
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import (
     CHECKPOINT,
@@ -37,7 +37,7 @@ from gatewise.tasks.folder import (
     write_tensors,
 )
 from gatewise.tasks.own_cells import imported
-from gatewise.tasks.training import History, MakeReporter, Objective, Schedule, train
+from gatewise.tasks.training import PRECISIONS, History, MakeReporter, Objective, Schedule, train
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -75,6 +75,7 @@ class Task(ABC):
         self.module: nn.Module | None = None
         self.history = History()
         self.scores: Scores = {}
+        self.precision = PRECISIONS[0]
 
     # What a task says about itself
 
@@ -152,6 +153,7 @@ class Task(ABC):
         directory: str | Path | None = None,
         report: MakeReporter | None = None,
         devices: int = 1,
+        precision: str = PRECISIONS[0],
     ) -> Self:
         """Train on data (None: the embedded default) and score on what was held out.
 
@@ -161,13 +163,16 @@ class Task(ABC):
             report: e.g. ``gatewise.tasks.progress.Progress``; silent when absent.
             devices: processes that share every batch; a script that asks for several must start in
                 ``if __name__ == "__main__":``.
+            precision: ``32-true`` or ``bf16-mixed``, of training; a run is resumed with its own.
 
         Raises:
             InputError: for bad data or an unusable directory, before anything is computed or written.
         """
         check_integer("devices", devices, 1, MOST_DEVICES)
+        check_choice("precision", precision, PRECISIONS)
         before = dict(vars(self))
         try:
+            self.precision = precision
             with nothing_on_error(directory):
                 self.read(data, validation)
                 folder = None if directory is None else prepare(directory)
@@ -188,13 +193,14 @@ class Task(ABC):
         validation: Any = None,
         report: MakeReporter | None = None,
         devices: int = 1,
+        precision: str | None = None,
         **options: Any,
     ) -> Self:
         """Go on with an interrupted run, with the result of a run that was never interrupted.
 
         Args:
-            directory: of the run. data, validation, options: need not be repeated; when given they must be those of the
-                run. report, devices: as for ``fit``.
+            directory: of the run. data, validation, precision, options: need not be repeated; when given they must be
+                those of the run. report, devices: as for ``fit``.
 
         Raises:
             InputError: when there is no run, or data or an option differ from the run's.
@@ -202,6 +208,8 @@ class Task(ABC):
         check_integer("devices", devices, 1, MOST_DEVICES)
         folder = Path(directory)
         task = cls._described(folder)
+        if precision not in (None, task.precision):
+            raise InputError(f"precision: the run in {folder} was started with {task.precision!r}, got {precision!r}")
         task._check_same(folder, data, validation, options)
         if (folder / METRICS).exists():
             task._load_weights(folder)
@@ -255,7 +263,8 @@ class Task(ABC):
 
     def _train(self, folder: Path | None, report: MakeReporter | None, devices: int, resume: bool) -> Self:
         title = f"{self.name} {self.cell.name}"
-        self.history = train(self.objective(), self.schedule(), self.seed, folder, report, title, resume, devices)
+        how = folder, report, title, resume, devices, self.precision
+        self.history = train(self.objective(), self.schedule(), self.seed, *how)
         self.scores = self.score()
         if folder is not None:
             self._save_metrics(folder)
@@ -270,6 +279,7 @@ class Task(ABC):
             "task": self.name,
             "cell": self.cell.text,
             "options": self.options(),
+            "precision": self.precision,
             "sha256": {name: sha256(folder / name) for name in self.data_files if (folder / name).is_file()},
         }
         write_json(folder / CONFIG, description)
@@ -297,6 +307,9 @@ class Task(ABC):
         for name in cls.data_files:
             if (folder / name).is_file():
                 check_sha256(folder / name, digests.get(name))
+        task.precision = _entry({"precision": PRECISIONS[0], **config}, "precision", str, path)
+        if task.precision not in PRECISIONS:
+            raise InputError(f"{path} is damaged: its entry 'precision' must be one of {', '.join(PRECISIONS)}")
         task.load_data(folder)
         return task
 
