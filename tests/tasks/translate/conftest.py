@@ -9,7 +9,7 @@ from gatewise.tasks.translate import Translator
 
 WORDS = {"red": "rouge", "blue": "bleu", "cat": "chat", "dog": "chien", "eats": "mange", "sees": "voit"}
 SMALL = {"hidden_size": 24, "embedding_size": 12, "vocabulary": "words", "joint": False, "dropout": 0.1}
-SMALL |= {"learning_rate": 2e-2, "batch_size": 16, "average": 0.9, "epochs": 4, "max_steps": 60}
+SMALL |= {"learning_rate": 2e-2, "batch_size": 16, "average": 0.9, "epochs": 5, "max_steps": 75}
 
 
 def toy(count: int = 240, seed: int = 0) -> list[tuple[str, str]]:

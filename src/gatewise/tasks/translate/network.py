@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gatewise.compiler import Cell
 from gatewise.nn import Recurrent
 from gatewise.tasks.translate.batches import Batch
+from gatewise.tasks.translate.loss import smoothed_cross_entropy
 from gatewise.tasks.translate.vocabulary import PAD
 
 DECODERS = ("attention", "final")
@@ -33,7 +34,7 @@ class TranslationNetwork(nn.Module):
         cell: of all recurrent layers. source_size, target_size: pieces in the vocabularies; source_size None when they
             share one. embedding_size: of a piece. encoder_size: units of one direction. hidden_size: of the decoder.
         num_layers: of the encoder; the decoder has two. decoder: ``attention`` or ``final``.
-        dropout: of embeddings, of what goes from layer to layer, and before the prediction.
+        dropout: of embeddings, of what goes from layer to layer, and before the prediction; see ``drop``.
         make: makes the recurrent layers; here for comparison with others.
     """
 
@@ -77,8 +78,17 @@ class TranslationNetwork(nn.Module):
         """The embedding of the source: its own, or the target's."""
         return self.target if self.own_source is None else self.own_source
 
-    def forward(self, batch: Batch) -> Tensor:
-        """The logits of the steps that are no padding, (steps, target_size)."""
+    def forward(self, batch: Batch, smoothing: float = 0.0) -> Tensor:
+        """The mean cross-entropy of the pieces of the translations; see ``smoothed_cross_entropy``."""
+        wanted = batch.wanted[batch.counts]
+        return smoothed_cross_entropy(self.predictions(batch), self.target.weight, self.bias, wanted, smoothing)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Those of the steps that are no padding, (steps, target_size), sentence by sentence."""
+        return F.linear(self.predictions(batch), self.target.weight, self.bias)
+
+    def predictions(self, batch: Batch) -> Tensor:
+        """What is compared with the embeddings of all pieces: (steps, embedding_size)."""
         encoded, starts = self.encode(batch.source, batch.source_lengths)
         first, _ = self.first(self.drop(self.target(batch.given.T)), starts[0])
         seen = [self.drop(first)]
@@ -86,19 +96,17 @@ class TranslationNetwork(nn.Module):
             mask = batch.source == PAD
             seen.append(self.drop(self.attend(first, self.ask(encoded), encoded, mask)[0]))
         second, _ = self.second(torch.cat(seen, -1), starts[1])
-        found = torch.cat([second, *seen[1:]], -1).transpose(0, 1)[batch.counts]
-        return F.linear(self.drop(torch.tanh(self.out(self.drop(found)))), self.target.weight, self.bias)
+        found = torch.tanh(self.out(torch.cat([self.drop(second), *seen[1:]], -1)))
+        return self.drop(found).transpose(0, 1)[batch.counts]
 
     def encode(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, tuple[Any, Any]]:
         """(S, B, 2 · encoder_size) outputs, and where each of the decoder's layers starts."""
-        x, final = self.drop(self.source(source.T)), None
+        x, final = self.source(source.T), None
         for layer in self.encoder:
-            x, final = layer(x, lengths=lengths)
-            x = self.drop(x)
+            x, final = layer(self.drop(x), lengths=lengths)
         finals = final if isinstance(final, tuple) else (final,)
         whole = torch.cat([part.transpose(0, 1).flatten(1) for part in finals], -1)
-        starts = torch.tanh(self.bridge(self.drop(whole)))
-        return x, self.starts_of(starts)
+        return x, self.starts_of(torch.tanh(self.bridge(whole)))
 
     def starts_of(self, starts: Tensor) -> tuple[Any, Any]:
         """The states of both layers from one row of numbers for each sentence."""
@@ -113,4 +121,8 @@ class TranslationNetwork(nn.Module):
         return torch.einsum("bts,sbw->tbw", weights, values), weights
 
     def drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+        """Dropout of units of (..., B, units) in training: a sentence loses the same units at all its steps (Gal and
+        Ghahramani 2016), so that one step's random numbers do."""
+        if not self.training or self.dropout == 0:
+            return x
+        return x * F.dropout(torch.ones_like(x[..., :1, :, :] if x.dim() > 2 else x), self.dropout)

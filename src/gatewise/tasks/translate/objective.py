@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gatewise.tasks.training import Objective
 from gatewise.tasks.translate.batches import Batch, batches
 from gatewise.tasks.translate.metrics import bleu
-from gatewise.tasks.translate.vocabulary import PAD
 
 SAMPLES = 2
 Translate = Callable[[Sequence[str]], list[str]]
@@ -48,8 +46,7 @@ class TranslationObjective(Objective):
         return batches(self.source, self.target, self.batch_size, generator)
 
     def loss(self, forward: Callable[..., Tensor], batch: Batch) -> Tensor:
-        wanted = batch.wanted[batch.counts]
-        return F.cross_entropy(forward(batch), wanted, ignore_index=PAD, label_smoothing=self.smoothing)
+        return forward(batch, self.smoothing)
 
     def size(self, batch: Batch) -> int:
         return int(batch.counts.sum())
