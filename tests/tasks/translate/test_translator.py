@@ -112,6 +112,20 @@ def test_interrupted_and_resumed_equals_uninterrupted(small: Translator, tmp_pat
         Translator.resume(tmp_path, toy(seed=3))
 
 
+def test_a_run_in_mixed_precision_is_resumed_in_its_own(tmp_path: Path) -> None:
+    options = {**SMALL, "epochs": 4, "max_steps": 48}
+    whole = Translator(**options).fit(toy(), precision="bf16-mixed")
+    with pytest.raises(KeyboardInterrupt):
+        Translator(**options).fit(toy(), directory=tmp_path, report=Interrupting, precision="bf16-mixed")
+    with pytest.raises(InputError, match=r"precision: the run in .* was started with 'bf16-mixed', got '32-true'"):
+        Translator.resume(tmp_path, precision="32-true")
+    resumed = Translator.resume(tmp_path)
+    assert same_weights(resumed, whole)
+    assert not same_weights(Translator(**options).fit(toy()), whole)
+    with pytest.raises(InputError, match="precision must be one of 32-true, bf16-mixed, got '16'"):
+        Translator(**options).fit(toy(), precision="16")
+
+
 def test_two_processes_learn_as_one(tmp_path: Path) -> None:
     options = {**SMALL, "dropout": 0.0, "max_steps": 24, "epochs": 2}
     one = Translator(**options).fit(toy())

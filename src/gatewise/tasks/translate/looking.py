@@ -56,7 +56,7 @@ def look(
 ) -> tuple[Values | None, str | None, tuple[Values, Values] | None, Values | None]:
     """``attention``, ``gate``, ``reading`` and ``writing`` of one sentence and its translation in pieces."""
     with torch.no_grad():
-        steps = Steps(network, torch.tensor([list(source)]), 1)
+        steps = Steps(network, [source], 1)
         rows = [steps.step(torch.tensor([piece])) for piece in (START, *target)]
         weights = [row[1] for row in rows if row[1] is not None]
         attention = torch.cat(weights).double().numpy() if weights else None
