@@ -51,6 +51,9 @@ def test_fit_predict_score_trace(run: Run, place: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"red cat eats.\nblue dog sees.\n")))
     lines = run("predict", "m")[1].splitlines()
     assert len(lines) == 2
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\nred cat eats.\n \nblue dog sees.\n")))
+    assert run("predict", "m")[1].splitlines() == ["", lines[0], "", lines[1]]
+    assert "INPUT must be a sentence" in run("predict", "m", " ")[2]
     record = json.loads(run("predict", "m", "blue dog sees.", "--json")[1])["translations"][0]
     assert (record["source"], record["translations"][0]["text"]) == ("blue dog sees.", lines[1])
     out = run("score", "m", "val.tsv")[1]
@@ -109,6 +112,10 @@ def test_compare_and_look_inside(run: Run, place: Path) -> None:
         ),
         (["fit", "translate", "train.tsv", "--decoder", "none", "-o", "m"], "decoder must be one of attention, final"),
         (["fit", "translate", "train.tsv", "--devices", "0", "-o", "m"], "devices must be an integer of at least 1"),
+        (
+            ["fit", "translate", "train.tsv", "--precision", "16", "-o", "m"],
+            "precision must be one of 32-true, bf16-mixed",
+        ),
         (["fit", "translate", "train.tsv", "-o", ""], "expected the name of a directory"),
         (["compare", "translate", "none.tsv", "-o", "m"], "there is no file none.tsv"),
         (["compare", "translate", "train.tsv", "--hidden-size", "7", "-o", "m"], "hidden_size must be even"),

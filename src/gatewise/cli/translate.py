@@ -8,7 +8,18 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from gatewise.cli.common import Backend, Integer, Json, Real, Text, directory, given, print_scores, print_table
+from gatewise.cli.common import (
+    Backend,
+    Integer,
+    Json,
+    Precision,
+    Real,
+    Text,
+    directory,
+    given,
+    print_scores,
+    print_table,
+)
 from gatewise.cli.fit import app, run_fit
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import dumps, new_file, write_bytes
@@ -69,6 +80,7 @@ def fit_translate(
     patience: Annotated[Integer, typer.Option(help="Epochs without improvement.", show_default="8")] = None,
     seed: Annotated[Integer, typer.Option(help="Same seed, same result.", show_default="0")] = None,
     devices: Annotated[int, typer.Option(help="Processes that share every batch.")] = 1,
+    precision: Precision = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     backend: Backend = None,
     json: Json = False,
@@ -109,13 +121,26 @@ def _after_fit(task: Translator) -> None:
 def predict(
     task: Translator, text: str | None, beam: int, n_best: int, scores: bool, max_length: int | None, json: bool
 ) -> None:
-    """Translate a text, or the lines of standard input: from a terminal one by one, else all at once."""
+    """Translate a text, or the lines of standard input: from a terminal one by one, else all at once. An empty line of
+    standard input is an empty line of the output, so that lines stay side by side."""
     if text is None and sys.stdin.isatty():
         for line in sys.stdin:
-            predict(task, line, beam, n_best, scores, max_length, json)
-        return
-    texts = [text] if text is not None else lines_of(sys.stdin.buffer.read(), "standard input")
-    found = task.translations(texts, beam, n_best, max_length=max_length)
+            _translate(task, [line.rstrip("\n")], beam, n_best, scores, max_length, json)
+    elif text is None:
+        lines = lines_of(sys.stdin.buffer.read(), "standard input")
+        _translate(task, lines, beam, n_best, scores, max_length, json)
+    elif text.strip():
+        _translate(task, [text], beam, n_best, scores, max_length, json)
+    else:
+        raise InputError(f"INPUT must be a sentence to translate, got {text!r}")
+
+
+def _translate(
+    task: Translator, texts: list[str], beam: int, n_best: int, scores: bool, max_length: int | None, json: bool
+) -> None:
+    """Print the translations of texts, which may be empty."""
+    translations = iter(task.translations([t for t in texts if t.strip()], beam, n_best, max_length=max_length))
+    found = [next(translations) if text.strip() else [] for text in texts]
     if json:
         record = [
             {"source": source, "translations": [{"text": t.text, "score": t.score} for t in best]}
@@ -126,6 +151,8 @@ def predict(
     for best in found:
         for one in best:
             print(f"{one.score:.4f}\t{one.text}" if scores else one.text)
+        if not best:
+            print()
 
 
 def score(task: Translator, data: str | None, source: Path | None, target: Path | None, beam: int, json: bool) -> None:
