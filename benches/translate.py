@@ -2,17 +2,20 @@
 
 Rows are trained one after the other, the most telling first; each keeps its run in a directory of its own and goes on
 where it was stopped, and its figures are added to the JSON file when it is done. ``--speed`` times training and
-decoding of one network on Gatewise's layers and on torch's instead; ``--table`` prints what the JSON file holds.
+decoding of one network on Gatewise's layers and on torch's instead, and adds that; ``--table`` prints what the file
+holds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +30,26 @@ from gatewise.study.compare import solve
 from gatewise.tasks.base import cell_of
 from gatewise.tasks.folder import write_json
 from gatewise.tasks.progress import Progress
+from gatewise.tasks.training import PRECISIONS
 from gatewise.tasks.translate import Translator
 from gatewise.tasks.translate.network import TranslationNetwork
 from gatewise.tasks.translate.pairs import Pairs, read_pairs
+from gatewise.tasks.translate.vocabulary import END
 
 DATA = Path("../shared/data/multi30k")
 GOALS = {"test": 52.4, "validation, tokenised": 57.96}
-SIZES = {"hidden_size": 320, "embedding_size": 192, "vocabulary_size": 5000, "batch_size": 64, "dropout": 0.3}
-SIZES |= {"learning_rate": 1.5e-3, "epochs": 16}
+SIZES: dict[str, Any] = {
+    "hidden_size": 256,
+    "embedding_size": 192,
+    "vocabulary_size": 5000,
+    "batch_size": 64,
+    "dropout": 0.2,
+}
+SIZES |= {"learning_rate": 2e-3, "epochs": 12}
 PIECES = 5000
+PRECISION = "bf16-mixed"
+SENTENCES, PIECES_WRITTEN = 100, 16
+"""Translated for --speed."""
 
 
 class TorchLayer(nn.Module):
@@ -74,7 +88,7 @@ class TorchTranslator(Translator):
     layers = TorchLayer
 
 
-def rows(seeds: int) -> list[dict[str, Any]]:
+def rows(seeds: int, epochs: int) -> list[dict[str, Any]]:
     """What is trained, the most telling first."""
     found: list[dict[str, Any]] = []
     for seed in range(seeds):
@@ -89,12 +103,12 @@ def rows(seeds: int) -> list[dict[str, Any]]:
             {"layers": "gatewise", "cell": "gru", "decoder": "attention", "text": "tokenised"},
         ]
         for row in found[-8:]:
-            row["seed"] = seed
+            row |= {"epochs": epochs, "seed": seed}
     return found
 
 
 def name_of(row: dict[str, Any]) -> str:
-    return "-".join(str(row[key]) for key in ("layers", "cell", "decoder", "text", "seed"))
+    return "-".join(str(row[key]) for key in ("layers", "cell", "decoder", "text", "epochs", "seed"))
 
 
 def pairs(folder: Path, part: str, text: str) -> Pairs:
@@ -120,25 +134,28 @@ def units_of(row: dict[str, Any]) -> int:
     return 2 * solve(lambda half: parameters(row["cell"], 2 * half, row), target)
 
 
-def train(row: dict[str, Any], folder: Path, runs: Path, options: dict[str, Any]) -> dict[str, Any]:
+def train(row: dict[str, Any], folder: Path, runs: Path) -> dict[str, Any]:
     """Train a row, or go on with it, and measure it."""
     kind = Translator if row["layers"] == "gatewise" else TorchTranslator
     run = runs / name_of(row)
-    settings = {**SIZES, **options, "hidden_size": units_of(row), "decoder": row["decoder"], "seed": row["seed"]}
+    settings = {**SIZES, "hidden_size": units_of(row), **{key: row[key] for key in ("decoder", "epochs", "seed")}}
+    started, resumed = time.process_time(), (run / "config.json").exists()
     training, validation = (pairs(folder, part, row["text"]) for part in ("train", "val"))
-    if (run / "config.json").exists():
+    if resumed:
         translator = kind.resume(run, report=Progress)
     else:
         translator = kind(cell=row["cell"], **settings).fit(
-            training, validation=validation, directory=run, report=Progress
+            training, validation=validation, directory=run, report=Progress, precision=PRECISION
         )
+    seconds = None if resumed else time.process_time() - started
     test = translator.evaluate(pairs(folder, "test_2016_flickr", row["text"]), beam_size=5)
     found = {
         **row,
         "hidden_size": settings["hidden_size"],
         "parameters": sum(p.numel() for p in translator.network.parameters()),
-        "epochs": len(translator.history.epochs),
-        "seconds": sum(epoch.seconds for epoch in translator.history.epochs),
+        "dropout": settings["dropout"],
+        "precision": PRECISION,
+        "processor seconds": seconds,  # of all threads, validation included
         "test": test.scores,
         "test by length": test.by_length,
         "validation": plain_bleu(translator.translate(list(validation.source)), list(validation.target), row["text"]),
@@ -165,62 +182,111 @@ def speed(folder: Path, rounds: int, cells: list[str]) -> dict[str, Any]:
     shared = {name: getattr(reader, name) for name in ("pairs", "vocabularies", "_options")}
     found: dict[str, Any] = {"threads": torch.get_num_threads(), "machine": machine.features()}
     for cell in cells:
-        best: dict[str, list[float]] = {}
-        jobs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {}
-        tokens = 0
+        jobs: dict[tuple[str, str], tuple[Callable[[], object], float]] = {}
         for name, kind in (("gatewise", Translator), ("torch", TorchTranslator)):
             translator = kind(cell=cell, **SIZES)
             vars(translator).update(shared)
             translator._untrained()
-            objective, module = translator.objective(), translator.network.train()
-            optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4)
-            batches = objective.batches(np.random.default_rng(0))
-            chosen = [next(batches) for _ in range(4)]
-            tokens = sum(objective.size(batch) for batch in chosen)
-
-            def step(
-                objective: Any = objective, module: Any = module, optimizer: Any = optimizer, some: Any = chosen
-            ) -> None:
-                module.train()
-                for batch in some:
-                    optimizer.zero_grad()
-                    objective.loss(module, batch).backward()
-                    optimizer.step()
-
-            def decode(translator: Translator = translator, module: Any = module) -> None:
-                module.eval()
-                translator.translate(list(test.source[:100]), beam_size=5, max_length=16)
-
-            jobs[name] = step, decode
+            jobs |= {(what, name): job for what, job in _jobs(translator, list(test.source[:SENTENCES])).items()}
+        best = dict.fromkeys(jobs, math.inf)
         for _ in range(rounds):
-            for name, (step_, decode_) in jobs.items():
-                for k, job in enumerate((step_, decode_)):
-                    started = clock()
-                    job()
-                    least = best.setdefault(name, [float("inf")] * 2)
-                    least[k] = min(least[k], clock() - started)
-        found[cell] = {n: {"tokens/s": tokens / t, "sentences/s": 100 / d} for n, (t, d) in best.items()}
+            for key, (job, _) in jobs.items():
+                started = clock()
+                job()
+                best[key] = min(best[key], clock() - started)
+        found[cell] = {what: {n: jobs[w, n][1] / best[w, n] for w, n in jobs if w == what} for what, _ in jobs}
+    return found
+
+
+def _jobs(translator: Translator, texts: list[str]) -> dict[str, tuple[Callable[[], object], float]]:
+    """What is timed of a translator, and how many tokens or sentences that is."""
+    objective, module = translator.objective(), translator.network
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4, fused=True)
+    batches = objective.batches(np.random.default_rng(0))
+    chosen = [next(batches) for _ in range(4)]
+
+    def step(mixed: bool) -> None:
+        module.train()
+        for batch in chosen:
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, mixed):
+                loss = objective.loss(module, batch)
+            loss.backward()
+            optimizer.step()
+
+    def decode() -> None:
+        module.eval()
+        with torch.no_grad():
+            module.bias[END] = -100.0  # untrained networks end anywhere; all are to write as much
+        translator.translate(texts, beam_size=5, max_length=PIECES_WRITTEN)
+
+    tokens = sum(objective.size(batch) for batch in chosen)
+    found: dict[str, tuple[Callable[[], object], float]] = {"sentences/s": (decode, len(texts))}
+    for precision in PRECISIONS:
+        found[f"tokens/s, {precision}"] = partial(step, precision != PRECISIONS[0]), tokens
     return found
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """The results as a page shows them: means over seeds, with the spread."""
-    lines = ["| layers | cell | decoder | text | units | parameters | seeds | test BLEU | validation BLEU |"]
-    lines.append("|---|---|---|---|---|---|---|---|---|")
+    """The results as a page shows them: means over seeds, with the spread; CPU minutes of one training."""
+    names = ["text", "epochs", "dropout", "decoder", "cell", "layers", "units", "parameters"]
+    names += ["seeds", "CPU min", "test", "validation"]
+    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+    for own in grouped(results).values():
+        first = own[0]
+        cells = [first[key] for key in ("text", "epochs", "dropout", "decoder", "cell", "layers", "hidden_size")]
+        times = [one["processor seconds"] / 60 for one in own if one["processor seconds"]]
+        figures = [f"{statistics.mean(times):.1f}" if times else ""]
+        figures.append(_spread([score_of(one["test"]) for one in own]))
+        figures.append(_spread([one["validation"] for one in own]))
+        lines.append("| " + " | ".join(map(str, [*cells, f"{first['parameters']:,}", len(own), *figures])) + " |")
+    for text in ("raw", "tokenised"):
+        for name in ("dictionary", "copy"):
+            one = next((one for one in results if one["text"] == text), None)
+            if one is not None:
+                lines.append(f"| {text} | | | | {name} | | | | | | {one['test'][name]['BLEU']:.1f} | |")
+    return "\n".join(lines)
+
+
+def length_table(results: list[dict[str, Any]]) -> str:
+    """BLEU on raw text by length of the source, of the GRU with attention and without."""
+    chosen = [own[0] for own in grouped(results).values() if own[0]["text"] == "raw" and own[0]["cell"] == "gru"]
+    names = [f"{one['decoder']}, {one['epochs']} epochs" for one in chosen]
+    lines = ["| source | pairs | " + " | ".join(names) + " |", "|---" * (2 + len(names)) + "|"]
+    for title, figures in chosen[0]["test by length"].items() if chosen else ():
+        found = [f"{score_of(one['test by length'][title], 'gru'):.1f}" for one in chosen]
+        lines.append(f"| {title} | {figures['pairs']:.0f} | " + " | ".join(found) + " |")
+    return "\n".join(lines)
+
+
+def speed_table(results: list[dict[str, Any]]) -> str:
+    """Rates on both kinds of layers."""
+    lines = ["| cell | threads | | Gatewise | torch | ratio |", "|---" * 6 + "|"]
+    for one in results:
+        for cell in ("gru_reset_after", "lstm"):
+            for what, rates in one.get(cell, {}).items():
+                own, other = rates["gatewise"], rates["torch"]
+                lines.append(f"| {cell} | {one['threads']} | {what} | {own:,.0f} | {other:,.0f} | {own / other:.2f} |")
+    return "\n".join(lines)
+
+
+def tables(kept: dict[str, Any]) -> list[str]:
+    """All that a page shows of what was kept."""
+    return [table(kept["rows"]), length_table(kept["rows"]), speed_table(kept["speed"])]
+
+
+def grouped(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows that differ in the seed alone."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for one in results:
         groups.setdefault(name_of({**one, "seed": ""}), []).append(one)
-    for own in groups.values():
-        first = own[0]
-        cells = [first[key] for key in ("layers", "cell", "decoder", "text", "hidden_size")]
-        figures = [_spread([next(iter(one["test"].values()))["BLEU"] for one in own])]
-        figures.append(_spread([one["validation"] for one in own]))
-        lines.append("| " + " | ".join(map(str, [*cells, f"{first['parameters']:,}", len(own), *figures])) + " |")
-    for name in ("dictionary", "copy"):
-        raw = next((one for one in results if one["text"] == "raw"), None)
-        if raw is not None:
-            lines.append(f"| | {name} | | raw | | | | {raw['test'][name]['BLEU']:.1f} | |")
-    return "\n".join(lines)
+    return groups
+
+
+def score_of(scores: dict[str, Any], name: str | None = None) -> float:
+    """BLEU of the network, which stands first."""
+    found = next(iter(scores.values())) if name is None else scores[name]
+    return float(found["BLEU"] if isinstance(found, dict) else found)
 
 
 def _spread(values: list[float]) -> str:
@@ -243,18 +309,25 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
+    kept: dict[str, Any] = {"rows": [], "speed": []}
+    if asked.json.exists():
+        kept = json.loads(asked.json.read_text())
+
+    def keep() -> None:
+        asked.json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(asked.json, kept)
+
     if asked.speed:
-        print(json.dumps(speed(asked.data, asked.rounds, asked.cells.split(",")), indent=2))
-        return
-    results = json.loads(asked.json.read_text()) if asked.json.exists() else []
-    done = {name_of(one) for one in results}
-    for row in [] if asked.table else rows(asked.seeds):
+        others = [one for one in kept["speed"] if one["threads"] != asked.threads]
+        kept["speed"] = [*others, speed(asked.data, asked.rounds, asked.cells.split(","))]
+        keep()
+    done = {name_of(one) for one in kept["rows"]}
+    for row in [] if asked.table or asked.speed else rows(asked.seeds, asked.epochs):
         if asked.rows in name_of(row) and name_of(row) not in done:
             print(name_of(row), file=sys.stderr)
-            results.append(train(row, asked.data, asked.runs, {"epochs": asked.epochs}))
-            asked.json.parent.mkdir(parents=True, exist_ok=True)
-            write_json(asked.json, results)
-    print(table(results))
+            kept["rows"].append(train(row, asked.data, asked.runs))
+            keep()
+    print("\n\n".join(tables(kept)))
 
 
 if __name__ == "__main__":

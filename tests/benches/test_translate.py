@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from tasks.translate.conftest import SMALL, toy
 
-from benches.translate import TorchTranslator, name_of, parameters, rows, table, units_of
+from benches.translate import SIZES, TorchTranslator, name_of, parameters, rows, tables, units_of
 from gatewise.tasks.translate import Translator
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
 @pytest.mark.parametrize("cell", ["gru_reset_after", "lstm"])
@@ -28,19 +33,32 @@ def test_torch_in_place_of_our_layers_computes_the_same(cell: str) -> None:
 
 
 def test_rows_have_the_parameters_of_the_gru_with_their_decoder() -> None:
-    every = rows(2)
+    every = rows(2, 5)
     assert len({name_of(row) for row in every}) == len(every)
     for row in every:
-        target = parameters("gru", 320, row)
+        target = parameters("gru", SIZES["hidden_size"], row)
         assert parameters(row["cell"], units_of(row), row) == pytest.approx(target, rel=0.01)
 
 
-def test_the_table_has_means_and_spreads_over_seeds() -> None:
+def test_the_tables_have_means_and_spreads_over_seeds_and_rates() -> None:
+    scores = {"gru": {"BLEU": 40.0}, "dictionary": {"BLEU": 5.0}, "copy": {"BLEU": 1.0}}
+    lengths = {"up to 10 words": {"pairs": 7.0, "gru": 41.0, "dictionary": 5.0}}
     results = [
-        {**row, "hidden_size": 320, "parameters": 1000, "validation": 50.0 + row["seed"]}
-        | {"test": {"gru": {"BLEU": 40.0}, "dictionary": {"BLEU": 5.0}, "copy": {"BLEU": 1.0}}}
-        for row in (rows(2)[0], rows(2)[8])
+        {**row, "hidden_size": 320, "parameters": 1000, "dropout": 0.2, "validation": 50.0 + row["seed"]}
+        | {"test": scores, "test by length": lengths, "processor seconds": 90.0}
+        for row in (rows(2, 5)[0], rows(2, 5)[8])
     ]
-    text = table(results)
-    assert "| gatewise | gru | attention | raw | 320 | 1,000 | 2 | 40.0 ± 0.0 | 50.5 ± 0.7 |" in text
-    assert "| | dictionary | | raw | | | | 5.0 | |" in text
+    rates = {"tokens/s": {"gatewise": 3000.0, "torch": 2000.0}}
+    text = "\n".join(tables({"rows": results, "speed": [{"threads": 1, "lstm": rates}]}))
+    row = "| raw | 5 | 0.2 | attention | gru | gatewise | 320 | 1,000 | 2 | 1.5 | 40.0 ± 0.0 | 50.5 ± 0.7 |"
+    assert row in text.splitlines()
+    assert text.splitlines()[0].count("|") == row.count("|")
+    assert "| raw | | | | dictionary | | | | | | 5.0 | |" in text
+    assert "| up to 10 words | 7 | 41.0 |" in text
+    assert "| lstm | 1 | tokens/s | 3,000 | 2,000 | 1.50 |" in text
+
+
+def test_the_page_shows_what_was_measured() -> None:
+    page = (DOCS / "translation.md").read_text()
+    for one in tables(json.loads((DOCS / "multi30k.json").read_text())):
+        assert one in page
