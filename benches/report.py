@@ -1,7 +1,8 @@
 """The page of figures, made from the JSON files in a folder: ``python -m benches.report docs``.
 
 The folder holds ``performance.json`` and, where measured, ``cells.json``, ``tiles.json`` and ``scaling.json``; what
-nobody can compute, the reasons, is written by hand in ``performance-notes.md`` and ``scaling-notes.md``. The page is ``performance.md``.
+nobody can compute, the reasons, is written by hand in ``performance-notes.md`` and ``scaling-notes.md``. The page is
+``performance.md``.
 """
 
 from __future__ import annotations
