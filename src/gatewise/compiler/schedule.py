@@ -52,8 +52,8 @@ class Phase:
     stores: tuple[tuple[str, Node], ...]
 
     def span(self, accumulator: int) -> tuple[int, int]:
-        """The first and the last product that add to an accumulator."""
-        found = [j for j, product in enumerate(self.products) if accumulator in product.accumulators]
+        """The first and the last product that add to an accumulator; of one that nothing is added to, the first."""
+        found = [j for j, product in enumerate(self.products) if accumulator in product.accumulators] or [0]
         return found[0], found[-1]
 
     @property

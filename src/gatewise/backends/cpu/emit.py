@@ -248,11 +248,12 @@ class _PhaseWriter:
         ahead = c.minimum(number, c.i64(3))
         places = [(i, a, v) for i in range(len(rows)) for a in range(n) for v in range(width)]
         values: dict[_Sum, ir.Value] = {}
-        for j in range(len(self.phase.products)):
+        for j in range(max(1, len(self.phase.products))):
             for i, a, v in places:
                 if self.phase.span(a)[0] == j:
                     values[i, a, v] = self._start(self.phase.starts[a], rows[i], *lanes[v])
-            values = self._product(j, rows, values, ahead)
+            if self.phase.products:
+                values = self._product(j, rows, values, ahead)
             for i, a, v in places:
                 if self.phase.span(a)[1] == j:
                     index = c.i64((i * n + a) * width + v)
