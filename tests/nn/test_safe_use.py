@@ -28,7 +28,10 @@ def child(code: str, **environment: str) -> "subprocess.Popen[str]":
 
 
 def finished(process: "subprocess.Popen[str]") -> str:
-    out, err = process.communicate(timeout=120)
+    try:
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()  # of one that has ended, nothing happens
     assert process.returncode == 0, err
     return out.strip()
 
