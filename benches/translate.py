@@ -26,6 +26,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benches import machine
 from gatewise.compiler import Cell
+from gatewise.nn import Recurrent
 from gatewise.study.compare import solve
 from gatewise.tasks.base import cell_of
 from gatewise.tasks.folder import write_json
@@ -53,13 +54,23 @@ SENTENCES, PIECES_WRITTEN = 100, 16
 
 
 class TorchLayer(nn.Module):
-    """A layer of ``torch.nn`` with the calls that the network makes."""
+    """A layer of ``torch.nn`` with the calls that the network makes, and the first weights that Gatewise's would have.
+
+    torch adds two biases where one is enough; the second starts at zero.
+    """
 
     def __init__(self, cell: Cell, width: int, units: int, layers: int, bidirectional: bool = False) -> None:
         super().__init__()
         kinds: dict[str, Any] = {"gru_reset_after": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
         self.cell = cell
-        self.layer = kinds[cell.name](width, units, layers, bidirectional=bidirectional)
+        with torch.random.fork_rng(devices=[]):
+            self.layer = kinds[cell.name](width, units, layers, bidirectional=bidirectional)
+        own = dict(Recurrent(cell, width, units, layers, bidirectional=bidirectional).named_parameters())
+        with torch.no_grad():
+            for name, parameter in self.layer.named_parameters():
+                parameter.zero_()
+                if name in own:
+                    parameter[-len(own[name]) :] = own[name]  # of a second bias, the candidate's
 
     def forward(self, x: Tensor, start: Any = None, *, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
         if lengths is None:
@@ -88,7 +99,7 @@ class TorchTranslator(Translator):
     layers = TorchLayer
 
 
-def rows(seeds: int, epochs: int) -> list[dict[str, Any]]:
+def rows(seeds: int) -> list[dict[str, Any]]:
     """What is trained, the most telling first."""
     found: list[dict[str, Any]] = []
     for seed in range(seeds):
@@ -103,12 +114,14 @@ def rows(seeds: int, epochs: int) -> list[dict[str, Any]]:
             {"layers": "gatewise", "cell": "gru", "decoder": "attention", "text": "tokenised"},
         ]
         for row in found[-8:]:
-            row |= {"epochs": epochs, "seed": seed}
+            row |= {key: SIZES[key] for key in ("epochs", "dropout", "embedding_size")}
+            row |= {"gru": SIZES["hidden_size"], "seed": seed}
     return found
 
 
 def name_of(row: dict[str, Any]) -> str:
-    return "-".join(str(row[key]) for key in ("layers", "cell", "decoder", "text", "epochs", "seed"))
+    """Of a row and its run: what is trained, epochs, dropout, units of the GRU that has its parameters, seed."""
+    return "-".join(str(row[key]) for key in ("layers", "cell", "decoder", "text", "epochs", "dropout", "gru", "seed"))
 
 
 def pairs(folder: Path, part: str, text: str) -> Pairs:
@@ -138,7 +151,7 @@ def train(row: dict[str, Any], folder: Path, runs: Path) -> dict[str, Any]:
     """Train a row, or go on with it, and measure it."""
     kind = Translator if row["layers"] == "gatewise" else TorchTranslator
     run = runs / name_of(row)
-    settings = {**SIZES, "hidden_size": units_of(row), **{key: row[key] for key in ("decoder", "epochs", "seed")}}
+    settings = {**SIZES, "hidden_size": units_of(row), **{key: row[key] for key in ("decoder", "seed")}}
     started, resumed = time.process_time(), (run / "config.json").exists()
     training, validation = (pairs(folder, part, row["text"]) for part in ("train", "val"))
     if resumed:
@@ -153,7 +166,6 @@ def train(row: dict[str, Any], folder: Path, runs: Path) -> dict[str, Any]:
         **row,
         "hidden_size": settings["hidden_size"],
         "parameters": sum(p.numel() for p in translator.network.parameters()),
-        "dropout": settings["dropout"],
         "precision": PRECISION,
         "processor seconds": seconds,  # of all threads, validation included
         "test": test.scores,
@@ -301,7 +313,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("runs/multi30k.json"), help="where the figures are added")
     parser.add_argument("--rows", default="", help="only rows whose name has this in it")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=SIZES["epochs"])
+    for name in ("epochs", "hidden_size", "embedding_size", "dropout"):
+        parser.add_argument(f"--{name}", type=type(SIZES[name]), default=SIZES[name])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
@@ -309,6 +322,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
+    SIZES.update({name: getattr(asked, name) for name in SIZES if hasattr(asked, name)})
     kept: dict[str, Any] = {"rows": [], "speed": []}
     if asked.json.exists():
         kept = json.loads(asked.json.read_text())
@@ -322,7 +336,7 @@ def main() -> None:
         kept["speed"] = [*others, speed(asked.data, asked.rounds, asked.cells.split(","))]
         keep()
     done = {name_of(one) for one in kept["rows"]}
-    for row in [] if asked.table or asked.speed else rows(asked.seeds, asked.epochs):
+    for row in [] if asked.table or asked.speed else rows(asked.seeds):
         if asked.rows in name_of(row) and name_of(row) not in done:
             print(name_of(row), file=sys.stderr)
             kept["rows"].append(train(row, asked.data, asked.runs))

@@ -18,9 +18,10 @@ BASE, STRIDE, ROW, MASK, SHIFT, SPECIAL, SPECIAL_BASE, SPECIAL_ROW = range(8)
 ``& mask``. A carry read before step ``special`` is at ``special_base``, else at the value of step + ``shift``."""
 ARRAY_SLOTS = 8
 
-DEPTH, PANEL, BLOCK_STRIDE = range(3)
-"""Of a product: columns of its operand, address of its packed weights, bytes from one block of units to the next."""
-PRODUCT_SLOTS = 3
+DEPTH, PANEL, BLOCK_STRIDE, ROUNDED, ROUNDED_STRIDE = range(5)
+"""Of a product: columns of its operand, address of its packed weights, bytes from one block of units to the next. For
+the matrix unit, where each thread puts the operand in bfloat16: address, and bytes from one thread to the next."""
+PRODUCT_SLOTS = 5
 
 
 @dataclass(frozen=True)

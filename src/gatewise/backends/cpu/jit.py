@@ -74,7 +74,7 @@ if hasattr(os, "register_at_fork"):
 
 def load(key: str, build: Callable[[], str], tier: Tier, entries: Sequence[str]) -> Kernel:
     """The kernel of this key: from memory, else from disk, else compiled from ``build()``, the text of its LLVM IR."""
-    if tier.name not in tiers.available():
+    if not tiers.runs(tier.name):
         raise ValueError(f"tier {tier.name!r} cannot run here; available: {', '.join(tiers.available())}")
     digest = _digest(key, tier, tuple(entries))
     if digest in _kernels:

@@ -13,8 +13,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from gatewise.backends.cpu import emit, frame, jit, openmp, pack, tile
-from gatewise.backends.cpu.emit import Options
+from gatewise.backends.cpu import emit, frame, jit, matrix, openmp, pack, tile
+from gatewise.backends.cpu.phase import Options
 from gatewise.backends.cpu.program import ALIGNMENT, Program, empty
 from gatewise.backends.cpu.tiers import Tier, get
 from gatewise.compiler.schedule import Plan, Product
@@ -66,8 +66,8 @@ def target(tier: str, dtype: torch.dtype, halves: bool = False) -> Target:
 
 
 @lru_cache(maxsize=64)
-def _packer(dtype: str, tier: Tier, halves: bool = False) -> jit.Kernel:
-    return jit.load(f"pack {dtype} {halves}", lambda: pack.emit(dtype, tier.vector_bytes, halves), tier, pack.ENTRIES)
+def _packer(dtype: str, tier: Tier, form: str) -> jit.Kernel:
+    return jit.load(f"pack {dtype} {form}", lambda: pack.emit(dtype, tier.vector_bytes, form), tier, pack.ENTRIES)
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,16 @@ class _Panel:
     weights: tuple[str, ...]
     depth: int
     line: int
-    """Bytes per column."""
+    """Bytes per column, or per tile of columns."""
     block: int
     """Bytes per block of units."""
     total: int
     vectors: int
     workers: int
-    size: int
-    """Bytes per number."""
+    lane: int
+    """Bytes per vector of units."""
+    rounded: tuple[int, int]
+    """Of the memory for operands in bfloat16: where it has that of this product, and bytes from thread to thread."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ class Prepared:
     header: tuple[int, ...]
     arrays: tuple[str, ...]
     panels: tuple[_Panel, ...]
+    rounded: int
+    """Bytes of memory for operands in bfloat16."""
     pack: Callable[[int], None]
     pack_share: int
     frame_type: type[ctypes.Array[ctypes.c_int64]]
@@ -119,30 +123,58 @@ def _prepare(
         shapes,
         units % to.length != 0,
         share_rows > 1 and weights > SECOND_LEVEL,
-        to.halves and weights > SECOND_LEVEL,
+        to.halves and not to.tier.matrix and weights > SECOND_LEVEL,
+        to.tier.matrix,
     )
-    number = 2 if options.halves else to.size
+    form = pack.TILES if options.matrix else pack.HALVES if options.halves else pack.WHOLE
     loaded = jit.load(f"{key}\n{options}", lambda: emit.emit(plan, options), to.tier, emit.ENTRIES)
+    rounded, places = _rounded(plan, rows, units, widths, threads, by_units) if options.matrix else (0, {})
     panels = []
-    for (p, _), product in _products(plan):
+    for (p, j), product in _products(plan):
         depth, vectors = _depth(product, widths, units), shapes[p].vectors
-        line = len(product.accumulators) * vectors * to.length * number
+        lane = {pack.TILES: matrix.TILE, pack.HALVES: 2 * to.length, pack.WHOLE: to.size * to.length}[form]
+        line = len(product.accumulators) * vectors * lane
         count = -(-units // (vectors * to.length))
         workers = threads if depth * units > 65536 else 1
-        panels.append(
-            _Panel(product.weights, depth, line, depth * line, count * depth * line, vectors, workers, number)
-        )
-    size, packer = frame.Frame.of(plan).size, _packer(_NAMES[to.dtype], to.tier, options.halves)
+        block = line * (matrix.tiles(depth) if options.matrix else depth)
+        place = places.get((p, j), (0, 0))
+        panels.append(_Panel(product.weights, depth, line, block, count * block, vectors, workers, lane, place))
+    size, packer = frame.Frame.of(plan).size, _packer(_NAMES[to.dtype], to.tier, form)
     return Prepared(
         loaded.address("run"),
         loaded.address("steps"),
         (rows, units, threads, by_units),
         tuple(a.name for a in plan.arrays),
         tuple(panels),
+        rounded,
         packer.function(entry),
         packer.address(entry + "_share"),
         ctypes.c_int64 * size,
     )
+
+
+def _rounded(
+    plan: Plan, rows: int, units: int, widths: Mapping[str, int], threads: int, by_units: int
+) -> tuple[int, dict[tuple[int, int], tuple[int, int]]]:
+    """The bytes that operands take in bfloat16; and for each product where its operand's begin, and from thread to
+    thread. Phases take turns; those products of a phase that have the same operand share it.
+
+    Threads that share out the units need all rows each. Those that share out the rows lie one behind the other; each
+    may begin within a tile and read 16 rows that are not there, which takes two tiles.
+    """
+    tiles = -(-rows // matrix.ROWS)
+    apart = tiles + 2 if by_units else 2
+    most, found = 0, dict[tuple[int, int], tuple[int, int]]()
+    for p, phase in enumerate(plan.phases):
+        begins, end = dict[str, int](), 0
+        for j, product in enumerate(phase.products):
+            across = matrix.tiles(_depth(product, widths, units)) * matrix.TILE
+            if product.operand not in begins:
+                begins[product.operand] = end
+                end += (threads * apart + (0 if by_units else tiles)) * across
+            found[p, j] = begins[product.operand], apart * across
+        most = max(most, end)
+    return most, found
 
 
 def prepare(key: str, plan: Plan, to: Target, rows: int, units: int, widths: Mapping[str, int], entry: str) -> Prepared:
@@ -161,25 +193,26 @@ Weights = Callable[[str], tuple[int, int]]
 """Address and bytes per row of a weight by its name."""
 
 
-def _packings(prepared: Prepared, to: Target, units: int, weights: Weights, panel: _Panel, at: int) -> list[list[int]]:
+def _packings(units: int, weights: Weights, panel: _Panel, at: int) -> list[list[int]]:
     """What the packer gets for one product's weights."""
     found = []
     for j, name in enumerate(panel.weights):
-        (source, row), start = weights(name), at + j * panel.vectors * to.length * panel.size
+        (source, row), start = weights(name), at + j * panel.vectors * panel.lane
         found.append([source, row, units, panel.depth, start, panel.line, panel.block, panel.vectors, panel.workers])
     return found
 
 
 def pack_panels(prepared: Prepared, to: Target, units: int, weights: Weights) -> tuple[Tensor, list[int]]:
     """The memory with the packed weights of all products, and the products' part of the frame: packed now."""
-    memory = empty((sum(p.total for p in prepared.panels) + ALIGNMENT,), torch.uint8)
-    address = memory.data_ptr() + (-memory.data_ptr()) % ALIGNMENT
+    memory = empty((prepared.rounded + sum(p.total for p in prepared.panels) + ALIGNMENT,), torch.uint8)
+    first = memory.data_ptr() + (-memory.data_ptr()) % ALIGNMENT
+    address = first + prepared.rounded
     numbers: list[int] = []
     for panel in prepared.panels:
-        for packing in _packings(prepared, to, units, weights, panel, address):
+        for packing in _packings(units, weights, panel, address):
             packed = (ctypes.c_int64 * pack.SLOTS)(*packing)
             prepared.pack(ctypes.addressof(packed))
-        numbers += (panel.depth, address, panel.block)
+        numbers += (panel.depth, address, panel.block, first + panel.rounded[0], panel.rounded[1])
         address += panel.total
     return memory, numbers
 
@@ -215,17 +248,25 @@ def packed(
         like: the plan for another number of rows, whose packed weights serve if they lie as these would.
     """
     prepared = prepare(key, plan, to, rows, units, widths, entry)
-    if like is not None and [p.line for p in like.prepared.panels] == [p.line for p in prepared.panels]:
+    if like is not None and _serves(like.prepared, prepared):
         return Packed(prepared, like.numbers)
     numbers: list[int] = []
+    rounded = program.take(prepared.rounded // to.size).base
     apart = False
     for panel in prepared.panels:
         memory = program.take(panel.total // to.size)
-        for packing in _packings(prepared, to, units, weights, panel, memory.base):
+        for packing in _packings(units, weights, panel, memory.base):
             program.stage(prepared.pack_share, packing, threads=panel.workers, apart=apart)
             apart = True
-        numbers += (panel.depth, memory.base, panel.block)
+        numbers += (panel.depth, memory.base, panel.block, rounded + panel.rounded[0], panel.rounded[1])
     return Packed(prepared, numbers)
+
+
+def _serves(like: Prepared, prepared: Prepared) -> bool:
+    """Whether the memory of another number of rows serves this one too."""
+    pairs = list(zip(like.panels, prepared.panels, strict=True))
+    room = like.rounded >= prepared.rounded and all(a.rounded[1] >= b.rounded[1] for a, b in pairs)
+    return room and all(a.line == b.line for a, b in pairs)
 
 
 def run(program: Program, plan: Packed, *, steps: int, places: Mapping[str, Place], apart: bool = False) -> None:

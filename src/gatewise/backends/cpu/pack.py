@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import llvmlite.ir as ir
 
+from gatewise.backends.cpu import matrix
 from gatewise.backends.cpu.lanes import I32, I64, PTR, Code
 
 SOURCE, SOURCE_ROW, UNITS, DEPTH, PANEL, COLUMN_STRIDE, BLOCK_STRIDE, VECTORS, THREADS = range(9)
 SLOTS = 9
 KINDS = ("transposed", "copied")
+WHOLE, HALVES, TILES = FORMS = ("whole", "halves", "tiles")
+"""Numbers as they are; in bfloat16, of float32 that were rounded to it; or rounded to it, in tiles of the matrix unit:
+[block of units][32 columns][accumulator][vectors], the columns in pairs and up to a multiple of 32 of them zero."""
 ENTRIES = (*KINDS, *(kind + "_share" for kind in KINDS))
 
 
-def emit(dtype: str, vector_bytes: int, halves: bool = False) -> str:
-    """The IR of a module with ``transposed(frame)`` and ``copied(frame)``, and ``…_share(frame, thread, threads)``.
-
-    Args:
-        halves: panels hold bfloat16, of float32 that were rounded to it.
-    """
+def emit(dtype: str, vector_bytes: int, form: str = WHOLE) -> str:
+    """The IR of a module with ``transposed(frame)`` and ``copied(frame)``, and ``…_share(frame, thread, threads)``;
+    ``form`` is one of ``FORMS``."""
     module = ir.Module("gatewise_pack")
     void = ir.VoidType()
     parallel = ir.Function(module, ir.FunctionType(void, [PTR, PTR, I32, I32]), "gatewise_parallel")
@@ -32,7 +33,7 @@ def emit(dtype: str, vector_bytes: int, halves: bool = False) -> str:
         region = ir.Function(module, ir.FunctionType(void, [PTR]), name + "_region")
         entry = ir.Function(module, ir.FunctionType(void, [PTR]), name)
         region.linkage = "internal"
-        _write_share(Code(ir.IRBuilder(work.append_basic_block("entry")), dtype, vector_bytes), work, name, halves)
+        _write_share(Code(ir.IRBuilder(work.append_basic_block("entry")), dtype, vector_bytes), work, name, form)
         c = Code(ir.IRBuilder(region.append_basic_block("entry")), dtype, vector_bytes)
         number, count = (c.b.zext(c.b.call(f, []), I64) for f in (thread_num, num_threads))
         c.b.call(work, [region.args[0], number, count])
@@ -48,7 +49,7 @@ def emit(dtype: str, vector_bytes: int, halves: bool = False) -> str:
     return str(module)
 
 
-def _write_share(c: Code, function: ir.Function, name: str, halves: bool) -> None:
+def _write_share(c: Code, function: ir.Function, name: str, form: str) -> None:
     frame, number, count = function.args
     slots = [c.slot(frame, k) for k in range(SLOTS)]
     per_block = slots[VECTORS]
@@ -59,22 +60,45 @@ def _write_share(c: Code, function: ir.Function, name: str, halves: bool) -> Non
     high = c.b.udiv(c.b.mul(vectors, c.b.add(number, c.i64(1))), count)
     with c.loop(low, high) as m:
         offset = c.b.mul(c.b.udiv(m, per_block), slots[BLOCK_STRIDE])
-        lane = c.b.mul(c.b.urem(m, per_block), c.i64(c.length * (2 if halves else c.size)))
+        lane = c.b.mul(c.b.urem(m, per_block), c.i64(_lane_bytes(c, form)))
         target = c.pointer(c.b.add(slots[PANEL], c.b.add(offset, lane)))
         unit = c.b.mul(m, c.i64(c.length))
-        (_transposed if name == "transposed" else _copied)(c, slots, unit, target, halves)
+        (_transposed if name == "transposed" else _copied)(c, slots, unit, target, form)
     c.b.ret_void()
 
 
-def _copied(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value, halves: bool) -> None:
+def _lane_bytes(c: Code, form: str) -> int:
+    """From one vector of units to the next."""
+    return {WHOLE: c.length * c.size, HALVES: 2 * c.length, TILES: matrix.TILE}[form]
+
+
+def _copied(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value, form: str) -> None:
     mask = c.lanes_below(c.b.sub(slots[UNITS], unit))
     source = c.pointer(c.b.add(slots[SOURCE], c.b.mul(unit, c.i64(c.size))))
+    if form == TILES:
+        with c.loop(c.i64(0), _padded(c, slots), 2) as k:
+            values = []
+            for column in (k, c.b.add(k, c.i64(1))):
+                present = c.b.select(c.b.icmp_signed("<", column, slots[DEPTH]), mask, ir.Constant(c.mask, None))
+                values.append(c.load(c.at(source, c.b.mul(column, slots[SOURCE_ROW])), present))
+            matrix.put(c, matrix.pair(c, *values), _in_tile(c, slots, target, k))
+        return
     with c.loop(c.i64(0), slots[DEPTH]) as k:
         value = c.load(c.at(source, c.b.mul(k, slots[SOURCE_ROW])), mask)
-        _put(c, value, c.at(target, c.b.mul(k, slots[COLUMN_STRIDE])), halves)
+        _put(c, value, c.at(target, c.b.mul(k, slots[COLUMN_STRIDE])), form)
 
 
-def _transposed(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value, halves: bool) -> None:
+def _padded(c: Code, slots: list[ir.Value]) -> ir.Value:
+    return c.b.mul(c.ceil_div(slots[DEPTH], matrix.DEPTH), c.i64(matrix.DEPTH))
+
+
+def _in_tile(c: Code, slots: list[ir.Value], target: ir.Value, column: ir.Value) -> ir.Value:
+    """Where a pair of columns begins."""
+    tile = c.at(target, c.b.mul(c.b.udiv(column, c.i64(matrix.DEPTH)), slots[COLUMN_STRIDE]))
+    return c.at(tile, c.b.mul(c.b.urem(column, c.i64(matrix.DEPTH)), c.i64(matrix.LINE // 2)))
+
+
+def _transposed(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value, form: str) -> None:
     last = c.b.sub(slots[UNITS], c.i64(1))
     rows, present = [], []
     for j in range(c.length):
@@ -84,9 +108,9 @@ def _transposed(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value
         present.append(c.b.icmp_signed("<=", index, last))
     whole = c.b.mul(c.b.udiv(slots[DEPTH], c.i64(c.length)), c.i64(c.length))
     with c.loop(c.i64(0), whole, c.length) as k:
-        _square(c, slots, rows, present, k, target, None, halves)
-    with c.loop(whole, slots[DEPTH], c.length) as k:
-        _square(c, slots, rows, present, k, target, c.b.sub(slots[DEPTH], k), halves)
+        _square(c, slots, rows, present, k, target, None, form)
+    with c.loop(whole, _padded(c, slots) if form == TILES else slots[DEPTH], c.length) as k:
+        _square(c, slots, rows, present, k, target, c.b.sub(slots[DEPTH], k), form)
 
 
 def _square(
@@ -97,29 +121,35 @@ def _square(
     k: ir.Value,
     target: ir.Value,
     columns: ir.Value | None,
-    halves: bool,
+    form: str,
 ) -> None:
     """One square of the matrix through the registers; ``columns`` limits it at the right edge."""
     mask = None if columns is None else c.lanes_below(columns)
     offset = c.b.mul(k, c.i64(c.size))
     values = [c.b.select(p, c.load(c.at(row, offset), mask), c.zero()) for row, p in zip(rows, present, strict=True)]
-    for j, value in enumerate(_transpose(c, values)):
+    turned = transpose(c, values)
+    if form == TILES:
+        for j in range(0, c.length, 2):
+            place = _in_tile(c, slots, target, c.b.add(k, c.i64(j)))
+            matrix.put(c, matrix.pair(c, turned[j], turned[j + 1]), place)
+        return
+    for j, value in enumerate(turned):
         place = c.at(target, c.b.mul(c.b.add(k, c.i64(j)), slots[COLUMN_STRIDE]))
         if columns is None:
-            _put(c, value, place, halves)
+            _put(c, value, place, form)
         else:
             with c.b.if_then(c.b.icmp_signed("<", c.i64(j), columns)):
-                _put(c, value, place, halves)
+                _put(c, value, place, form)
 
 
-def _put(c: Code, value: ir.Value, place: ir.Value, halves: bool) -> None:
-    if halves:
+def _put(c: Code, value: ir.Value, place: ir.Value, form: str) -> None:
+    if form == HALVES:
         c.store_half(value, place)
     else:
         c.store(value, place, align=c.length * c.size)
 
 
-def _transpose(c: Code, values: list[ir.Value]) -> list[ir.Value]:
+def transpose(c: Code, values: list[ir.Value]) -> list[ir.Value]:
     """Swap the bits of row and lane one at a time: log2(lanes) stages of two-source shuffles."""
     d = 1
     while d < c.length:

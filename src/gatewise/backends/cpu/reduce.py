@@ -9,8 +9,11 @@ from functools import lru_cache
 
 from gatewise.backends.cpu import jit, openmp, sums
 from gatewise.backends.cpu.launch import Target
+from gatewise.backends.cpu.matrix_sums import MatrixSums
 from gatewise.backends.cpu.program import Memory, Program
+from gatewise.backends.cpu.sums import Loops
 from gatewise.backends.cpu.tiers import Tier
+from gatewise.backends.cpu.vector_sums import VectorSums
 
 _PAGE = 4096
 _WORTH_SHARING = 1 << 16
@@ -32,11 +35,13 @@ class Job:
 
 
 @lru_cache(maxsize=16)
-def _kernel(tier: Tier, dtype: str) -> int:
-    def build() -> str:
-        return sums.emit(dtype, tier.vector_bytes, tier.registers)
+def _loops(tier: Tier, dtype: str) -> Loops:
+    return MatrixSums(tier) if tier.matrix else VectorSums(tier, dtype)
 
-    return jit.load(f"sums {dtype}", build, tier, sums.ENTRIES).address("share")
+
+@lru_cache(maxsize=16)
+def _kernel(tier: Tier, dtype: str) -> int:
+    return jit.load(f"sums {dtype}", _loops(tier, dtype).text, tier, sums.ENTRIES).address("share")
 
 
 def reduce(program: Program, to: Target, delta: Memory, jobs: Sequence[Job]) -> None:
@@ -46,16 +51,16 @@ def reduce(program: Program, to: Target, delta: Memory, jobs: Sequence[Job]) -> 
         delta: (rows, numbers) of gradients of pre-activations.
     """
     count, numbers = delta.shape
-    rows, vectors = sums.tile(to.tier.registers)
-    one = program.constant(1.0)
+    dtype = str(to.dtype).removeprefix("torch.")
+    loops, one = _loops(to.tier, dtype), program.constant(1.0)
     operands = {job.operand: job.total.shape[1] for job in jobs}
     tables = {o: _slots(o or ((one, 0, count),), width) for o, width in operands.items()}
     used = 0
     for table in tables.values():
         table[sums.PANEL] = used
-        used += sums.panel_bytes(table[sums.WIDTH], to.size, to.length, vectors)
+        used += loops.operand_bytes(table[sums.WIDTH])
     left = used
-    used += sums.left_bytes(rows, to.size)
+    used += loops.left_bytes()
     used += -used % _PAGE + _PAGE // 2  # so that the threads' panels do not share cache sets
     threads = openmp.threads() if count * numbers > _WORTH_SHARING else 1
     scratch = program.take(threads * used // to.size)
@@ -70,7 +75,7 @@ def reduce(program: Program, to: Target, delta: Memory, jobs: Sequence[Job]) -> 
             row = job.total.strides[0]
             operand = sums.HEAD + sums.OPERAND_SLOTS * order.index(job.operand)
             frame += (operand, job.total.base + (first - job.first) * row, row)
-    program.stage(_kernel(to.tier, str(to.dtype).removeprefix("torch.")), frame, threads=threads)
+    program.stage(_kernel(to.tier, dtype), frame, threads=threads)
 
 
 def _slots(pieces: Sequence[Rows], width: int) -> list[int]:

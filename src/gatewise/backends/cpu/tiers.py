@@ -6,8 +6,10 @@ out of all of them.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +33,8 @@ class Tier:
     features: str
     vector_bytes: int
     registers: int
+    matrix: bool = False
+    """Whether products are taken in bfloat16 on the matrix unit, of float32 only."""
 
 
 # What each level adds to the one below it (x86-64 psABI). All of it is asked for: LLVM uses all of it once a level is
@@ -39,6 +43,8 @@ _LEVEL_2 = ("cx16", "sahf", "popcnt", "sse3", "ssse3", "sse4.1", "sse4.2")
 _LEVEL_3 = ("avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave")
 _LEVEL_4 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 _NEEDS = {"avx512": _LEVEL_2 + _LEVEL_3 + _LEVEL_4, "avx2": _LEVEL_2 + _LEVEL_3, "sse2": (), "neon": ()}
+_MATRIX = ("avx512bf16", "amx-tile", "amx-bf16")
+_MATRIX_SUFFIX = "+amx"
 _ARCHITECTURE = {"avx512": "x86_64", "avx2": "x86_64", "sse2": "x86_64", "neon": "aarch64"}
 _ALIASES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
@@ -64,6 +70,7 @@ def _all() -> dict[str, Tier]:
     tiers = (
         # x86-64-v4 is tuned for Skylake, where LLVM prefers 256-bit vectors in code of its own making.
         Tier("avx512", x86, "x86-64-v4", "-prefer-256-bit", 64, 32),
+        Tier("avx512+amx", x86, "x86-64-v4", "-prefer-256-bit,+avx512bf16,+amx-tile,+amx-bf16", 64, 32, matrix=True),
         Tier("avx2", x86, "x86-64-v3", "", 32, 16),
         Tier("sse2", x86, "x86-64", "", 16, 16),
         Tier("neon", arm, "generic", "+neon", 16, 32),
@@ -98,6 +105,29 @@ def _host_tiers() -> tuple[str, ...]:
 def available() -> list[str]:
     """The names of the tiers that this host can run, best first; empty on a foreign architecture."""
     return list(_host_tiers())
+
+
+@functools.cache
+def with_matrix(name: str) -> str:
+    """The tier that computes as this one does, but for products in bfloat16 on the matrix unit; itself where this host
+    has none, or where the operating system does not let this process use it."""
+    wanted = name + _MATRIX_SUFFIX
+    able = wanted in _all() and name in available() and all(_host_features().get(f, False) for f in _MATRIX)
+    return wanted if able and _may_use_tiles() else name
+
+
+def _may_use_tiles() -> bool:
+    """Ask Linux for the tile registers, for all threads of this process (arch_prctl(2), ARCH_REQ_XCOMP_PERM)."""
+    if sys.platform != "linux":
+        return False
+    call, request, tile_data = 158, 0x1023, 18
+    return int(ctypes.CDLL(None).syscall(call, request, tile_data)) == 0
+
+
+def runs(name: str) -> bool:
+    """Whether this host can run the tier of this name."""
+    plain = name.removesuffix(_MATRIX_SUFFIX)
+    return name in available() or (name != plain and with_matrix(plain) == name)
 
 
 def get(name: str) -> Tier:

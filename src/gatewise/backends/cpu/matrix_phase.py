@@ -1,0 +1,110 @@
+"""A phase whose products are taken on the matrix unit; see ``matrix``.
+
+Before the tiles each thread writes the operands of its rows in bfloat16 into memory of its own, [16 rows][32 columns] a
+tile. A register tile has 16 or 32 rows; its sums begin on the stack and end there, where the epilogue finds them.
+"""
+
+from __future__ import annotations
+
+import llvmlite.ir as ir
+
+from gatewise.backends.cpu import frame as slots
+from gatewise.backends.cpu import matrix
+from gatewise.backends.cpu.matrix import DEPTH, LINE, ROWS, SUMS, TILE
+from gatewise.backends.cpu.phase import PhaseWriter
+from gatewise.compiler.schedule import Product
+
+
+class MatrixPhaseWriter(PhaseWriter):
+    def _prepare(self, number: ir.Value, row_low: ir.Value, row_high: ir.Value) -> None:
+        """Write all operands of the thread's rows in bfloat16."""
+        self.left: dict[str, ir.Value] = {}
+        for j, product in enumerate(self.phase.products):
+            if product.operand not in self.left:
+                depth = self._product_slot(j, slots.DEPTH)
+                place = self._own_place(j, depth, number, row_low)
+                self.left[product.operand] = place
+                self._round(product.operand, depth, place, row_low, row_high)
+
+    def _own_place(self, j: int, depth: ir.Value, number: ir.Value, row_low: ir.Value) -> ir.Value:
+        """Behind the rows of the threads before, with room between; see ``launch``."""
+        c = self.c
+        base, stride = self._product_slot(j, slots.ROUNDED), self._product_slot(j, slots.ROUNDED_STRIDE)
+        before = c.b.mul(c.b.udiv(row_low, c.i64(ROWS)), c.b.mul(c.ceil_div(depth, DEPTH), c.i64(TILE)))
+        return c.pointer(c.b.add(base, c.b.add(before, c.b.mul(number, stride))))
+
+    def _product_slot(self, j: int, field: int) -> ir.Value:
+        return self.c.slot(self.frame_value, self.frame.products[self.index, j] + field)
+
+    def _round(self, operand: str, depth: ir.Value, place: ir.Value, row_low: ir.Value, row_high: ir.Value) -> None:
+        c = self.c
+        whole, tiles = c.b.udiv(depth, c.i64(DEPTH)), c.ceil_div(depth, DEPTH)
+        vector = c.length * c.size
+        with c.loop(c.i64(0), c.b.sub(row_high, row_low)) as i:
+            source = self._row_address(operand, c.b.add(row_low, i))
+            first = c.b.mul(c.b.mul(c.b.udiv(i, c.i64(ROWS)), tiles), c.i64(TILE))
+            target = c.at(place, c.b.add(first, c.b.mul(c.b.urem(i, c.i64(ROWS)), c.i64(LINE))))
+            with c.loop(c.i64(0), whole) as k:
+                at = c.at(source, c.b.mul(k, c.i64(2 * vector)))
+                value = matrix.row(c, c.load(at), c.load(c.at(at, c.i64(vector))))
+                matrix.put(c, value, c.at(target, c.b.mul(k, c.i64(TILE))))
+            with c.loop(whole, tiles) as k:
+                at, left = c.at(source, c.b.mul(k, c.i64(2 * vector))), c.b.sub(depth, c.b.mul(k, c.i64(DEPTH)))
+                low = c.load(at, c.lanes_below(left))
+                high = c.load(c.at(at, c.i64(vector)), c.lanes_below(c.b.sub(left, c.i64(c.length))))
+                matrix.put(c, matrix.row(c, low, high), c.at(target, c.b.mul(k, c.i64(TILE))))
+
+    def _sums(self, row: ir.Value, row_low: ir.Value, last: ir.Value) -> None:
+        c = self.c
+        n, width = len(self.phase.starts), self.tile.vectors
+        self._starts(row, last)
+        tile = c.b.udiv(c.b.sub(row, row_low), c.i64(ROWS))
+        columns = [(a, v) for a in range(n) for v in range(width)]
+        high = self.tile.rows // ROWS
+        together = SUMS // high
+        for group in (columns[k : k + together] for k in range(0, len(columns), together)):
+            stride = c.i64(n * width * LINE)
+            places = {
+                (i, g): c.at(self.stack, c.i64((i * ROWS * n * width + a * width + v) * LINE))
+                for i in range(high)
+                for g, (a, v) in enumerate(group)
+            }
+            for (i, g), place in places.items():
+                if self.phase.starts[group[g][0]]:
+                    matrix.load(c, i * together + g, place, stride)
+                else:
+                    matrix.clear(c, i * together + g)
+            for j, product in enumerate(self.phase.products):
+                self._multiply(j, product, tile, high, group, together)
+            for (i, g), place in places.items():
+                matrix.store(c, i * together + g, place, stride)
+
+    def _starts(self, row: ir.Value, last: ir.Value) -> None:
+        """What the sums of all rows begin with; of rows past the end, what the last row's do."""
+        c = self.c
+        n, width = len(self.phase.starts), self.tile.vectors
+        lanes = [self._lanes(v) for v in range(width)]
+        with c.loop(c.i64(0), c.i64(self.tile.rows)) as i:
+            own = c.minimum(c.b.add(row, i), last)
+            for a, start in enumerate(self.phase.starts):
+                for v in range(width):
+                    if start:
+                        index = c.b.add(c.b.mul(i, c.i64(n * width)), c.i64(a * width + v))
+                        c.store(self._start(start, own, *lanes[v]), self._stacked(index), align=LINE)
+
+    def _multiply(
+        self, j: int, product: Product, tile: ir.Value, high: int, group: list[tuple[int, int]], together: int
+    ) -> None:
+        """Add a product to those sums of a group that it is part of."""
+        c, width = self.c, self.tile.vectors
+        touched = [(g, product.accumulators.index(a), v) for g, (a, v) in enumerate(group) if a in product.accumulators]
+        if not touched:
+            return
+        tiles = c.ceil_div(self._product_slot(j, slots.DEPTH), DEPTH)
+        left_bytes = c.b.mul(tiles, c.i64(TILE))
+        left = [c.at(self.left[product.operand], c.b.mul(c.b.add(tile, c.i64(i)), left_bytes)) for i in range(high)]
+        panel = c.pointer(self._product_slot(j, slots.PANEL))
+        panel = c.at(panel, c.b.mul(self.block, self._product_slot(j, slots.BLOCK_STRIDE)))
+        right = [c.at(panel, c.i64((a * width + v) * TILE)) for _, a, v in touched]
+        step = c.i64(len(product.accumulators) * width * TILE)
+        matrix.block(c, tiles, left, right, c.i64(TILE), step, lambda i, k: i * together + touched[k][0])
