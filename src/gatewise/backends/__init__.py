@@ -27,6 +27,11 @@ class Choice:
     tier: str
     reason: str
 
+    @property
+    def matrix(self) -> bool:
+        """Whether products are taken in bfloat16 on the matrix unit."""
+        return self.tier.endswith("+amx")
+
     def __str__(self) -> str:
         return f"{self.name}/{self.tier}" if self.tier else self.name
 
@@ -86,8 +91,12 @@ def wish() -> tuple[str, str | None]:
     return current.name, current.tier
 
 
-def choose(device: torch.device, dtype: torch.dtype) -> Choice:
+def choose(device: torch.device, dtype: torch.dtype, half: torch.dtype | None = None) -> Choice:
     """The backend for a call on tensors of this device and dtype.
+
+    Args:
+        half: what weights and inputs were rounded to. In bfloat16 products may be taken on the matrix unit; not where
+            a tier was asked for by name.
 
     Raises:
         RuntimeError: when the backend asked for by name cannot run the call.
@@ -100,7 +109,7 @@ def choose(device: torch.device, dtype: torch.dtype) -> Choice:
         problem = f"the cpu backend computes on the CPU, but the tensors are on {device.type}"
     elif dtype not in (torch.float32, torch.float64):
         problem = f"the cpu backend computes in float32 and float64, but the tensors are {str(dtype).split('.')[-1]}"
-    elif not (chosen := tier or _default_tier()):
+    elif not (chosen := tier or _default_tier(half == torch.bfloat16 and dtype == torch.float32)):
         problem = "the cpu backend writes code for x86-64 and AArch64, and this machine is neither"
     if problem:
         if name == "cpu":
@@ -109,16 +118,20 @@ def choose(device: torch.device, dtype: torch.dtype) -> Choice:
     return Choice("cpu", chosen, "asked for by name" if name == "cpu" else "compiled for this machine")
 
 
-def _default_tier() -> str:
-    """The tier of this machine or of GATEWISE_TIER; empty where no tier runs. A constant to torch.compile."""
-    return _tier_named(os.environ.get("GATEWISE_TIER", ""))
+def _default_tier(matrix: bool = False) -> str:
+    """The tier of this machine, its matrix unit included or not, or that of GATEWISE_TIER; empty where no tier runs. A
+    constant to torch.compile."""
+    return _tier_named(os.environ.get("GATEWISE_TIER", ""), matrix)
 
 
 @functools.lru_cache(maxsize=16)
-def _tier_named(name: str) -> str:
+def _tier_named(name: str, matrix: bool) -> str:
     from gatewise.backends.cpu import tiers
 
-    return tiers.default().name if tiers.available() else ""
+    if not tiers.available():
+        return ""
+    found = tiers.default().name
+    return tiers.with_matrix(found) if matrix and not name else found
 
 
 torch.compiler.assume_constant_result(_default_tier)

@@ -267,6 +267,11 @@ def owner_of_input(node: Node) -> str:
     return "x" if "x" in names else next(iter(names), "")
 
 
+def is_matrix(name: str) -> bool:
+    """Whether the parameter of this name is a matrix that something is multiplied with."""
+    return name.startswith("weight_") and name != "weight_diagonal"
+
+
 def vector_name(name: str) -> str:
     """The parameter that holds a vector of that name in the equations."""
     return f"vector_{name}"

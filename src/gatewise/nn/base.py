@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gatewise.backends import choose
+from gatewise.backends import Choice, choose
 from gatewise.backends.autocast import autocast_dtype
+from gatewise.compiler.cell import is_matrix
 from gatewise.nn.formula import FormulaInStateDict
 
 
@@ -26,8 +27,8 @@ class CellModule(FormulaInStateDict):
         """What runs this module now, and why, e.g. ``cpu/avx512: compiled for this machine``."""
         parameter = next(self.parameters(), torch.empty(0))
         half = rounding(parameter)
-        choice = choose(parameter.device, torch.float32 if half else parameter.dtype)
-        return f"{choice}: {choice.reason}{said(half, parameter.dtype)}"
+        choice = choose(parameter.device, torch.float32 if half else parameter.dtype, half)
+        return f"{choice}: {choice.reason}{said(half, parameter.dtype, choice)}"
 
     def _widened(self, value: Tensor) -> Tensor:
         """A module in bfloat16 computes in float32: with weights, input and states as they were rounded, and a state
@@ -44,6 +45,10 @@ class CellModule(FormulaInStateDict):
                     return parameter
         return next(self.parameters(), default)
 
+    def _half(self, like: Tensor) -> torch.dtype | None:
+        """What weights and input are rounded to."""
+        return rounding(self._a_weight(like))
+
     def _rounded(self, value: Tensor) -> Tensor:
         """As the arithmetic takes input; a module in float32 under torch.autocast gives what one in bfloat16 gives."""
         if value.dtype != torch.float32:
@@ -53,8 +58,16 @@ class CellModule(FormulaInStateDict):
 
     def _all_rounded(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """As the arithmetic takes weights."""
-        half = rounding(next(iter(weights.values()))) if weights else None
-        return weights if half is None else {name: value.to(half).float() for name, value in weights.items()}
+        like = next(iter(weights.values()), None)
+        half = None if like is None else rounding(like)
+        if like is None or half is None:
+            return weights
+        packed = like.dtype == torch.float32 and self._kernels_round(like.device, half)
+        return {n: w if packed and is_matrix(n) else w.to(half).float() for n, w in weights.items()}
+
+    def _kernels_round(self, device: torch.device, half: torch.dtype) -> bool:
+        """Whether matrices in float32 are rounded where kernels pack them, for the matrix unit."""
+        return choose(device, torch.float32, half).matrix
 
     def _out_of_autocast(self, value: Tensor) -> Tensor:
         """Under torch.autocast earlier layers hand over another precision; this one takes its weights' dtype."""
@@ -73,9 +86,10 @@ def narrowed(finals: list[Tensor], half: torch.dtype | None, hx: object) -> list
     return [f.to(half) for f in finals]
 
 
-def said(half: torch.dtype | None, dtype: torch.dtype) -> str:
+def said(half: torch.dtype | None, dtype: torch.dtype, choice: Choice) -> str:
     """How a module with weights of this dtype computes, after what runs it."""
     if half is None:
         return ""
     name = str(half).removeprefix("torch.")
-    return f", {name} weights in float32 arithmetic" + ("" if half == dtype else ", for torch.autocast")
+    how = f"{name} products with float32 sums" if choice.matrix else f"{name} weights in float32 arithmetic"
+    return f", {how}" + ("" if half == dtype else ", for torch.autocast")

@@ -143,6 +143,9 @@ class LSTM(Recurrent):
             shapes["weight_hr"] = (self.proj_size, self.hidden_size)
         return shapes
 
+    def _kernels_round(self, device: torch.device, half: torch.dtype) -> bool:
+        return not self.proj_size and super()._kernels_round(device, half)
+
     def _run(self, k: int, x: Tensor, states: list[Tensor], along: Beside | None = None) -> tuple[Tensor, list[Tensor]]:
         if not self.proj_size:
             return super()._run(k, x, states, along)

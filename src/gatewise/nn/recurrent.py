@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -256,11 +257,13 @@ class Recurrent(CellModule):
         run: Run | None = None,
     ) -> tuple[Tensor, State]:
         """As ``forward``, of a tensor; ``run`` runs the directions in place of the layer's own ``_run``."""
+        came = input.dtype if isinstance(input, Tensor) else None
         if isinstance(input, Tensor):
             input = self._out_of_autocast(input)
         check_input(self, input)
         batched, half = input.dim() == 3, rounding(input)
-        x = self._rounded(input if batched else input.unsqueeze(1))
+        x = input if batched else input.unsqueeze(1)
+        x = x if came == half != x.dtype else self._rounded(x)
         if self.batch_first and batched:
             x = x.transpose(0, 1)
         states = self._initial(x, hx, batched)
@@ -316,12 +319,12 @@ class Recurrent(CellModule):
 
     def _run(self, k: int, x: Tensor, states: list[Tensor], along: Beside | None = None) -> tuple[Tensor, list[Tensor]]:
         """One direction of one layer, the k-th in the order of the states, with what goes along with x."""
-        how = {"reverse": self.bidirectional and k % 2 == 1, "recompute": self.recompute}
+        reverse = self.bidirectional and k % 2 == 1
+        run = partial(ops.run, reverse=reverse, recompute=self.recompute, half=self._half(x))
         if along is None:
-            return ops.run(self.cell, x, {}, states, self._weights(k), **how)
-        given = self._given(k, x, along)
-        y, final = ops.run(self._variants[along.kind], x, given, states, self._weights(k), **how)
-        return along.blank(y), along.left(final, self._starts(k), how["reverse"])
+            return run(self.cell, x, {}, states, self._weights(k))
+        y, final = run(self._variants[along.kind], x, self._given(k, x, along), states, self._weights(k))
+        return along.blank(y), along.left(final, self._starts(k), reverse)
 
     def _starts(self, k: int) -> tuple[Tensor, ...] | None:
         """The learned initial states of the k-th direction."""

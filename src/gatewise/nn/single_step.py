@@ -72,7 +72,8 @@ class SingleStep(CellModule):
     def _run(self, x: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         parameters = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return ops.run(self.cell, x.unsqueeze(0), {}, states, self._all_rounded(parameters))[1]
+        weights = self._all_rounded(parameters)
+        return ops.run(self.cell, x.unsqueeze(0), {}, states, weights, half=self._half(x))[1]
 
 
 class GRUCell(SingleStep):

@@ -63,7 +63,7 @@ class Stream:
             self._engine, self._reason = self._make()
             if self._half:
                 self._engine = _Widened(self._engine)
-                self._reason += said(self._half, self._own_dtype)
+                self._reason += said(self._half, self._own_dtype, self._choice)
             self._start = _start(layer, self._engine.states)
             self._engine.states.copy_(self._start)
             y = torch.empty(batch_size, layer.hidden_size, device=self._device, dtype=self._dtype)

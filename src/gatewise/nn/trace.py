@@ -46,7 +46,8 @@ class Recorder:
         cell = layer.cell if along is None else layer._variants[along.kind]
         given = {} if along is None else layer._given(k, x, along)
         reverse = layer.bidirectional and k % 2 == 1
-        y, final = ops.trace(cell, x, given, states, layer._weights(k), self.gates[:, k], reverse=reverse)
+        weights, gates, half = layer._weights(k), self.gates[:, k], layer._half(x)
+        y, final = ops.trace(cell, x, given, states, weights, gates, reverse=reverse, half=half)
         if along is None:
             return y, final
         if along.valid is not None:

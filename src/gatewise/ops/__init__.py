@@ -24,6 +24,7 @@ def run(
     *,
     reverse: bool = False,
     recompute: bool = False,
+    half: torch.dtype | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a cell over a sequence on the chosen backend.
 
@@ -32,6 +33,7 @@ def run(
         parameters: by the names of ``Cell.parameter_shapes``; biases may be absent.
         reverse: from the last step to the first; outputs keep their place in time.
         recompute: keep the states alone for a backward, which computes the gates again; not on the eager backend.
+        half: what x and the parameters were rounded to; see ``choose``.
 
     Returns:
         The first state at every step, (T, B, hidden_size), and the final states, (B, hidden_size) each.
@@ -39,7 +41,7 @@ def run(
     Raises:
         RuntimeError: when a backend asked for by name cannot run the call.
     """
-    choice = choose(x.device, x.dtype)
+    choice = choose(x.device, x.dtype, half)
     if choice.name == "eager":
         return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse)
     operands, terms, parameters = _leaves(cell, x, inputs, parameters)
@@ -69,10 +71,11 @@ def trace(
     gates: Tensor,
     *,
     reverse: bool = False,
+    half: torch.dtype | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """As ``run``, without derivatives; ``gates``, (gate, T, B, hidden_size) in the order of ``cell.gates``, is filled
     with their values."""
-    choice = choose(x.device, x.dtype)
+    choice = choose(x.device, x.dtype, half)
     if choice.name == "eager":
         seen = list(zip([cell.gate_value(gate) for gate in cell.gates], gates, strict=True))
         return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse, seen=seen)

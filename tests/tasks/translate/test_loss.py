@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gatewise.tasks.translate.loss import ROWS, smoothed_cross_entropy
+from gatewise.tasks.translate.loss import IN_CACHE, ROWS, smoothed_cross_entropy
 
 
 def problem(rows: int) -> tuple[list[Tensor], Tensor]:
@@ -17,7 +17,7 @@ def problem(rows: int) -> tuple[list[Tensor], Tensor]:
     return leaves, torch.randint(30, (rows,), generator=generator)
 
 
-@pytest.mark.parametrize("rows", [1, ROWS - 1, ROWS, 2 * ROWS + 3])
+@pytest.mark.parametrize("rows", [1, IN_CACHE - 1, IN_CACHE, ROWS - 1, ROWS, 2 * ROWS + 3])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_it_is_torchs_with_its_gradients(rows: int, smoothing: float) -> None:
     (x, weight, bias), wanted = problem(rows)

@@ -14,6 +14,10 @@ from gatewise.backends.cpu.matrix import DEPTH, LINE, ROWS, SUMS, TILE
 from gatewise.backends.cpu.phase import PhaseWriter
 from gatewise.compiler.schedule import Product
 
+CHUNK = 8
+"""Tiles of an operand's columns that go through all of a block of weights before the next: 32 rows of them stay in the
+first-level cache."""
+
 
 class MatrixPhaseWriter(PhaseWriter):
     def _prepare(self, number: ir.Value, row_low: ir.Value, row_high: ir.Value) -> None:
@@ -56,28 +60,12 @@ class MatrixPhaseWriter(PhaseWriter):
 
     def _sums(self, row: ir.Value, row_low: ir.Value, last: ir.Value) -> None:
         c = self.c
-        n, width = len(self.phase.starts), self.tile.vectors
         self._starts(row, last)
         tile = c.b.udiv(c.b.sub(row, row_low), c.i64(ROWS))
-        columns = [(a, v) for a in range(n) for v in range(width)]
-        high = self.tile.rows // ROWS
-        together = SUMS // high
-        for group in (columns[k : k + together] for k in range(0, len(columns), together)):
-            stride = c.i64(n * width * LINE)
-            places = {
-                (i, g): c.at(self.stack, c.i64((i * ROWS * n * width + a * width + v) * LINE))
-                for i in range(high)
-                for g, (a, v) in enumerate(group)
-            }
-            for (i, g), place in places.items():
-                if self.phase.starts[group[g][0]]:
-                    matrix.load(c, i * together + g, place, stride)
-                else:
-                    matrix.clear(c, i * together + g)
-            for j, product in enumerate(self.phase.products):
-                self._multiply(j, product, tile, high, group, together)
-            for (i, g), place in places.items():
-                matrix.store(c, i * together + g, place, stride)
+        for j, product in enumerate(self.phase.products):
+            depth = c.ceil_div(self._product_slot(j, slots.DEPTH), DEPTH)
+            with c.loop(c.i64(0), depth, CHUNK) as first:
+                self._multiply(j, product, tile, depth, first, c.minimum(c.b.sub(depth, first), c.i64(CHUNK)))
 
     def _starts(self, row: ir.Value, last: ir.Value) -> None:
         """What the sums of all rows begin with; of rows past the end, what the last row's do."""
@@ -88,23 +76,32 @@ class MatrixPhaseWriter(PhaseWriter):
             own = c.minimum(c.b.add(row, i), last)
             for a, start in enumerate(self.phase.starts):
                 for v in range(width):
-                    if start:
-                        index = c.b.add(c.b.mul(i, c.i64(n * width)), c.i64(a * width + v))
-                        c.store(self._start(start, own, *lanes[v]), self._stacked(index), align=LINE)
+                    index = c.b.add(c.b.mul(i, c.i64(n * width)), c.i64(a * width + v))
+                    c.store(self._start(start, own, *lanes[v]), self._stacked(index), align=LINE)
 
     def _multiply(
-        self, j: int, product: Product, tile: ir.Value, high: int, group: list[tuple[int, int]], together: int
+        self, j: int, product: Product, tile: ir.Value, depth: ir.Value, first: ir.Value, count: ir.Value
     ) -> None:
-        """Add a product to those sums of a group that it is part of."""
-        c, width = self.c, self.tile.vectors
-        touched = [(g, product.accumulators.index(a), v) for g, (a, v) in enumerate(group) if a in product.accumulators]
-        if not touched:
-            return
-        tiles = c.ceil_div(self._product_slot(j, slots.DEPTH), DEPTH)
-        left_bytes = c.b.mul(tiles, c.i64(TILE))
-        left = [c.at(self.left[product.operand], c.b.mul(c.b.add(tile, c.i64(i)), left_bytes)) for i in range(high)]
-        panel = c.pointer(self._product_slot(j, slots.PANEL))
-        panel = c.at(panel, c.b.mul(self.block, self._product_slot(j, slots.BLOCK_STRIDE)))
-        right = [c.at(panel, c.i64((a * width + v) * TILE)) for _, a, v in touched]
-        step = c.i64(len(product.accumulators) * width * TILE)
-        matrix.block(c, tiles, left, right, c.i64(TILE), step, lambda i, k: i * together + touched[k][0])
+        """Add ``count`` tiles of a product's depth to its sums, which wait on the stack."""
+        c, n, width, high = self.c, len(self.phase.starts), self.tile.vectors, self.tile.rows // ROWS
+        line = len(product.accumulators) * width * TILE
+        left = []
+        for i in range(high):
+            number = c.b.add(c.b.mul(c.b.add(tile, c.i64(i)), depth), first)
+            left.append(c.at(self.left[product.operand], c.b.mul(number, c.i64(TILE))))
+        panel = c.b.add(self._product_slot(j, slots.PANEL), c.b.mul(first, c.i64(line)))
+        panel = c.pointer(c.b.add(panel, c.b.mul(self.block, self._product_slot(j, slots.BLOCK_STRIDE))))
+        columns = [(k * width + v, a * width + v) for k, a in enumerate(product.accumulators) for v in range(width)]
+        together, stride = SUMS // high, c.i64(n * width * LINE)
+        for group in (columns[k : k + together] for k in range(0, len(columns), together)):
+            places = [
+                (i * together + g, c.at(self.stack, c.i64((i * ROWS * n * width + column) * LINE)))
+                for i in range(high)
+                for g, (_, column) in enumerate(group)
+            ]
+            for register, place in places:
+                matrix.load(c, register, place, stride)
+            right = [c.at(panel, c.i64(k * TILE)) for k, _ in group]
+            matrix.block(c, count, left, right, c.i64(TILE), c.i64(line), lambda i, g: i * together + g)
+            for register, place in places:
+                matrix.store(c, register, place, stride)

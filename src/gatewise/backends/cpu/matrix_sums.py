@@ -15,7 +15,7 @@ from gatewise.backends.cpu.pack import transpose
 from gatewise.backends.cpu.sums import PANEL, TOTAL, TOTAL_ROW, WIDTH, Loops
 from gatewise.backends.cpu.tiers import Tier
 
-RUN = 512
+RUN = 256
 CHUNK = 4
 PITCH = RUN // DEPTH * TILE
 """Bytes of the tiles of 16 columns."""

@@ -133,14 +133,10 @@ def hoists(call: Call) -> bool:
     """
     if call.steps == 1:
         return False
-    bytes_read = call.to.size * call.units * sum(u.state is not None for u in call.cell.uses) * call.units
-    bytes_read += (
-        call.to.size
-        * call.units
-        * sum(len(u.inputs) for u in call.cell.uses)
-        * max((o.shape[-1] for o in call.operands), default=0)
-    )
-    return call.rows < 8 or bytes_read > RESIDENT
+    size = 2 if call.to.tier.matrix else call.to.size
+    columns = sum(u.state is not None for u in call.cell.uses) * call.units
+    columns += sum(len(u.inputs) for u in call.cell.uses) * max((o.shape[-1] for o in call.operands), default=0)
+    return call.rows < 8 or size * call.units * columns > RESIDENT
 
 
 def packed(

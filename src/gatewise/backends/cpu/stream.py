@@ -19,7 +19,7 @@ from gatewise.backends.cpu.launch import Place, Prepared, Target, place
 from gatewise.backends.cpu.program import Memory
 from gatewise.backends.cpu.sequence import Call
 from gatewise.backends.cpu.tiers import get
-from gatewise.compiler.cell import Cell, vector_name
+from gatewise.compiler.cell import Cell, is_matrix, vector_name
 from gatewise.compiler.expression import Width
 from gatewise.compiler.plan import input_operands, make_plans
 from gatewise.compiler.schedule import Plan
@@ -96,13 +96,9 @@ class _Layer:
         return launch.share(self.plan, self.rows, self.units, self.widths, threads)
 
 
-def _is_packed(name: str) -> bool:
-    return name.startswith("weight_") and name != "weight_diagonal"
-
-
 def _taken(name: str, parameter: Tensor) -> Tensor:
     """A parameter by value; one that is packed is copied there."""
-    return parameter.contiguous() if _is_packed(name) else parameter.clone(memory_format=torch.contiguous_format)
+    return parameter.contiguous() if is_matrix(name) else parameter.clone(memory_format=torch.contiguous_format)
 
 
 class _Chain:
@@ -210,7 +206,7 @@ def _call(
         [here.hold(o) for o in operands],
         {name: here.hold(value) for name, value in inputs.items()},
         [Memory.of(s) for s in states],
-        {n: Memory.of(p) if _is_packed(n) else here.hold(p) for n, p in parameters.items()},
+        {n: Memory.of(p) if is_matrix(n) else here.hold(p) for n, p in parameters.items()},
         False,
         1,
     )
