@@ -28,7 +28,7 @@ from benches.shapes import INFERENCE_SHAPES, TRAIN_SHAPES, Shape
 from benches.tables import table
 from benches.timing import measure
 from gatewise.backends.cpu import launch, recipe, tile
-from gatewise.backends.cpu.emit import Tile
+from gatewise.backends.cpu.phase import Tile
 from gatewise.backends.cpu.tiers import Tier
 from gatewise.compiler.schedule import Phase, Product
 

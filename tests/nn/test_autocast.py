@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 import gatewise as gw
 
-pytestmark = pytest.mark.usefixtures("poisoned")
+pytestmark = pytest.mark.usefixtures("poisoned", "without_matrix_unit")
 
 HALF = torch.bfloat16
 

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pack_sequence
 import gatewise as gw
 from gatewise.backends.cpu import tiers
 
-pytestmark = pytest.mark.usefixtures("poisoned")
+pytestmark = pytest.mark.usefixtures("poisoned", "without_matrix_unit")
 
 HALF = torch.bfloat16
 UNIT = 2.0**-8

@@ -12,7 +12,7 @@ from kernel_cells import ALL
 
 from gatewise import Cell
 from gatewise.backends.cpu import emit, jit, launch, openmp, pack, tiers
-from gatewise.backends.cpu.emit import Options, Tile
+from gatewise.backends.cpu.phase import UNROLL, Options, Tile
 from gatewise.backends.cpu.tile import choose
 from gatewise.compiler.plan import make_plans
 from gatewise.compiler.schedule import Plan
@@ -73,7 +73,7 @@ def test_sums_stay_in_registers(name: str, hoist: bool, rows: int) -> None:
     tiles = tuple(choose(phase, tier, 16, rows, 512) for phase in plan.phases)
     text = jit.assemble(emit.emit(plan, Options("float32", 64, tiles, True)), tier)
     blocks = re.split(r"^\.?L\w+:", text, flags=re.MULTILINE)
-    least = min(t.rows * t.vectors for t in tiles[1:]) * emit.UNROLL
+    least = min(t.rows * t.vectors for t in tiles[1:]) * UNROLL
     inner = [b for b in blocks if b.count("vfmadd") >= least and not re.search("vmin|vdiv|vrnd|vmul", b)]
     assert len(inner) >= sum(len(phase.products) for phase in plan.phases)
     for block in inner:
@@ -85,7 +85,8 @@ def test_the_text_is_the_same_in_every_process() -> None:
     script = (
         "import hashlib\n"
         "from gatewise import cells\n"
-        "from gatewise.backends.cpu.emit import Options, Tile, emit\n"
+        "from gatewise.backends.cpu.emit import emit\n"
+        "from gatewise.backends.cpu.phase import Options, Tile\n"
         "from gatewise.compiler.plan import make_plans\n"
         "plan = make_plans(cells.lstm_peephole).backward\n"
         "options = Options('float32', 64, (Tile(4, 2),) * len(plan.phases), True)\n"

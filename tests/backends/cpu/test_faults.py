@@ -181,19 +181,19 @@ def test_changed_plans(cell: str, change: Callable[[Plan], Plan]) -> None:
 @pytest.mark.parametrize("what", ["total", "tail"])
 def test_gradients_of_weights_are_not_summed(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows enough for two runs of them, of which the second replaces the first, or is taken for empty."""
-    from gatewise.backends.cpu import jit, recipe, reduce, sums
+    from gatewise.backends.cpu import jit, recipe, reduce, sums, vector_sums
 
     def replaced(c: Code, place: Value, value: Value, mask: Value | None) -> None:
         c.store(value, place, mask)
 
     def kernel(tier: Tier, dtype: str) -> int:
-        text = sums.emit(dtype, tier.vector_bytes, tier.registers)
+        text = vector_sums.VectorSums(tier, dtype).text()
         return jit.load(f"faulty sums {what} {dtype}", lambda: text, tier, sums.ENTRIES).address("share")
 
     if what == "total":
-        monkeypatch.setattr(sums._Writer, "_accumulate", staticmethod(replaced))
+        monkeypatch.setattr(vector_sums.VectorSums, "_accumulate", staticmethod(replaced))
     else:
-        monkeypatch.setattr(sums._Writer, "_together", staticmethod(_whole_groups))
+        monkeypatch.setattr(vector_sums.VectorSums, "_together", staticmethod(_whole_groups))
     monkeypatch.setattr(reduce, "_kernel", kernel)
     monkeypatch.setattr(recipe, "_recipes", {})
     with pytest.raises(Disagreement):

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from comparing import Case, Problem, evaluate, problem, same_bits, threads
+from comparing import MATRIX, Case, Problem, evaluate, problem, same_bits, threads
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_cells import ALL
@@ -22,7 +22,8 @@ from gatewise.backends.cpu import launch, recipe, tiers
 pytestmark = pytest.mark.usefixtures("poisoned")
 
 FEW = [ALL[name] for name in ("gru", "lstm", "driven", "delayed", "gru_d")]
-KINDS = [(torch.float32, None), (torch.float64, None), *((torch.float32, t) for t in tiers.available()[1:])]
+KINDS = [(torch.float32, None), (torch.float64, None)]
+KINDS += [(torch.float32, t) for t in (*tiers.available()[1:], *MATRIX)]
 few_cells = pytest.mark.parametrize("cell", FEW, ids=lambda c: c.name)
 every_cell = pytest.mark.parametrize("cell", ALL.values(), ids=list(ALL))
 kinds = pytest.mark.parametrize(("dtype", "tier"), KINDS, ids=lambda v: str(v).removeprefix("torch."))
@@ -119,12 +120,13 @@ def test_training_computes_the_same(cell: Cell, dtype: torch.dtype, tier: str | 
         same_bits(forward(p), {k: v for k, v in trained.items() if not k.startswith("d.")})
 
 
+@pytest.mark.parametrize("tier", [None, *MATRIX])
 @few_cells
-def test_threads(cell: Cell) -> None:
+def test_threads(cell: Cell, tier: str | None) -> None:
     """Gradients too, of weights included."""
     sizes = [(3, 100), (17, 65)]
     for batch, hidden in [(1, 200), (8, 400), *sizes, (40, 33)] if cell is FEW[0] else sizes:
-        p = problem(Case(cell, batch=batch, hidden=hidden, steps=3))
+        p = problem(Case(cell, tier=tier, batch=batch, hidden=hidden, steps=3))
         with threads(1):
             one = evaluate(p, "cpu")
         for count in (2, 3) if batch != 1 else (2, 7):
@@ -159,15 +161,16 @@ def test_gradients_of_a_row_alone(cell: Cell) -> None:
 
 @QUICK
 @given(data=st.data())
+@pytest.mark.parametrize("tier", [None, *MATRIX])
 @pytest.mark.parametrize("cell", [ALL["gru"], ALL["lstm"]], ids=lambda c: c.name)
-def test_any_cut_of_any_batch(cell: Cell, data: st.DataObject) -> None:
+def test_any_cut_of_any_batch(cell: Cell, tier: str | None, data: st.DataObject) -> None:
     steps = data.draw(st.integers(1, 9))
     bounds = sorted(data.draw(st.lists(st.integers(0, steps), max_size=4)))
     batch = data.draw(st.integers(1, 20))
     rows = data.draw(st.lists(st.integers(0, batch - 1), min_size=1, max_size=batch))
     reverse, seed = data.draw(st.booleans()), data.draw(st.integers(0, 99))
     inputs = data.draw(st.sampled_from([1, 4, 11]))
-    p = problem(Case(cell, hidden=33, steps=steps, batch=batch, inputs=inputs, reverse=reverse, seed=seed))
+    p = problem(Case(cell, tier=tier, hidden=33, steps=steps, batch=batch, inputs=inputs, reverse=reverse, seed=seed))
     whole = forward(p)
     same_bits(whole, in_pieces(p, [0, *bounds, steps]))
     same_bits({k: v[:, rows] if k == "y" else v[rows] for k, v in whole.items()}, forward(pick(p, rows)))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gatewise.backends.cpu import jit, launch, openmp, sums, tiers
+from gatewise.backends.cpu import jit, launch, openmp, tiers, vector_sums
 from gatewise.backends.cpu.program import Memory, Program
 from gatewise.backends.cpu.reduce import Job, reduce
 
@@ -68,10 +68,10 @@ def test_threads_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("tier", TIERS)
 def test_every_tier_assembles_and_sums_stay_in_registers(tier: str) -> None:
     chosen = tiers.get(tier)
-    text = jit.assemble(sums.emit("float32", chosen.vector_bytes, chosen.registers), chosen)
+    text = jit.assemble(vector_sums.VectorSums(chosen, "float32").text(), chosen)
     if tier.startswith("avx"):
-        height, vectors = sums.tile(chosen.registers)
+        height, vectors = vector_sums.tile(chosen.registers)
         blocks = re.split(r"^\.?L\w+:", text, flags=re.MULTILINE)
-        inner = [block for block in blocks if block.count("vfmadd") >= height * vectors * sums.UNROLL]
+        inner = [block for block in blocks if block.count("vfmadd") >= height * vectors * vector_sums.UNROLL]
         assert inner
         assert not any(re.search(r"vmov\w+\s+%[yz]mm\d+, \S*\(", block) for block in inner)

@@ -157,24 +157,24 @@ def _rounded(
     plan: Plan, rows: int, units: int, widths: Mapping[str, int], threads: int, by_units: int
 ) -> tuple[int, dict[tuple[int, int], tuple[int, int]]]:
     """The bytes that operands take in bfloat16; and for each product where its operand's begin, and from thread to
-    thread. Phases take turns; those products of a phase that have the same operand share it.
+    thread. Those products of a phase that have the same operand share it; phases have their own, since threads that
+    share out the rows do not wait for each other between them.
 
     Threads that share out the units need all rows each. Those that share out the rows lie one behind the other; each
     may begin within a tile and read 16 rows that are not there, which takes two tiles.
     """
     tiles = -(-rows // matrix.ROWS)
     apart = tiles + 2 if by_units else 2
-    most, found = 0, dict[tuple[int, int], tuple[int, int]]()
+    end, found = 0, dict[tuple[int, int], tuple[int, int]]()
     for p, phase in enumerate(plan.phases):
-        begins, end = dict[str, int](), 0
+        begins = dict[str, int]()
         for j, product in enumerate(phase.products):
             across = matrix.tiles(_depth(product, widths, units)) * matrix.TILE
             if product.operand not in begins:
                 begins[product.operand] = end
                 end += (threads * apart + (0 if by_units else tiles)) * across
             found[p, j] = begins[product.operand], apart * across
-        most = max(most, end)
-    return most, found
+    return end, found
 
 
 def prepare(key: str, plan: Plan, to: Target, rows: int, units: int, widths: Mapping[str, int], entry: str) -> Prepared:

@@ -13,8 +13,8 @@ from torch.autograd.function import once_differentiable
 ROWS = 512
 """Predictions whose logits are kept at once, in the precision of the products."""
 MULTIPLE = 128
-"""Of rows, up to which products in bfloat16 are filled: torch's library compiles anew for each number of rows, 20 ms for
-the three products, and keeps what it compiled."""
+"""Of rows, up to which products in bfloat16 are filled: torch's library compiles anew for each number of rows, 20 ms
+for the three products, and keeps what it compiled."""
 IN_CACHE = 64
 """Predictions between whose logits and probabilities all is done in the second-level cache, in float32."""
 
