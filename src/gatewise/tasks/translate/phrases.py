@@ -7,6 +7,7 @@ Real grammar without end: *quatre-vingts* but *quatre-vingt-un*, *deux cents* bu
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,9 @@ from gatewise.tasks.translate.pairs import Pairs
 
 ORIGIN = "embedded phrases"
 COUNTS = {"training": 20000, "validation": 500, "test": 1000}
+REPEATS = 8
+"""Times at most that a phrase is in the training part: of short numbers there are few, and a *twelve* that was met once
+among thousands of years came out as one of them."""
 EPOCH_ORDINAL = datetime.date(1900, 1, 1).toordinal()
 CURRENCIES = ("EUR", "USD", "GBP")
 
@@ -34,21 +38,26 @@ class Phrases:
 
 @lru_cache(maxsize=1)
 def phrases(seed: int = 0) -> Phrases:
-    """The embedded pairs; the parts are drawn at random from one list without repetitions."""
+    """The embedded pairs; the parts are drawn at random from one list. In training what was drawn again stands again."""
     need("num2words")
     need("babel")
     generator = np.random.default_rng(seed)
     pairs: dict[str, str] = {}
+    drawn: Counter[str] = Counter()
     wanted = sum(COUNTS.values())
     makers = (_number, _ordinal, _year, _date, _sum)
     while len(pairs) < wanted:
         maker = makers[int(generator.choice(len(makers), p=(0.35, 0.15, 0.1, 0.2, 0.2)))]
         english, french = maker(generator)
-        pairs.setdefault(" ".join(english.split()), " ".join(french.split()))
+        phrase = " ".join(english.split())
+        pairs.setdefault(phrase, " ".join(french.split()))
+        drawn[phrase] += 1
     source, target = tuple(pairs), tuple(pairs.values())
     whole = Pairs(source, target, ORIGIN, tuple(range(1, wanted + 1)))
     order, ends = generator.permutation(wanted).tolist(), np.cumsum(list(COUNTS.values()))
-    return Phrases(*(whole.take(order[end - count : end]) for end, count in zip(ends, COUNTS.values(), strict=True)))
+    training, validation, test = (order[end - n : end] for end, n in zip(ends, COUNTS.values(), strict=True))
+    training = [k for k in training for _ in range(min(drawn[source[k]], REPEATS))]
+    return Phrases(*(whole.take(part) for part in (training, validation, test)))
 
 
 def _both(value: Any, **how: Any) -> tuple[str, str]:
