@@ -148,6 +148,9 @@ def report() -> dict[str, object]:
     from gatewise.backends.cpu import jit, openmp, tiers
 
     name, tier = wish()
+    device = torch.device("cpu")
+    half = Choice("cpu", tier, "") if tier else choose(device, torch.float32, torch.bfloat16)
+    in_half = "bfloat16 products on the matrix unit" if half.matrix else "bfloat16 computes in float32"
     return {
         "gatewise": gatewise.__version__,
         "python": platform.python_version(),
@@ -161,7 +164,7 @@ def report() -> dict[str, object]:
         "threading": openmp.reason(),
         "backend": name,
         "backends": {
-            "cpu": "float32, float64 and bfloat16 weights on the CPU: kernels compiled from the equations",
+            "cpu": "float32, float64 and bfloat16 weights on the CPU: kernels compiled from the equations; " + in_half,
             "eager": "any device and dtype: the equations in torch operations, one step after another",
         },
         "cache": str(jit.cache_folder()),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
@@ -117,6 +117,15 @@ class History:
     finished: bool = False
     higher_is_better: bool = False
 
+    @classmethod
+    def read(cls, text: str, higher_is_better: bool, finished: bool = False) -> History:
+        """From what ``text`` gave."""
+        return cls([Epoch(**e) for e in json.loads(text)], finished, higher_is_better)
+
+    def text(self) -> str:
+        """The epochs as JSON."""
+        return json.dumps([asdict(e) for e in self.epochs])
+
     @property
     def steps(self) -> int:
         return sum(e.steps for e in self.epochs)
@@ -181,27 +190,31 @@ def train(
         fabric = Fabric(accelerator="cpu", devices=1, plugins=mixed)
         return _run(fabric, objective, schedule, seed, folder, report, title, resume)
     fabric = Fabric(accelerator="cpu", devices=devices, strategy="ddp_spawn", plugins=mixed)
-    job = partial(_process, job=(objective, schedule, seed, folder, report, title, resume))
-    try:
-        history, best = fabric.launch(job)
-    except ProcessRaisedException as error:
-        kind, _, sentence = str(error).strip().splitlines()[-1].partition(": ")
-        if not kind.endswith(InputError.__name__):
-            raise
-        raise InputError(sentence) from None
-    objective.module.load_state_dict(load(best))
+    with tempfile.TemporaryDirectory() as handed:
+        result = Path(handed) / "best.safetensors"
+        job = partial(_process, result=result, job=(objective, schedule, seed, folder, report, title, resume))
+        try:
+            fabric.launch(job)
+        except ProcessRaisedException as error:
+            kind, _, sentence = str(error).strip().splitlines()[-1].partition(": ")
+            if not kind.endswith(InputError.__name__):
+                raise
+            raise InputError(sentence) from None
+        best, metadata = read_tensors(result)
+    objective.module.load_state_dict(best)
     objective.module.eval()
-    done: History = history
-    return done
+    return History.read(metadata["history"], objective.higher_is_better, finished=True)
 
 
-def _process(fabric: Fabric, job: tuple[Any, ...]) -> tuple[History, bytes]:
-    """The training in one of several processes; the best weights, as bytes since tensors would die with it."""
+def _process(fabric: Fabric, result: Path, job: tuple[Any, ...]) -> None:
+    """The training in one of several processes. The first leaves history and best weights in a file: what it returned
+    would go through a pipe, which nobody empties before the process ends, and which holds 64 KB."""
     module: nn.Module = job[0].module
     for tensor in (*module.parameters(), *module.buffers()):  # else all processes would write into one memory
         tensor.data = tensor.data.clone()
     history = _run(fabric, *job)
-    return history, save({name: t.contiguous() for name, t in module.state_dict().items()})
+    if fabric.is_global_zero:
+        write_tensors(result, module.state_dict(), {"history": history.text()})
 
 
 def _run(
@@ -344,12 +357,12 @@ class _Loop:
         tensors |= {f"average.{index}": t for index, t in enumerate(self.average)}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-        return tensors, {"history": json.dumps([asdict(e) for e in self.history.epochs])}
+        return tensors, {"history": self.history.text()}
 
     def restore(self, folder: Path) -> None:
         tensors, metadata = read_tensors(folder / CHECKPOINT)
         try:
-            self.history.epochs = [Epoch(**e) for e in json.loads(metadata["history"])]
+            self.history.epochs = History.read(metadata["history"], self.history.higher_is_better).epochs
             model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
             self.objective.module.load_state_dict(model)
             states: dict[int, dict[str, Tensor]] = {}

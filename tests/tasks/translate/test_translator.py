@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from gatewise.tasks.errors import InputError
 from gatewise.tasks.translate import Translator
 from gatewise.tasks.translate.metrics import Dictionary, signatures
 from gatewise.tasks.translate.pairs import read_pairs
-from gatewise.tasks.translate.phrases import phrases
+from gatewise.tasks.translate.phrases import REPEATS, phrases
 from gatewise.tasks.translate.picture import draw
 
 
@@ -127,9 +128,11 @@ def test_a_run_in_mixed_precision_is_resumed_in_its_own(tmp_path: Path) -> None:
 
 
 def test_two_processes_learn_as_one(tmp_path: Path) -> None:
-    options = {**SMALL, "dropout": 0.0, "max_steps": 24, "epochs": 2}
+    options = {**SMALL, "hidden_size": 64, "dropout": 0.0, "max_steps": 24, "epochs": 2}
     one = Translator(**options).fit(toy())
     two = Translator(**options).fit(toy(), directory=tmp_path / "two", devices=2)
+    numbers = sum(p.numel() for p in two.network.parameters())
+    assert 4 * numbers > 1 << 16, "more than a pipe between processes holds"
     losses = [epoch.loss for epoch in one.history.epochs], [epoch.loss for epoch in two.history.epochs]
     np.testing.assert_allclose(*losses, rtol=0.1)
     assert same_weights(two, load(tmp_path / "two"))  # type: ignore[arg-type]
@@ -229,6 +232,9 @@ def test_the_dictionary_knows_words_by_their_company() -> None:
 def test_the_embedded_phrases_hold_out_what_training_has_not() -> None:
     parts = phrases()
     training = set(parts.training.source)
+    repeated = Counter(parts.training.source)
+    assert repeated["twelve"] > 1
+    assert max(repeated.values()) == REPEATS
     assert (len(training), len(parts.validation), len(parts.test)) == (20000, 500, 1000)
     assert not training & set(parts.validation.source + parts.test.source)
     pairs = dict(zip(parts.training.source, parts.training.target, strict=True))

@@ -38,7 +38,7 @@ class Phrases:
 
 @lru_cache(maxsize=1)
 def phrases(seed: int = 0) -> Phrases:
-    """The embedded pairs; the parts are drawn at random from one list. In training what was drawn again stands again."""
+    """The embedded pairs, parted at random; in training what was drawn again stands again."""
     need("num2words")
     need("babel")
     generator = np.random.default_rng(seed)
