@@ -58,8 +58,10 @@ class Recurrent(CellModule):
     ``vector_{name}_l{k}`` for each vector.
 
     In bfloat16 a layer computes in float32, from weights and input as they were rounded; no state is rounded from step
-    to step, and results are at the end, but for final states where ``hx`` came in float32. Under ``torch.autocast`` a
-    layer in float32 gives the same results, in autocast's dtype, and gradients to its own parameters.
+    to step, and results are at the end, but for final states where ``hx`` came in float32. Where the processor
+    multiplies bfloat16, states are rounded for their products, and for nothing else; ``.backend`` says so, and a tier
+    asked for by name (``gatewise.backend``) prevents it. Under ``torch.autocast`` a layer in float32 gives the same
+    results, in autocast's dtype, and gradients to its own parameters.
 
     Raises:
         TypeError, ValueError: for arguments of the wrong type or value.
