@@ -36,9 +36,9 @@ class Stream:
 
     Made by ``layer.stream(batch_size)``. On the cpu backend a step gives the same bits as the layer's call on the whole
     sequence; in bfloat16 it computes in float32, whatever a call does. Streams are inference: nothing is recorded for
-    gradients, and dropout between layers does not act, in whatever mode the layer is. The backend is the one chosen when
-    the stream is made; made under torch.autocast, the stream is in autocast's dtype. A stream is for one thread at a
-    time.
+    gradients, and dropout between layers does not act, in whatever mode the layer is. The backend is the one chosen
+    when the stream is made; made under torch.autocast, the stream is in autocast's dtype. A stream is for one thread
+    at a time.
 
     Args:
         layer: a ``Recurrent`` of one direction. batch_size: rows of every x; they are independent sequences.
