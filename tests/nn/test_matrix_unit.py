@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
 
 import gatewise as gw
+from gatewise.backends.cpu import recipe, tiers
 
 pytestmark = [
     pytest.mark.usefixtures("poisoned"),
@@ -79,6 +80,48 @@ def test_a_stream_computes_in_float32() -> None:
     assert stream.backend.endswith("bfloat16 weights in float32 arithmetic")
 
 
+@pytest.mark.parametrize("units", [16, 400])
+def test_a_stream_made_under_autocast_rounds_its_weights(units: int) -> None:
+    """Also those that lie packed in bfloat16 since they outgrow the cache."""
+    own = gw.GRU(16, units)
+    half = copy.deepcopy(own).to(HALF)
+    x = torch.randn(3, 1, 16, dtype=HALF)
+    with torch.autocast("cpu", HALF):
+        stream = own.stream()
+        found = [stream.step(frame) for frame in x]
+        stream.refresh()
+    expected = half.stream()
+    assert all(torch.equal(a, expected.step(frame)) for a, frame in zip(found, x, strict=True))
+    assert torch.equal(stream.state, expected.state)
+
+
+@pytest.mark.parametrize("make", [gw.GRU, gw.LSTM, gw.GRUCell])
+def test_a_parametrised_matrix_that_autocast_makes_bfloat16(make: Any) -> None:
+    torch.manual_seed(0)
+    layer = make(INPUT, HIDDEN)
+    name = next(n for n, _ in layer.named_parameters() if n.startswith("weight_hh"))
+    exact = copy.deepcopy(layer)
+    torch.nn.utils.parametrize.register_parametrization(layer, name, Rotated(HIDDEN))
+    x = torch.randn(BATCH, INPUT) if make is gw.GRUCell else torch.randn(STEPS, BATCH, INPUT)
+    with torch.autocast("cpu", HALF):
+        assert getattr(layer, name).dtype == HALF
+        found = flat(layer(x))[0]
+    near(found, flat(exact(x))[0])
+    found.float().square().sum().backward()
+    assert all(bool(p.grad is not None and p.grad.isfinite().all()) for p in layer.parameters())
+
+
+class Rotated(torch.nn.Module):
+    """A product with the identity."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.by = torch.nn.Parameter(torch.eye(size))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight @ self.by
+
+
 @pytest.mark.parametrize("make", [gw.GRUCell, gw.LSTMCell, gw.RNNCell])
 def test_single_steps(make: Any) -> None:
     step = make(INPUT, HIDDEN, dtype=HALF)
@@ -103,6 +146,27 @@ def test_torch_compiles_and_exports_it() -> None:
     assert torch.equal(torch.compile(layer, fullgraph=True, backend="aot_eager")(x)[0], layer(x)[0])
     torch.compiler.reset()
     assert torch.equal(torch.export.export(layer, (x,)).module()(x)[0], layer(x)[0])
+
+
+def test_an_exported_program_runs_where_there_is_no_such_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = gw.GRU(INPUT, HIDDEN, dtype=HALF)
+    x, _ = problem(layer)
+    program = torch.export.export(layer, (x,)).module()
+    with gw.backend("cpu", tier=tiers.detect().name):
+        expected, _ = layer(x)
+    monkeypatch.setattr(tiers, "_may_use_tiles", lambda: False)
+    monkeypatch.setattr(recipe, "_recipes", {})
+    tiers.with_matrix.cache_clear()
+    assert torch.equal(program(x)[0], expected)
+    tiers.with_matrix.cache_clear()
+
+
+def test_its_tier_cannot_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="calls in bfloat16 take it by themselves"), gw.backend("cpu", tier=MATRIX[0]):
+        pass
+    monkeypatch.setenv("GATEWISE_TIER", MATRIX[0])
+    with pytest.raises(ValueError, match=r"which cannot be named; available: .*; calls in bfloat16 take"):
+        tiers.default()
 
 
 def test_a_projection_is_computed_in_float32() -> None:

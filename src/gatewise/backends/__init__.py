@@ -76,7 +76,8 @@ def _checked(name: str, tier: str | None) -> _Wish:
         if name == "eager":
             raise ValueError(f"tier belongs to the cpu backend, but came {tier!r} with backend 'eager'")
         if tier not in tiers.available():
-            raise ValueError(f"tier must be one of {', '.join(tiers.available())} on this machine, but came {tier!r}")
+            known = ", ".join(tiers.available())
+            raise ValueError(f"tier must be one of {known} on this machine, but came {tier!r}{tiers.unnamed(tier)}")
     return _Wish(name, tier)
 
 
@@ -148,8 +149,7 @@ def report() -> dict[str, object]:
     from gatewise.backends.cpu import jit, openmp, tiers
 
     name, tier = wish()
-    device = torch.device("cpu")
-    half = Choice("cpu", tier, "") if tier else choose(device, torch.float32, torch.bfloat16)
+    half = Choice("cpu", tier or _default_tier(True), "")
     in_half = "bfloat16 products on the matrix unit" if half.matrix else "bfloat16 computes in float32"
     return {
         "gatewise": gatewise.__version__,

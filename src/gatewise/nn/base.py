@@ -56,14 +56,16 @@ class CellModule(FormulaInStateDict):
         half = autocast_dtype(value.device)
         return value if half is None else value.to(half).float()
 
-    def _all_rounded(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """As the arithmetic takes weights."""
+    def _all_rounded(self, weights: dict[str, Tensor], for_calls: bool = True) -> dict[str, Tensor]:
+        """As the arithmetic takes weights; for calls, matrices stay as they are where kernels round them."""
         like = next(iter(weights.values()), None)
         half = None if like is None else rounding(like)
         if like is None or half is None:
             return weights
-        packed = like.dtype == torch.float32 and self._kernels_round(like.device, half)
-        return {n: w if packed and is_matrix(n) else w.to(half).float() for n, w in weights.items()}
+        packed = for_calls and self._kernels_round(like.device, half)
+        # A parametrisation may give one of them in another precision than its neighbours.
+        left = {n for n, w in weights.items() if packed and is_matrix(n) and w.dtype == torch.float32}
+        return {n: w if n in left else w.to(half).float() for n, w in weights.items()}
 
     def _kernels_round(self, device: torch.device, half: torch.dtype) -> bool:
         """Whether matrices in float32 are rounded where kernels pack them, for the matrix unit."""

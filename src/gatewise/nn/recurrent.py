@@ -310,14 +310,15 @@ class Recurrent(CellModule):
             return x, [final.unsqueeze(0) for final in finals[0]]
         return x, [torch.stack(per_state) for per_state in zip(*finals, strict=True)]
 
-    def _weights(self, k: int) -> dict[str, Tensor]:
-        """The parameters of the k-th direction, by the names of ``Cell.parameter_shapes``."""
+    def _weights(self, k: int, for_calls: bool = True) -> dict[str, Tensor]:
+        """The parameters of the k-th direction, by the names of ``Cell.parameter_shapes``; see ``_all_rounded``."""
         names = self._parameter_names[k]
         if torch.compiler.is_compiling():
-            return self._all_rounded({name: getattr(self, full) for name, full in names.items()})
+            return self._all_rounded({name: getattr(self, full) for name, full in names.items()}, for_calls)
         own = self._parameters  # a parametrised weight is an attribute and not in there
         found = {name: own.get(full) for name, full in names.items()}
-        return self._all_rounded({n: getattr(self, names[n]) if value is None else value for n, value in found.items()})
+        whole = {n: getattr(self, names[n]) if value is None else value for n, value in found.items()}
+        return self._all_rounded(whole, for_calls)
 
     def _run(self, k: int, x: Tensor, states: list[Tensor], along: Beside | None = None) -> tuple[Tensor, list[Tensor]]:
         """One direction of one layer, the k-th in the order of the states, with what goes along with x."""

@@ -278,7 +278,7 @@ def _check_layer(layer: Recurrent, weight: Tensor) -> None:
 
 
 def _parameters(layer: Recurrent) -> list[dict[str, Tensor]]:
-    return [layer._weights(k) for k in range(layer.num_layers)]
+    return [layer._weights(k, for_calls=False) for k in range(layer.num_layers)]
 
 
 def _start(layer: Recurrent, states: Tensor) -> Tensor:

@@ -45,3 +45,9 @@ def test_under_autocast_only_the_products_are_rounded() -> None:
     for own, theirs in zip(torch.autograd.grad(found, (x, weight, bias)), expected, strict=True):
         assert own.dtype == torch.float32
         assert float((own - theirs).norm()) < 0.02 * float(theirs.norm())
+
+
+def test_no_rows_leave_no_gradient() -> None:
+    (x, weight, bias), wanted = problem(0)
+    smoothed_cross_entropy(x, weight, bias, wanted).backward()
+    assert not any(leaf.grad.isnan().any() for leaf in (x, weight, bias) if leaf.grad is not None)

@@ -85,8 +85,8 @@ class _Panel:
     workers: int
     lane: int
     """Bytes per vector of units."""
-    rounded: tuple[int, int]
-    """Of the memory for operands in bfloat16: where it has that of this product, and bytes from thread to thread."""
+    rounded: tuple[int, int, int]
+    """Of the memory for operands in bfloat16: where it has that of this product, bytes from thread to thread, bytes."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _prepare(
         count = -(-units // (vectors * to.length))
         workers = threads if depth * units > 65536 else 1
         block = line * (matrix.tiles(depth) if options.matrix else depth)
-        place = places.get((p, j), (0, 0))
+        place = places.get((p, j), (0, 0, 0))
         panels.append(_Panel(product.weights, depth, line, block, count * block, vectors, workers, lane, place))
     size, packer = frame.Frame.of(plan).size, _packer(_NAMES[to.dtype], to.tier, form)
     return Prepared(
@@ -155,25 +155,25 @@ def _prepare(
 
 def _rounded(
     plan: Plan, rows: int, units: int, widths: Mapping[str, int], threads: int, by_units: int
-) -> tuple[int, dict[tuple[int, int], tuple[int, int]]]:
-    """The bytes that operands take in bfloat16; and for each product where its operand's begin, and from thread to
-    thread. Those products of a phase that have the same operand share it; phases have their own, since threads that
-    share out the rows do not wait for each other between them.
+) -> tuple[int, dict[tuple[int, int], tuple[int, int, int]]]:
+    """The bytes that operands take in bfloat16; and for each product where its operand's begin, from thread to thread,
+    and how many they are. Those products of a phase that have the same operand share it; phases have their own, since
+    threads that share out the rows do not wait for each other between them.
 
     Threads that share out the units need all rows each. Those that share out the rows lie one behind the other; each
     may begin within a tile and read 16 rows that are not there, which takes two tiles.
     """
     tiles = -(-rows // matrix.ROWS)
     apart = tiles + 2 if by_units else 2
-    end, found = 0, dict[tuple[int, int], tuple[int, int]]()
+    end, found = 0, dict[tuple[int, int], tuple[int, int, int]]()
     for p, phase in enumerate(plan.phases):
         begins = dict[str, int]()
         for j, product in enumerate(phase.products):
             across = matrix.tiles(_depth(product, widths, units)) * matrix.TILE
+            taken = (threads * apart + (0 if by_units else tiles)) * across
             if product.operand not in begins:
-                begins[product.operand] = end
-                end += (threads * apart + (0 if by_units else tiles)) * across
-            found[p, j] = begins[product.operand], apart * across
+                begins[product.operand], end = end, end + taken
+            found[p, j] = begins[product.operand], apart * across, taken
     return end, found
 
 
@@ -265,7 +265,7 @@ def packed(
 def _serves(like: Prepared, prepared: Prepared) -> bool:
     """Whether the memory of another number of rows serves this one too."""
     pairs = list(zip(like.panels, prepared.panels, strict=True))
-    room = like.rounded >= prepared.rounded and all(a.rounded[1] >= b.rounded[1] for a, b in pairs)
+    room = all(a.rounded[1] >= b.rounded[1] and a.rounded[2] >= b.rounded[2] for a, b in pairs)
     return room and all(a.line == b.line for a, b in pairs)
 
 

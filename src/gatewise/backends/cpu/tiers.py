@@ -130,6 +130,17 @@ def runs(name: str) -> bool:
     return name in available() or (name != plain and with_matrix(plain) == name)
 
 
+def here(name: str) -> str:
+    """The tier of this name, without its matrix unit where this host has none: the same arrays go in and come out, so
+    that a program exported elsewhere runs."""
+    return name if runs(name) else name.removesuffix(_MATRIX_SUFFIX)
+
+
+def unnamed(name: str) -> str:
+    """What to add where somebody asks by name for a tier that calls take by themselves."""
+    return "; calls in bfloat16 take it by themselves" if name.endswith(_MATRIX_SUFFIX) else ""
+
+
 def get(name: str) -> Tier:
     """The tier of this name, whether or not this host can run it."""
     if name not in _all():
@@ -152,7 +163,8 @@ def default() -> Tier:
     if not name:
         return detect()
     if name not in available():
-        raise ValueError(f"{VARIABLE} is {name!r}, which this host cannot run; available: {', '.join(available())}")
+        known, what = ", ".join(available()), "cannot be named" if unnamed(name) else "this host cannot run"
+        raise ValueError(f"{VARIABLE} is {name!r}, which {what}; available: {known}{unnamed(name)}")
     return get(name)
 
 

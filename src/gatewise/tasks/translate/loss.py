@@ -77,5 +77,5 @@ def _loss_and_gradients(
         logits[count:] = 0.0
         to_x[start : start + count] = (logits @ table)[:count]
         to_weight += logits.T @ own
-    ctx.save_for_backward(*(gradient.div_(rows) for gradient in (to_x, to_weight, to_bias)))
+    ctx.save_for_backward(*(gradient.div_(max(rows, 1)) for gradient in (to_x, to_weight, to_bias)))
     return total / rows
