@@ -215,6 +215,8 @@ def _process(fabric: Fabric, result: Path, job: tuple[Any, ...]) -> None:
     history = _run(fabric, *job)
     if fabric.is_global_zero:
         write_tensors(result, module.state_dict(), {"history": history.text()})
+    fabric.barrier()
+    torch.distributed.destroy_process_group()  # its threads abort a process that ends while they run
 
 
 def _run(
