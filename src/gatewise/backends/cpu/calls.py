@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from gatewise.backends.cpu import gradients, launch, recipe, recompute, sequence, tiers
+from gatewise.backends.cpu import gradients, launch, recipe, recompute, sequence
 from gatewise.backends.cpu.layout import written_terms
 from gatewise.backends.cpu.recipe import Builder, Recipe
 from gatewise.compiler.cell import Cell
@@ -46,7 +46,7 @@ def forward(
 
     def build() -> Recipe:
         cell, options = meaning()
-        builder = Builder(tiers.here(options.tier), tensors)
+        builder = Builder(options.tier, tensors)
         call = _call(builder, cell, options, len(operands), tensors)
         shape = (call.steps, call.rows, call.units)
         y = builder.result(*shape)
@@ -74,7 +74,7 @@ def trace(
 
     def build() -> Recipe:
         cell, options = meaning()
-        builder = Builder(tiers.here(options.tier), tensors)
+        builder = Builder(options.tier, tensors)
         call = _call(builder, cell, options, len(operands), tensors)
         values = builder.in_place()
         shape = (call.steps, call.rows, call.units)
@@ -107,7 +107,7 @@ def backward(
 
     def build() -> Recipe:
         cell, options = meaning()
-        builder = Builder(tiers.here(options.tier), tensors)
+        builder = Builder(options.tier, tensors)
         call = _call(builder, cell, options, len(operands), tensors, backward=True)
         given_y, given_saved = builder.dense(), builder.dense()
         given_dy, *given_finals = (None if t is None else builder.lanes() for t in arriving)
@@ -160,7 +160,7 @@ def _call(
     summed = plans.diagonal_of if backward else ()
     return sequence.Call(
         cell,
-        launch.target(tiers.here(options.tier), tensors[0].dtype),
+        launch.target(builder.program.tier, tensors[0].dtype),
         builder.program,
         [builder.dense() for _ in range(operands)],
         {n: builder.dense() if f"in.{n}" in summed else builder.lanes() for n in plans.input_terms},

@@ -123,7 +123,7 @@ def _prepare(
         shapes,
         units % to.length != 0,
         share_rows > 1 and weights > SECOND_LEVEL,
-        to.halves and not to.tier.matrix and weights > SECOND_LEVEL,
+        to.halves and weights > SECOND_LEVEL,
         to.tier.matrix,
     )
     form = pack.TILES if options.matrix else pack.HALVES if options.halves else pack.WHOLE

@@ -145,6 +145,11 @@ def put(c: Code, value: ir.Value, address: ir.Value) -> None:
     c.b.store(value, address, align=LINE)
 
 
+def padded(c: Code, depth: ir.Value) -> ir.Value:
+    """A depth in whole tiles."""
+    return c.b.mul(c.ceil_div(depth, DEPTH), c.i64(DEPTH))
+
+
 def tiles(columns: int) -> int:
     """Tiles in the depth that so many columns take."""
     return -(-columns // DEPTH)

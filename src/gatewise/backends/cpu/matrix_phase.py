@@ -37,9 +37,6 @@ class MatrixPhaseWriter(PhaseWriter):
         before = c.b.mul(c.b.udiv(row_low, c.i64(ROWS)), c.b.mul(c.ceil_div(depth, DEPTH), c.i64(TILE)))
         return c.pointer(c.b.add(base, c.b.add(before, c.b.mul(number, stride))))
 
-    def _product_slot(self, j: int, field: int) -> ir.Value:
-        return self.c.slot(self.frame_value, self.frame.products[self.index, j] + field)
-
     def _round(self, operand: str, depth: ir.Value, place: ir.Value, row_low: ir.Value, row_high: ir.Value) -> None:
         c = self.c
         whole, tiles = c.b.udiv(depth, c.i64(DEPTH)), c.ceil_div(depth, DEPTH)

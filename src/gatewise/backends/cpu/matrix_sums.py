@@ -66,12 +66,8 @@ class MatrixSums(Loops):
         whole = c.b.mul(c.b.udiv(depth, c.i64(step)), c.i64(step))
         with c.loop(c.i64(0), whole, step) as k:
             pairs(k, False)
-        with c.loop(whole, self._padded(c, depth), step) as k:
+        with c.loop(whole, matrix.padded(c, depth), step) as k:
             pairs(k, True)
-
-    @staticmethod
-    def _padded(c: Code, depth: ir.Value) -> ir.Value:
-        return c.b.mul(c.ceil_div(depth, DEPTH), c.i64(DEPTH))
 
     def copy_left(
         self,

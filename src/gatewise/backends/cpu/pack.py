@@ -76,7 +76,7 @@ def _copied(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value, fo
     mask = c.lanes_below(c.b.sub(slots[UNITS], unit))
     source = c.pointer(c.b.add(slots[SOURCE], c.b.mul(unit, c.i64(c.size))))
     if form == TILES:
-        with c.loop(c.i64(0), _padded(c, slots), 2) as k:
+        with c.loop(c.i64(0), matrix.padded(c, slots[DEPTH]), 2) as k:
             values = []
             for column in (k, c.b.add(k, c.i64(1))):
                 present = c.b.select(c.b.icmp_signed("<", column, slots[DEPTH]), mask, ir.Constant(c.mask, None))
@@ -86,10 +86,6 @@ def _copied(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value, fo
     with c.loop(c.i64(0), slots[DEPTH]) as k:
         value = c.load(c.at(source, c.b.mul(k, slots[SOURCE_ROW])), mask)
         _put(c, value, c.at(target, c.b.mul(k, slots[COLUMN_STRIDE])), form)
-
-
-def _padded(c: Code, slots: list[ir.Value]) -> ir.Value:
-    return c.b.mul(c.ceil_div(slots[DEPTH], matrix.DEPTH), c.i64(matrix.DEPTH))
 
 
 def _in_tile(c: Code, slots: list[ir.Value], target: ir.Value, column: ir.Value) -> ir.Value:
@@ -109,7 +105,7 @@ def _transposed(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value
     whole = c.b.mul(c.b.udiv(slots[DEPTH], c.i64(c.length)), c.i64(c.length))
     with c.loop(c.i64(0), whole, c.length) as k:
         _square(c, slots, rows, present, k, target, None, form)
-    with c.loop(whole, _padded(c, slots) if form == TILES else slots[DEPTH], c.length) as k:
+    with c.loop(whole, matrix.padded(c, slots[DEPTH]) if form == TILES else slots[DEPTH], c.length) as k:
         _square(c, slots, rows, present, k, target, c.b.sub(slots[DEPTH], k), form)
 
 

@@ -103,6 +103,9 @@ class PhaseWriter:
     def _slot(self, array: str, field: int) -> ir.Value:
         return self.c.slot(self.frame_value, self.frame.arrays[array] + field)
 
+    def _product_slot(self, j: int, field: int) -> ir.Value:
+        return self.c.slot(self.frame_value, self.frame.products[self.index, j] + field)
+
     def _find_places(self, phase: Phase, ahead: int) -> None:
         """Address and row stride of every array of a phase, at this step or ``ahead`` of it."""
         references = [*phase.starts, *(p.operand for p in phase.products), *phase.loads.values()]
@@ -198,10 +201,8 @@ class PhaseWriter:
     ) -> dict[_Sum, ir.Value]:
         """Add a product to the sums that are in registers."""
         c, product, width = self.c, self.phase.products[j], self.tile.vectors
-        slot = self.frame.products[self.index, j]
-        depth = c.slot(self.frame_value, slot + slots.DEPTH)
-        stride = c.slot(self.frame_value, slot + slots.BLOCK_STRIDE)
-        panel = c.at(c.pointer(c.slot(self.frame_value, slot + slots.PANEL)), c.b.mul(self.block, stride))
+        depth, stride = self._product_slot(j, slots.DEPTH), self._product_slot(j, slots.BLOCK_STRIDE)
+        panel = c.at(c.pointer(self._product_slot(j, slots.PANEL)), c.b.mul(self.block, stride))
         operands = [self._row_address(product.operand, row) for row in rows]
         line = len(product.accumulators) * width  # vectors of the panel per column
         weight_bytes = c.length * (2 if self.owner.options.halves else c.size)

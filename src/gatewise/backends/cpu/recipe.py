@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gatewise.backends.cpu import openmp, program
+from gatewise.backends.cpu import openmp, program, tiers
 from gatewise.backends.cpu.program import Memory, Program
 
 REMEMBERED = 1024
@@ -43,7 +43,7 @@ class Builder:
     """Names the tensors of a call to a program, in their order, then the results."""
 
     def __init__(self, tier: str, tensors: Sequence[Tensor]) -> None:
-        self.program = Program(tier, tensors[0].dtype)
+        self.program = Program(tiers.here(tier), tensors[0].dtype)
         self._tensors, self._next = tensors, 0
         self._dense: list[int] = []
         self._results: list[tuple[int, ...]] = []
