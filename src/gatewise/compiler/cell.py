@@ -6,8 +6,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
+from gatewise.compiler.dominance import Dominance
 from gatewise.compiler.expression import (
     UNARY_FUNCTIONS,
     Node,
@@ -42,6 +44,13 @@ class Use:
     @property
     def has_input_half(self) -> bool:
         return bool(self.inputs)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The parameters that have a block of rows for this use; element-wise weights have one row for each operand."""
+        inputs = tuple("weight_ih" if name == "x" else f"weight_{name}" for name, _ in self.inputs)
+        states = () if self.state is None else ("weight_hh",)
+        return (*inputs, *states, "bias_ih" if self.has_input_half else "bias_hh")
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +119,16 @@ class Cell:
     def rows(self, parameter: str) -> tuple[str, ...]:
         """The gates that own a block of rows in ``weight_ih``, ``weight_hh``, ``bias_ih``, ``bias_hh`` or, for a
         keyword input m, in ``weight_m``."""
-        return tuple(g for g in self.gates if any(u.gate == g and _owns(u, parameter) for u in self.uses))
+        return self._rows.get(parameter, ())
+
+    @cached_property
+    def _rows(self) -> dict[str, tuple[str, ...]]:
+        owners: dict[str, dict[str, None]] = {}
+        for use in self.uses:
+            for parameter in use.parameters:
+                owners.setdefault(parameter, {})[use.gate] = None
+        place = {gate: k for k, gate in enumerate(self.gates)}
+        return {parameter: tuple(sorted(gates, key=place.__getitem__)) for parameter, gates in owners.items()}
 
     @cached_property
     def input_widths(self) -> dict[str, Width]:
@@ -171,17 +189,23 @@ class Cell:
     def gate_value(self, gate: str) -> Node:
         """The nearest unary function that all uses of the gate pass through, else its pre-activation: the affine map,
         or where its two halves meet."""
-        nodes = [u.node for u in self.uses if u.gate == gate]
+        nodes = self._uses_of.get(gate)
         if not nodes:
             raise ValueError(f"cell {self.name} has no gate {gate!r}; its gates are {', '.join(self.gates) or 'none'}")
-        meeting: Node | None = None
-        for node in postorder(self.outputs):
-            if not all(reaches([node], [n]) for n in nodes) or reaches(self.outputs, nodes, without=node):
-                continue
-            if node.op in UNARY_FUNCTIONS:
-                return node
-            meeting = node if meeting is None else meeting
-        return nodes[0] if meeting is None else meeting
+        common = self._dominance.common(nodes)
+        meeting = next(common, nodes[0])
+        return next((node for node in chain([meeting], common) if node.op in UNARY_FUNCTIONS), meeting)
+
+    @cached_property
+    def _uses_of(self) -> dict[str, list[Node]]:
+        found: dict[str, list[Node]] = {}
+        for use in self.uses:
+            found.setdefault(use.gate, []).append(use.node)
+        return found
+
+    @cached_property
+    def _dominance(self) -> Dominance:
+        return Dominance(self.outputs)
 
     def pin(self, **values: float) -> Cell:
         """The cell with gates replaced by constants, e.g. ``gru.pin(r=1, z=0)``, which is the plain tanh RNN.
@@ -198,8 +222,7 @@ class Cell:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
                 raise ValueError(f"cell {self.name}: gate {gate} must be pinned to a finite number, but came {value!r}")
             node = self.gate_value(gate)
-            others = [u.node for u in self.uses if u.gate == gate]
-            if reaches(self.outputs, others, without=node) or node in replace:
+            if reaches(self.outputs, self._uses_of[gate], without=node) or node in replace:
                 raise ValueError(f"cell {self.name}: gate {gate} has no value of its own that could be pinned")
             replace[node] = const(value)
         if not replace:
@@ -249,24 +272,6 @@ def _vector(node: Node, state: str, always: bool = False) -> Node:
     return node + make("mul", (const(0.0), make("state", (), state, "hidden")), None, "hidden")
 
 
-def _owns(use: Use, parameter: str) -> bool:
-    if parameter == "weight_hh":
-        return use.state is not None
-    if parameter == "bias_ih":
-        return use.has_input_half
-    if parameter == "bias_hh":
-        return not use.has_input_half
-    owner = "x" if parameter == "weight_ih" else parameter.removeprefix("weight_")
-    return any(name == owner for name, _ in use.inputs)
-
-
-def owner_of_input(node: Node) -> str:
-    """The input whose weight multiplies an input-like operand: x where it takes part, else the first keyword input
-    of the operand's width; an empty name where no input has that width, but a vector."""
-    names = [str(n.attr) for n in postorder([node]) if n.op == "input" and n.width == node.width]
-    return "x" if "x" in names else next(iter(names), "")
-
-
 def is_matrix(name: str) -> bool:
     """Whether the parameter of this name is a matrix that something is multiplied with."""
     return name.startswith("weight_") and name != "weight_diagonal"
@@ -287,5 +292,5 @@ def _use(node: Node) -> Use:
         elif depends_on_recurrence(operand):
             state = operand
         else:
-            inputs.append((owner_of_input(operand), operand))
+            inputs.append((operand.owner, operand))
     return Use(str(node.attr), node, tuple(inputs), state, tuple(diagonals))
