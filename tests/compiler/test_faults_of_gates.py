@@ -135,11 +135,6 @@ def diagonal_of_an_input(gate, x, h, *, m="input"):
     return tanh(gate.n(x, h, diagonal(m)))
 
 
-@FAULTS("gate n was given one diagonal twice")
-def one_diagonal_twice(gate, x, h):
-    return tanh(gate.n(x, diagonal(h), diagonal(h)))
-
-
 @FAULTS.each
 def test_a_fault_gets_a_sentence_that_names_the_cell(function, words) -> None:
     check(function, words)

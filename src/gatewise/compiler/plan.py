@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.expression import UNARY_FUNCTIONS, Node, const, make, postorder, rewrite
@@ -52,7 +53,7 @@ class Plans:
 
 def _lowered(cell: Cell, hoist: bool) -> dict[Node, Node]:
     """Affine nodes as products plus diagonal terms; with ``hoist`` the input half is computed beforehand."""
-    rows = {(i, d): k for k, (i, d) in enumerate(cell.diagonals)}
+    rows = count()
     images: dict[Node, Node] = {}
 
     def image(roots: Sequence[Node]) -> tuple[Node, ...]:
@@ -64,7 +65,7 @@ def _lowered(cell: Cell, hoist: bool) -> dict[Node, Node]:
         op, args = ("product", image(operands)) if operands else ("hoisted", ())
         value = make(op, args, i, "hidden")
         for d in use.diagonals:
-            parameter = make("parameter", (), f"weight_diagonal.{rows[i, d]}", "hidden")
+            parameter = make("parameter", (), f"weight_diagonal.{next(rows)}", "hidden")
             value = value + parameter * image([d])[0]
         images[use.node] = value
     return images
