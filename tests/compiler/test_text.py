@@ -80,6 +80,15 @@ def test_copies_are_equal(copied: object) -> None:
     assert again.source == cells.lstm.source
 
 
+def test_pickles_hold_the_text_and_nothing_that_could_move() -> None:
+    """As they have been written since the first release: saved models of then load."""
+    text, source = cells.rnn.text.replace("\n", "\\u000a"), cells.rnn.source
+    pickled = f"cgatewise.compiler.text\nparse\np0\n(V{text}\np1\nV{source}\np2\ntp3\nRp4\n.".encode()
+    assert pickle.dumps(cells.rnn, 0) == pickled
+    assert pickle.loads(pickled) == cells.rnn
+    assert pickle.loads(pickled).source == source
+
+
 def hostile(line: str) -> str:
     return f"def f(gate, x, h):\n    {line}\n    return tanh(gate.n(x, h))\n"
 

@@ -10,8 +10,9 @@ new value of the state h.
 from __future__ import annotations
 
 from collections import Counter
+from itertools import count
 
-from gatewise.compiler.cell import Cell, Use
+from gatewise.compiler.definition import Definition, Use
 from gatewise.compiler.expression import COMPARISONS, Node, float_of, postorder
 
 _FUNCTIONS = {"sigmoid": "σ", "relu": "ReLU", "minimum": "min", "maximum": "max"}
@@ -24,7 +25,7 @@ _SUM, _PRODUCT, _ATOM = 1, 2, 3
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
-def render(cell: Cell) -> str:
+def render(cell: Definition) -> str:
     """One line per gate value, in the order of the gates, then one per new state; what is used is defined first.
 
     The value of a gate is ``Cell.gate_value``. A longer value that is neither a gate nor a state and is used more than
@@ -34,7 +35,7 @@ def render(cell: Cell) -> str:
 
 
 class _Renderer:
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: Definition) -> None:
         self.cell = cell
         self.uses = {use.node: use for use in cell.uses}
         self.times = Counter(use.gate for use in cell.uses)
@@ -122,11 +123,11 @@ class _Renderer:
 
     def _affine(self, use: Use) -> str:
         owners = {operand: name for name, operand in use.inputs}
-        diagonals = {operand: k for k, operand in enumerate(use.diagonals, 1)}
+        diagonals = count(1)
         terms = []
         for operand in use.node.args:
             if operand.op == "diagonal":
-                mark = f"{{{use.gate},{diagonals[operand.args[0]]}}}" if len(diagonals) > 1 else use.gate
+                mark = f"{{{use.gate},{next(diagonals)}}}" if len(use.diagonals) > 1 else use.gate
                 terms.append(f"p_{mark} ⊙ {self._text(operand.args[0], _PRODUCT)}")
                 continue
             letter, mark = "U", use.gate

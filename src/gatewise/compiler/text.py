@@ -1,13 +1,12 @@
-"""The canonical text of a cell, and its parser.
+"""From the canonical text of a cell (see ``printer``) back to the cell.
 
-The text is a restricted Python function in which every gate and every value used twice has a line of its own. It is
-read with ``ast`` and never executed, so a text from a stranger's file can do nothing but define a cell.
+The text is read with ``ast`` and never executed, so a text from a stranger's file can do nothing but define a cell.
 """
 
 from __future__ import annotations
 
 import ast
-import math
+import copyreg
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,9 +15,7 @@ from typing import Any
 from gatewise.compiler import functions
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.expression import (
-    ARITHMETIC,
     CHOICES,
-    COMPARISONS,
     UNARY_FUNCTIONS,
     Node,
     Width,
@@ -27,7 +24,6 @@ from gatewise.compiler.expression import (
     compare,
     float_of,
     make,
-    postorder,
 )
 from gatewise.compiler.trace import CellError, Uses, check_names, finish, is_gate, is_width
 
@@ -36,66 +32,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 _BINARY: dict[type[ast.AST], str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 _MAX_LENGTH = 200_000
-_MAX_DEPTH = 60
-"""Python's parser refuses some 200 nested parentheses; a deeper value is printed over several lines."""
-
 _COMPARE: dict[type[ast.AST], str] = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"}
-
-
-def print_cell(cell: Cell) -> str:
-    """The canonical text: gates in their order, then the values used more than once, then the new states."""
-    return _Printer(cell).text()
-
-
-class _Printer:
-    def __init__(self, cell: Cell) -> None:
-        self.cell = cell
-        self.names: dict[Node, str] = {}
-        self.users: dict[Node, int] = {}
-        for node in postorder(cell.outputs):
-            for arg in node.args:
-                self.users[arg] = self.users.get(arg, 0) + 1
-        for output in cell.outputs:
-            self.users[output] = self.users.get(output, 0) + 1
-
-    def text(self) -> str:
-        lines: list[str] = []
-        depths: dict[Node, int] = {}
-        for node in postorder([*self.cell.affines, *self.cell.outputs]):
-            depths[node] = 1 + max((depths[a] for a in node.args if a not in self.names), default=0)
-            shared = node.op == "affine" or self.users[node] > 1 or depths[node] > _MAX_DEPTH
-            if node.args and shared:
-                expression = self.expression(node)
-                self.names[node] = f"_{len(self.names)}"
-                lines.append(f"{self.names[node]} = {expression}")
-        results = ", ".join([self.value(o) for o in self.cell.outputs])
-        declared = "".join(f", {name}: {width!r}" for name, width in self.cell.inputs)
-        declared += "".join(f", {name}: vector({width!r})" for name, width in self.cell.vectors)
-        arguments = ", ".join(["gate", "x", *self.cell.states]) + (", *" + declared if declared else "")
-        body = "".join(f"    {line}\n" for line in [*lines, f"return {results}"])
-        return f"def {self.cell.name}({arguments}):\n{body}"
-
-    def value(self, node: Node) -> str:
-        if node in self.names:
-            return self.names[node]
-        if node.op in ("input", "vector", "state"):
-            return str(node.attr)
-        if node.op == "const":
-            return repr(float_of(node)) if math.copysign(1.0, float_of(node)) > 0 else f"({float_of(node)!r})"
-        return self.expression(node)
-
-    def expression(self, node: Node) -> str:
-        args = [self.value(a) for a in node.args]
-        if node.op == "affine":
-            return f"gate.{node.attr}({', '.join(args)})"
-        if node.op in ARITHMETIC:
-            return f"({args[0]} {ARITHMETIC[node.op]} {args[1]})"
-        if node.op in COMPARISONS:
-            return f"({args[0]} {COMPARISONS[node.op]} {args[1]})"
-        if node.op == "neg":
-            return f"(-{args[0]})"
-        extra = [repr(v) for v in node.attr] if isinstance(node.attr, tuple) else []
-        return f"{node.op}({', '.join([*args, *extra])})"
 
 
 def parse(text: str, source: str = "") -> Cell:
@@ -127,6 +64,14 @@ def parse(text: str, source: str = "") -> Cell:
         raise CellError("the text of a cell is nested too deeply") from None
     except (TypeError, ArithmeticError, ValueError) as error:
         raise CellError(f"cell {name}: {error}") from None
+
+
+def _reduced(cell: Cell) -> tuple[Callable[[str, str], Cell], tuple[str, str]]:
+    return parse, (cell.text, cell.source)
+
+
+# Pickles hold the text; registered here, since the cell itself comes before its parser.
+copyreg.pickle(Cell, _reduced)
 
 
 def _vector(argument: ast.arg) -> ast.expr | None:

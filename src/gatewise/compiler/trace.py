@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gatewise.compiler.cell import Cell, depends_on_recurrence
+from gatewise.compiler.cell import Cell
+from gatewise.compiler.definition import depends_on_recurrence
 from gatewise.compiler.expression import Node, Width, depends, make, numeric, postorder
 from gatewise.compiler.functions import Vector
 
@@ -56,8 +57,6 @@ class Uses:
         for owner, count in owners.items():
             if count > 1:
                 raise self.fail(f"gate {gate} was given input {owner} twice; each input has one weight per gate")
-        if any(count > 1 for o, count in Counter(operands).items() if o.op == "diagonal"):
-            raise self.fail(f"gate {gate} was given one diagonal twice; its two weights would be one")
         node = make("affine", tuple(operands), gate, "hidden")
         if node in self.nodes:
             raise self.fail(f"gate {gate} is applied twice to the same operands; apply it once and reuse the value")
