@@ -15,6 +15,11 @@ def depends_on_recurrence(node: Node) -> bool:
     return depends(node, ("state", "affine"))
 
 
+def weight_name(owner: str) -> str:
+    """The parameter that multiplies an input."""
+    return "weight_ih" if owner == "x" else f"weight_{owner}"
+
+
 @dataclass(frozen=True)
 class Use:
     """One application of a gate: ``affine = bias + Σ W·inputs + U·state + Σ d ⊙ diagonals``."""
@@ -33,7 +38,7 @@ class Use:
     @property
     def parameters(self) -> tuple[str, ...]:
         """The parameters that have a block of rows for this use; element-wise weights have one row for each operand."""
-        inputs = tuple("weight_ih" if name == "x" else f"weight_{name}" for name, _ in self.inputs)
+        inputs = tuple(weight_name(owner) for owner, _ in self.inputs)
         states = () if self.state is None else ("weight_hh",)
         return (*inputs, *states, "bias_ih" if self.has_input_half else "bias_hh")
 

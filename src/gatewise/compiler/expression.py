@@ -16,7 +16,7 @@ import numbers
 import operator
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 Width = str | int
@@ -289,8 +289,8 @@ def _decided(op: str, nodes: tuple[Node, ...]) -> Node | None:
     return const(fold(op, values))
 
 
-def postorder(roots: Iterable[Node]) -> list[Node]:
-    """Every node reachable from the roots, arguments before users."""
+def postorder(roots: Iterable[Node], ends: Container[Node] = ()) -> list[Node]:
+    """Every node reachable from the roots, arguments before users; not through ``ends``."""
     seen: dict[Node, None] = {}
     stack: list[tuple[Node, bool]] = [(r, False) for r in reversed(list(roots))]
     while stack:
@@ -301,7 +301,8 @@ def postorder(roots: Iterable[Node]) -> list[Node]:
             seen[node] = None
             continue
         stack.append((node, True))
-        stack.extend((a, False) for a in reversed(node.args) if a not in seen)
+        if node not in ends:
+            stack.extend((a, False) for a in reversed(node.args) if a not in seen)
     return list(seen)
 
 
