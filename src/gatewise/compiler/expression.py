@@ -334,7 +334,7 @@ def rewrite(
     """The roots with nodes replaced; ``build`` makes the node anew when its arguments changed (default: as it was)."""
     roots = tuple(roots)
     result: dict[Node, Node] = {}
-    for node in postorder(roots):
+    for node in postorder(roots, replace):
         if node in replace:
             result[node] = replace[node]
             continue
