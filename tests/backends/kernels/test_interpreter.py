@@ -22,7 +22,7 @@ Change = Callable[[Plan], Plan]
 SMALL = {"hidden": 7, "batch": 3, "steps": 4, "inputs": 5}
 SIZES = [
     {"hidden": 1, "batch": 1, "steps": 1, "inputs": 1},
-    {"hidden": 65, "batch": 2, "steps": 3, "inputs": 3},
+    {"hidden": 13, "batch": 2, "steps": 3, "inputs": 3},
     {"hidden": 3, "batch": 17, "steps": 2, "inputs": 100},
     {"hidden": 5, "batch": 0, "steps": 3, "inputs": 4},
     {"hidden": 5, "batch": 3, "steps": 0, "inputs": 4},
