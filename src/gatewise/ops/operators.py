@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.backends import batching
+from gatewise.backends import batching, signature
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import make_plans
 from gatewise.compiler.text import parse
@@ -114,6 +114,7 @@ def _forward_fake(
     states: list[Tensor],
     parameters: list[Tensor],
 ) -> tuple[Tensor, list[Tensor], Tensor]:
+    signature.check_together((*operands, *inputs, *states, *parameters))
     keep, traced = parsed_options(options).keep, parsed(cell)
     plans = make_plans(traced)
     steps = (*operands, *inputs)[0].shape[0]
@@ -220,6 +221,7 @@ def forward(
     """``gatewise::forward``, of tensors whose gradients nobody records."""
     if _plain((*operands, *inputs, *states, *parameters)):
         return _forward_cpu(cell, options, operands, inputs, states, parameters)
+    signature.check_together((*operands, *inputs, *states, *parameters))
     result: tuple[Tensor, list[Tensor], Tensor] = torch.ops.gatewise.forward(
         cell, options, operands, inputs, states, parameters
     )
@@ -244,6 +246,7 @@ def backward(
     arriving = [t for t in (dy, *finals) if t is not None]
     if _plain((*operands, *inputs, *states, *parameters, y, saved, *arriving)):
         return _backward_cpu(*arguments)
+    signature.check_together((*operands, *inputs, *states, *parameters, y, saved, *arriving))
     result: list[Tensor] = torch.ops.gatewise.backward(*arguments)
     return result
 
