@@ -12,20 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from gatewise.backends import eager
 from gatewise.compiler.plan import input_operands, make_plans
 from gatewise.ops import operators
 from gatewise.ops.operators import count, parsed, parsed_options, split, step_count
-
-
-def apply(function: Any, *arguments: Any) -> Any:
-    """``function.apply``, without its inspection of the signature where no transformation of torch.func is active: that
-    takes a tenth of a small training step."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return function.apply(*arguments)
-    return super(torch.autograd.Function, function).apply(*arguments)
+from gatewise.torch_internals import apply, in_forward_mode, transforms_active
 
 
 class OverTime(torch.autograd.Function):
@@ -98,7 +90,7 @@ class _Backward(torch.autograd.Function):
 
 
 def _differentiable_backward(*arguments: Any) -> tuple[Tensor, ...]:
-    special = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    special = transforms_active() or in_forward_mode()
     if not (special or torch.is_grad_enabled()):  # nobody asks for further derivatives
         return _Backward.forward(*arguments)
     results: tuple[Tensor, ...] = apply(_Backward, *arguments)

@@ -17,6 +17,7 @@ from gatewise.backends import batching
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import make_plans
 from gatewise.compiler.text import parse
+from gatewise.torch_internals import observed
 
 _library = torch.library.Library("gatewise", "DEF")
 _library.define(
@@ -201,10 +202,7 @@ def _plain(tensors: Iterable[Tensor]) -> bool:
     Then the dispatcher, which takes as long as a small step, is left out."""
     return (
         not torch.compiler.is_compiling()
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._get_tracing_state() is None
-        and not torch._C._autograd._profiler_enabled()
+        and not observed()
         and all(type(t) in _PLAIN and t.is_cpu and not t.is_neg() for t in tensors)
     )
 
