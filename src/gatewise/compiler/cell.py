@@ -75,10 +75,17 @@ class Cell:
     def __repr__(self) -> str:
         return f"<Cell {self.name}({', '.join(('x', *self.states))})>"
 
-    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+    def __getstate__(self) -> tuple[str, str]:
+        return self.text, self.source
+
+    def __setstate__(self, state: tuple[str, str]) -> None:
+        # Not __reduce__ with parse: torch.load(weights_only=True) then wants to be told of parse too, beside the class.
         from gatewise.compiler.text import parse
 
-        return parse, (self.text, self.source)
+        vars(self).update(vars(parse(*state)))
+
+    def __deepcopy__(self, memo: object) -> Cell:
+        return self
 
     def __call__(self, *args: object, **kwargs: object) -> object:
         raise TypeError(

@@ -125,6 +125,12 @@ class Recurrent(CellModule):
             self._add_initial_states(device, dtype)
         self.reset_parameters()
 
+    _remade = frozenset({"_variants"})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._variants = variants(self.cell, self.learn_initial_state)
+
     @property
     def num_directions(self) -> int:
         return 2 if self.bidirectional else 1
