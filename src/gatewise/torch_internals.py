@@ -18,7 +18,7 @@ from torch.autograd import forward_ad
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _private(path: str, otherwise: Callable[[], object]) -> Any:
+def _private(path: str, otherwise: Callable[..., object]) -> Any:
     """What lies at this path below torch; where there is no such thing, what stands in for it."""
     try:
         return reduce(getattr, path.split("."), torch)
@@ -66,6 +66,28 @@ def dual_below(tensor: Tensor) -> bool:
     except AttributeError:
         return True
     return False
+
+
+is_batched: Callable[[Tensor], bool] = _private("_C._functorch.is_legacy_batchedtensor", lambda _: False)
+"""Whether a tensor is wrapped by the vmap of ``is_grads_batched`` and ``vectorize=True``, which looks like any other.
+Missing: such gradients raise torch's error that a tensor has no storage."""
+
+
+def batch_level() -> int:
+    """The innermost level of that vmap; 0 outside of it."""
+    level: int = torch._C._vmapmode_increment_nesting() - 1
+    torch._C._vmapmode_decrement_nesting()
+    return level
+
+
+def without_batch(tensor: Tensor, level: int) -> Tensor:
+    """The tensor with the examples of that level as its first dimension; one example where it is not batched there."""
+    return torch._remove_batch_dim(tensor, level, 1, 0)
+
+
+def with_batch(tensor: Tensor, level: int) -> Tensor:
+    """The inverse of ``without_batch``."""
+    return torch._add_batch_dim(tensor, 0, level)
 
 
 def apply(function: Any, *arguments: Any) -> Any:

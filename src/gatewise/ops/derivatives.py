@@ -8,6 +8,7 @@ second derivatives.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from gatewise.backends import eager
 from gatewise.compiler.plan import input_operands, make_plans
 from gatewise.ops import operators
+from gatewise.ops.batched import by_example
 from gatewise.ops.operators import count, parsed, parsed_options, split, step_count
 from gatewise.torch_internals import apply, in_forward_mode, transforms_active
 
@@ -44,7 +46,7 @@ class OverTime(torch.autograd.Function):
         wanted = "".join(["1" if need else "0" for need in needed])
         # torch.compile differentiates once, and hands a nested function without gradients its arguments shifted by one.
         gradients = _Backward.forward if torch.compiler.is_compiling() else _differentiable_backward
-        grads = gradients(ctx.cell, ctx.options, wanted, *flat, y, saved, dy, *rest[:-1])
+        grads = by_example(partial(gradients, ctx.cell, ctx.options, wanted, *flat, y, saved), dy, *rest[:-1])
         return (None, None, *[g if w else None for g, w in zip(grads, needed, strict=True)])
 
 
@@ -71,6 +73,10 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *second: Tensor | None) -> tuple[Any, ...]:
+        return (None, None, None, *by_example(partial(_Backward._second, ctx), *second))
+
+    @staticmethod
+    def _second(ctx: Any, *second: Tensor | None) -> tuple[Any, ...]:
         flat, arrived = ctx.saved_tensors[: ctx.n], ctx.saved_tensors[ctx.n :]
 
         def gradients(flat: tuple[Tensor, ...], arrived: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -86,7 +92,7 @@ class _Backward(torch.autograd.Function):
         d_flat, d_arrived = pull(cotangents)
         rest = list(d_arrived)
         tail = [rest.pop(0) if p else None for p in ctx.present]
-        return (None, None, None, *d_flat, None, None, *tail)
+        return (*d_flat, None, None, *tail)
 
 
 def _differentiable_backward(*arguments: Any) -> tuple[Tensor, ...]:
