@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakValueDictionary
 
 import torch
@@ -44,6 +44,13 @@ class CellModule(FormulaInStateDict):
 
     _remade: frozenset[str] = frozenset()
     """Attributes that follow from others, and are not saved."""
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """What torch.jit.script asks of a module first."""
+        raise RuntimeError(
+            f"torch.jit.script cannot compile {type(self).__name__}; record the model with torch.jit.trace or "
+            "torch.export, or load its weights into torch.nn's layer of the same formula and script that"
+        )
 
     @property
     def backend(self) -> str:

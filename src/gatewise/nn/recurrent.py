@@ -10,12 +10,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
 from gatewise import ops
 from gatewise.compiler.cell import Cell
 from gatewise.nn import initialise as initialisation
-from gatewise.nn import packed
+from gatewise.nn import packed, symbolic
 from gatewise.nn.base import CellModule, narrowed, rounding
 from gatewise.nn.beside import Beside, Lengths, beside, variants
 from gatewise.nn.checks import (
@@ -228,6 +229,8 @@ class Recurrent(CellModule):
             TypeError, ValueError, RuntimeError: for what is no tensor, or has a wrong number of dimensions, size, dtype
                 or device; the types are torch.nn's.
         """
+        if isinstance(input, Proxy):
+            return symbolic.as_leaf(self, input, inputs, hx=hx, lengths=lengths, reset=reset)
         if isinstance(input, PackedSequence):
             return packed.forward(self, input, hx, lengths, reset, inputs)
         return self._padded(input, hx, lengths, reset, inputs)

@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from gatewise import cells, ops
 from gatewise.compiler.cell import Cell
+from gatewise.nn import symbolic
 from gatewise.nn.base import CellModule, narrowed, rounding
 from gatewise.nn.checks import check_constructor, check_nonlinearity, whole_states
 from gatewise.nn.step_checks import check_step, check_step_states
@@ -108,7 +110,7 @@ class GRUCell(SingleStep):
             TypeError, ValueError, RuntimeError: for what is no tensor, or has a wrong number of dimensions, size,
                 dtype or device; the types are torch.nn's.
         """
-        return self._step(input, hx)[0]
+        return symbolic.as_leaf(self, input, {}, hx=hx) if isinstance(input, Proxy) else self._step(input, hx)[0]
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (", reset_after=True" if self.reset_after else "")
@@ -132,7 +134,7 @@ class LSTMCell(SingleStep):
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """The states (h, c) after one step; input, hx and errors as in ``GRUCell``, with hx a pair (h, c)."""
-        h, c = self._step(input, hx)
+        h, c = symbolic.as_leaf(self, input, {}, hx=hx) if isinstance(input, Proxy) else self._step(input, hx)
         return h, c
 
     def _carries_formula(self) -> bool:
@@ -158,7 +160,7 @@ class RNNCell(SingleStep):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """The state after one step; input, hx and errors as in ``GRUCell``."""
-        return self._step(input, hx)[0]
+        return symbolic.as_leaf(self, input, {}, hx=hx) if isinstance(input, Proxy) else self._step(input, hx)[0]
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (", nonlinearity=relu" if self.nonlinearity == "relu" else "")

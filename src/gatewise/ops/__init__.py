@@ -10,10 +10,12 @@ from torch.autograd import forward_ad
 
 from gatewise.backends import choose, eager, prologue
 from gatewise.compiler.cell import Cell, vector_name
-from gatewise.ops import operators
+from gatewise.ops import direct, operators
 from gatewise.ops.derivatives import OverTime
 from gatewise.ops.operators import Keep, Options
 from gatewise.torch_internals import apply, dual_below, in_forward_mode, transforms_active
+
+direct.register()
 
 
 def run(
@@ -53,6 +55,8 @@ def run(
     differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in flat)
     _refuse_forward_mode(flat)
     special = not torch.compiler.is_compiling() and transforms_active()
+    if differentiable and not special and torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        differentiable = False  # what is recorded is the operator itself, whose derivative is that of ``direct``
     counts = (len(operands), len(terms), len(states))
     keep = (Keep.STATES if recompute else Keep.GATES) if differentiable or special else Keep.NOTHING
     options = Options.text(choice.tier, reverse, keep, counts, list(parameters))

@@ -45,7 +45,7 @@ class OverTime(torch.autograd.Function):
         needed = ctx.needs_input_grad[-len(flat) :]
         wanted = "".join(["1" if need else "0" for need in needed])
         # torch.compile differentiates once, and hands a nested function without gradients its arguments shifted by one.
-        gradients = _Backward.forward if torch.compiler.is_compiling() else _differentiable_backward
+        gradients = _Backward.forward if torch.compiler.is_compiling() else differentiable_backward
         grads = by_example(partial(gradients, ctx.cell, ctx.options, wanted, *flat, y, saved), dy, *rest[:-1])
         return (None, None, *[g if w else None for g, w in zip(grads, needed, strict=True)])
 
@@ -95,7 +95,7 @@ class _Backward(torch.autograd.Function):
         return (*d_flat, None, None, *tail)
 
 
-def _differentiable_backward(*arguments: Any) -> tuple[Tensor, ...]:
+def differentiable_backward(*arguments: Any) -> tuple[Tensor, ...]:
     special = transforms_active() or in_forward_mode()
     if not (special or torch.is_grad_enabled()):  # nobody asks for further derivatives
         return _Backward.forward(*arguments)
