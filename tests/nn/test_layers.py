@@ -249,7 +249,7 @@ BAD_CALLS = {
     "state_batched": (gw.GRU, RuntimeError, (X[:, 0], H), "hx must have 2 dimensions for unbatched input, but came 3"),
     "state_dtype": (
         gw.GRU,
-        ValueError,
+        RuntimeError,
         (X, H.double()),
         "hx must have the dtype of the input, torch.float32, but came",
     ),
