@@ -7,6 +7,7 @@ which it keeps for that (``_parameters``, ``_load_from_state_dict``) are not cou
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import reduce
 from typing import Any, TypeVar
@@ -38,6 +39,20 @@ def observed() -> bool:
     """Whether somebody wants to see calls of operators: a transformation, a dispatch mode, torch.jit.trace, a profiler.
     Else the dispatcher, which takes as long as a small step, can be left out. Missing: as if somebody did."""
     return transforms_active() or _modes() != 0 or _tracing() is not None or _profiled()
+
+
+def flop_tables() -> list[dict[Any, Any]]:
+    """The formulas of every ``FlopCounterMode`` that counts now, and those that later ones begin with. The public way
+    to add one imports triton, where there is one, whether anybody counts or not. Missing: nothing is counted."""
+    module = sys.modules.get("torch.utils.flop_counter")  # whoever counts has imported it
+    if module is None:
+        return []
+    try:
+        modes = torch.utils._python_dispatch._get_current_dispatch_mode_stack()
+        counters = [mode.counter for mode in modes if isinstance(mode, module._FlopCounterMode)]
+        return [module.flop_registry, *(counter.flop_registry for counter in counters)]
+    except AttributeError:
+        return []
 
 
 any_autocast: Callable[[], bool] = _private("_C._is_any_autocast_enabled", lambda: True)

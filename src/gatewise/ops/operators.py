@@ -206,6 +206,15 @@ def refuse_onnx() -> None:
         )
 
 
+def _observe() -> None:
+    """Before a call that others see."""
+    if not torch.compiler.is_compiling():
+        from gatewise.ops import flops
+
+        refuse_onnx()
+        flops.enrol()
+
+
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
@@ -230,8 +239,7 @@ def forward(
     """``gatewise::forward``, of tensors whose gradients nobody records."""
     if _plain((*operands, *inputs, *states, *parameters)):
         return _forward_cpu(cell, options, operands, inputs, states, parameters)
-    if not torch.compiler.is_compiling():
-        refuse_onnx()
+    _observe()
     result: tuple[Tensor, list[Tensor], Tensor] = torch.ops.gatewise.forward(
         cell, options, operands, inputs, states, parameters
     )
@@ -256,6 +264,7 @@ def backward(
     arriving = [t for t in (dy, *finals) if t is not None]
     if _plain((*operands, *inputs, *states, *parameters, y, saved, *arriving)):
         return _backward_cpu(*arguments)
+    _observe()
     result: list[Tensor] = torch.ops.gatewise.backward(*arguments)
     return result
 
