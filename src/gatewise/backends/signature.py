@@ -16,6 +16,9 @@ from gatewise.compiler.cell import Cell, vector_name
 from gatewise.compiler.expression import Width
 from gatewise.compiler.plan import input_operands
 
+KERNEL_DTYPES = (torch.float32, torch.float64)
+"""What kernels compute in; ``nn`` widens bfloat16 on the way in."""
+
 Shape = tuple[int, ...]
 Expected = tuple[str, Tensor, tuple[Shape, ...]]
 """What a tensor is in words, the tensor, and the shapes that it may have."""
@@ -33,6 +36,17 @@ def check_shapes(cell: Cell, expected: Iterable[Expected]) -> None:
         if tuple(tensor.shape) not in shapes:
             wanted = " or ".join(str(shape) for shape in dict.fromkeys(shapes))
             raise RuntimeError(f"{what} of cell {cell.name} must have shape {wanted}, got {tuple(tensor.shape)}")
+
+
+def check_dtypes(cell: Cell, expected: Iterable[Expected]) -> None:
+    """Refuse a tensor in a precision that no kernel computes in.
+
+    Raises:
+        RuntimeError: as torch's operators do.
+    """
+    for what, tensor, _ in expected:
+        if tensor.dtype not in KERNEL_DTYPES:
+            raise RuntimeError(f"{what} of cell {cell.name} must be in float32 or float64, got {tensor.dtype}")
 
 
 def operands(
