@@ -21,6 +21,7 @@ from torch import nn
 from gatewise import cells
 from gatewise.compiler import Cell, CellError, parse
 from gatewise.tasks.checks import check_choice, check_integer
+from gatewise.tasks.claim import LOCK
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import (
     CHECKPOINT,
@@ -28,11 +29,13 @@ from gatewise.tasks.folder import (
     METRICS,
     WEIGHTS,
     check_sha256,
-    nothing_on_error,
-    prepare,
+    new_run,
+    old_run,
     read_json,
     read_tensors,
+    remove,
     sha256,
+    whole,
     write_json,
     write_tensors,
 )
@@ -112,7 +115,7 @@ class Task(ABC):
 
     @abstractmethod
     def save_data(self, folder: Path) -> None:
-        """Write what prediction needs beside the weights."""
+        """Write what prediction needs beside the weights, by the functions of ``folder``, into ``data_files``."""
 
     @abstractmethod
     def load_data(self, folder: Path) -> None: ...
@@ -173,9 +176,8 @@ class Task(ABC):
         before = dict(vars(self))
         try:
             self.precision = precision
-            with nothing_on_error(directory):
-                self.read(data, validation)
-                folder = None if directory is None else prepare(directory)
+            self.read(data, validation)
+            with new_run(directory, self._names()) as folder:
                 self._untrained()
                 if folder is not None:
                     self._save_description(folder)
@@ -211,17 +213,25 @@ class Task(ABC):
         if precision not in (None, task.precision):
             raise InputError(f"precision: the run in {folder} was started with {task.precision!r}, got {precision!r}")
         task._check_same(folder, data, validation, options)
-        if (folder / METRICS).exists():
+        if (folder / METRICS).exists() and not any((folder / name).exists() for name in (CHECKPOINT, LOCK)):
             task._load_weights(folder)
             return task
-        task._untrained()
-        return task._train(folder, report, devices, resume=True)
+        with old_run(folder):
+            if (folder / METRICS).exists():  # it was finished meanwhile, or killed between its last two steps
+                task._load_weights(folder)
+                remove(folder / CHECKPOINT)
+                return task
+            task._untrained()
+            return task._train(folder, report, devices, resume=True)
 
     def save(self, directory: str | Path) -> None:
-        """Write the fitted model to a directory that holds none yet."""
-        module = self.fitted()
-        with nothing_on_error(directory):
-            folder = prepare(directory)
+        """Write the fitted model to a directory that holds none yet.
+
+        Raises:
+            InputError: when it holds one, is in use or cannot be written; then nothing is left in it.
+        """
+        module, folder = self.fitted(), Path(directory)
+        with whole(directory, self._names()):
             write_tensors(folder / WEIGHTS, module.state_dict())
             self._save_description(folder)
             self._save_metrics(folder)
@@ -268,8 +278,13 @@ class Task(ABC):
         self.scores = self.score()
         if folder is not None:
             self._save_metrics(folder)
-            (folder / CHECKPOINT).unlink(missing_ok=True)
+            remove(folder / CHECKPOINT)
         return self
+
+    @classmethod
+    def _names(cls) -> tuple[str, ...]:
+        """The files of a run."""
+        return CONFIG, WEIGHTS, CHECKPOINT, METRICS, *cls.data_files
 
     def _save_description(self, folder: Path) -> None:
         self.save_data(folder)

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from gatewise.tasks.errors import InputError, need
+from gatewise.tasks.claim import Claim, claim_on, under
+from gatewise.tasks.errors import InputError, WriteError, need
 from gatewise.tasks.folder import CHECKPOINT, WEIGHTS, read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -192,27 +193,31 @@ def train(
     fabric = Fabric(accelerator="cpu", devices=devices, strategy="ddp_spawn", plugins=mixed)
     with tempfile.TemporaryDirectory() as handed:
         result = Path(handed) / "best.safetensors"
-        job = partial(_process, result=result, job=(objective, schedule, seed, folder, report, title, resume))
+        claim = None if folder is None else claim_on(folder)
+        job = partial(_process, result, claim, job=(objective, schedule, seed, folder, report, title, resume))
         try:
             fabric.launch(job)
         except ProcessRaisedException as error:
             kind, _, sentence = str(error).strip().splitlines()[-1].partition(": ")
-            if not kind.endswith(InputError.__name__):
-                raise
-            raise InputError(sentence) from None
+            for known in (WriteError, InputError):
+                if kind.endswith(known.__name__):
+                    raise known(sentence) from None
+            raise
         best, metadata = read_tensors(result)
     objective.module.load_state_dict(best)
     objective.module.eval()
     return History.read(metadata["history"], objective.higher_is_better, finished=True)
 
 
-def _process(fabric: Fabric, result: Path, job: tuple[Any, ...]) -> None:
-    """The training in one of several processes. The first leaves history and best weights in a file: what it returned
-    would go through a pipe, which nobody empties before the process ends, and which holds 64 KB."""
+def _process(result: Path, claim: Claim | None, fabric: Fabric, job: tuple[Any, ...]) -> None:
+    """The training in one of several processes, which hold the run's directory together. The first leaves history and
+    best weights in a file: what it returned would go through a pipe, which nobody empties before the process ends, and
+    which holds 64 KB."""
     module: nn.Module = job[0].module
     for tensor in (*module.parameters(), *module.buffers()):  # else all processes would write into one memory
         tensor.data = tensor.data.clone()
-    history = _run(fabric, *job)
+    with under(claim):
+        history = _run(fabric, *job)
     if fabric.is_global_zero:
         write_tensors(result, module.state_dict(), {"history": history.text()})
     fabric.barrier()
