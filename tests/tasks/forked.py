@@ -55,6 +55,8 @@ def _run(function: Callable[[], Any], pipe: int) -> None:
         code = SURVIVED
     except InputError as error:
         code, text = REFUSED, str(error)
+    except SystemExit as error:
+        code = int(error.code or 0)
     except BaseException:
         text = traceback.format_exc()
     finally:

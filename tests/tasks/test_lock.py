@@ -66,13 +66,26 @@ def test_it_ends_with_its_process_and_says_so(tmp_path: Path) -> None:
 
 
 def test_a_forked_process_does_not_hold_it(tmp_path: Path) -> None:
-    lock = Lock(tmp_path / ".lock")
-    child = Forked(sleep)
-    os.close(lock._handle or 0)  # as if this process had ended
-    lock._handle = None
+    here, there = os.pipe()
+
+    def hold_and_fork() -> None:
+        lock = Lock(tmp_path / ".lock")
+        if os.fork() == 0:
+            os.write(there, str(os.getpid()).encode())
+            sleep()
+        time.sleep(60)
+        lock.release()
+
+    holder = Forked(hold_and_fork)
+    forked = int(os.read(here, 20))
+    held(tmp_path / ".lock")
+    holder.kill()
+    os.waitpid(holder.pid, 0)
     Lock(tmp_path / ".lock").release()
-    child.kill()
-    child.end()
+    os.kill(forked, signal.SIGKILL)
+    holder.pipe.close()
+    os.close(here)
+    os.close(there)
 
 
 @pytest.mark.slow

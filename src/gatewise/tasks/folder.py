@@ -52,8 +52,6 @@ def new_run(directory: str | Path | None, names: Iterable[str]) -> Iterator[Path
             if not kept:
                 claim.take_back()
             with _ending(claim, state):
-                if kept and isinstance(error, InputError) and not isinstance(error, WriteError):
-                    raise InputError(f"{error}; {claim.folder} keeps the best model so far") from error
                 raise
 
 
@@ -118,10 +116,14 @@ def _ending(claim: Claim, left: Callable[[Path], str] | None = None) -> Iterator
             raise
         refused = f"{error.filename} cannot be read or written: {reason(error)}"
         raise WriteError(f"{refused}; {left(claim.folder)}" if left else refused) from error
-    except WriteError as error:
+    except InputError as error:
         if left is None or not claim.holds():
             raise
-        raise WriteError(f"{error}; {left(claim.folder)}") from error
+        if isinstance(error, WriteError):
+            raise WriteError(f"{error}; {left(claim.folder)}") from error
+        if (claim.folder / WEIGHTS).exists():
+            raise InputError(f"{error}; {claim.folder} keeps the best model so far") from error
+        raise
 
 
 def state(folder: Path) -> str:

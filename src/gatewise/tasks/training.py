@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import tempfile
 import time
 from abc import ABC, abstractmethod
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from gatewise.tasks.claim import Claim, claim_on, under
 from gatewise.tasks.errors import InputError, WriteError, need
@@ -203,6 +204,9 @@ def train(
                 if kind.endswith(known.__name__):
                     raise known(sentence) from None
             raise
+        except ProcessExitedException as error:
+            how = f"was ended by {error.signal_name}" if error.signal_name else f"ended with code {error.exit_code}"
+            raise InputError(f"process {error.error_index + 1} of {devices} of the training {how}") from error
         best, metadata = read_tensors(result)
     objective.module.load_state_dict(best)
     objective.module.eval()
@@ -288,6 +292,8 @@ class _Loop:
         self.objective.module.train()
         started, losses, size = time.perf_counter(), [], 0
         for i in range(steps):
+            if world > 1 and _orphaned():
+                raise InputError("the process that began this training has ended")
             batch = next(batches)
             size += self.objective.size(batch)
             losses.append(self.step(before + i, batch if world == 1 else self.objective.share(batch, rank, world)))
@@ -383,6 +389,12 @@ class _Loop:
         except (KeyError, ValueError, TypeError, RuntimeError):
             raise InputError(f"{folder / CHECKPOINT} is foreign: it is not a checkpoint of this run") from None
         self.best = read_tensors(folder / WEIGHTS)[0]
+
+
+def _orphaned() -> bool:
+    """Whether the process that spawned this one was killed: nobody would take up what this one does."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and not parent.is_alive()
 
 
 def _diverged(step: int, what: str) -> InputError:
