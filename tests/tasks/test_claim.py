@@ -63,7 +63,7 @@ def test_a_claim_is_known_inside_alone(tmp_path: Path) -> None:
 
 def test_an_unusable_lock_gets_a_sentence(tmp_path: Path) -> None:
     (tmp_path / LOCK).mkdir()
-    with pytest.raises(WriteError, match="cannot be written: Is a directory"), claimed(tmp_path):
+    with pytest.raises(WriteError, match=r"cannot be written because of its \.lock: Is a dir"), claimed(tmp_path):
         pass
 
 

@@ -169,7 +169,9 @@ class Task(ABC):
             precision: ``32-true`` or ``bf16-mixed``, of training; a run is resumed with its own.
 
         Raises:
-            InputError: for bad data or an unusable directory, before anything is computed or written.
+            InputError: for bad data or an unusable directory, before anything is computed or written; for a training
+                that breaks down. WriteError: when the directory can be written no longer. A model that was reached by
+                then stays in the directory, and so does what ``resume`` needs.
         """
         check_integer("devices", devices, 1, MOST_DEVICES)
         check_choice("precision", precision, PRECISIONS)
@@ -205,7 +207,8 @@ class Task(ABC):
                 those of the run. report, devices: as for ``fit``.
 
         Raises:
-            InputError: when there is no run, or data or an option differ from the run's.
+            InputError: when there is no run, it is in use, or data or an option differ from the run's.
+            WriteError: when the directory can be written no longer; the run stays as of its last finished epoch.
         """
         check_integer("devices", devices, 1, MOST_DEVICES)
         folder = Path(directory)

@@ -145,7 +145,9 @@ def _told(what: str, folder: Path) -> Iterator[None]:
     except HeldError as error:
         raise InputError(f"{what} {folder} is in use: {error} is writing there; wait for its end or stop it") from None
     except OSError as error:
-        raise WriteError(f"{what} {folder} cannot be written: {reason(error)}") from error
+        lock = folder / LOCK
+        cause = f" because of its {LOCK}" if str(error.filename) == str(lock) and os.path.lexists(lock) else ""
+        raise WriteError(f"{what} {folder} cannot be written{cause}: {reason(error)}") from error
 
 
 def _sweep(folder: Path, locked: bool) -> None:

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def new_run(directory: str | Path | None, names: Iterable[str]) -> Iterator[Path
             kept = claim.holds() and (claim.folder / needed).exists()
             if not kept:
                 claim.take_back()
-            with _ending(claim, state):
+            with _ending(claim, resumable=True):
                 raise
 
 
@@ -63,7 +63,7 @@ def old_run(directory: Path) -> Iterator[None]:
         InputError: when another process holds it.
         WriteError: when it cannot be written, or no longer; the sentence says what was kept.
     """
-    with claimed(directory, "run directory") as claim, _ending(claim, state):
+    with claimed(directory, "run directory") as claim, _ending(claim, resumable=True):
         yield
 
 
@@ -106,8 +106,8 @@ def _check_new(names: tuple[str, ...], folder: Path, left: bool) -> None:
 
 
 @contextlib.contextmanager
-def _ending(claim: Claim, left: Callable[[Path], str] | None = None) -> Iterator[None]:
-    """Where a directory can be written or read no longer, say so in one sentence, with what is left in it."""
+def _ending(claim: Claim, resumable: bool = False) -> Iterator[None]:
+    """Where a directory can be written or read no longer, say so in one sentence, with what is left of a run in it."""
     try:
         yield
     except OSError as error:
@@ -115,12 +115,12 @@ def _ending(claim: Claim, left: Callable[[Path], str] | None = None) -> Iterator
         if error.filename is None or Path(error.filename).parent != claim.folder:
             raise
         refused = f"{error.filename} cannot be read or written: {reason(error)}"
-        raise WriteError(f"{refused}; {left(claim.folder)}" if left else refused) from error
+        raise WriteError(f"{refused}; {state(claim.folder)}" if resumable else refused) from error
     except InputError as error:
-        if left is None or not claim.holds():
+        if not resumable or not claim.holds():
             raise
         if isinstance(error, WriteError):
-            raise WriteError(f"{error}; {left(claim.folder)}") from error
+            raise WriteError(f"{error}; {state(claim.folder)}") from error
         if (claim.folder / WEIGHTS).exists():
             raise InputError(f"{error}; {claim.folder} keeps the best model so far") from error
         raise
@@ -286,7 +286,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise InputError(f"{path.parent} holds no finished model: {path.name} is missing")
     try:
+        path.open("rb").close()  # safetensors calls every file that it may not read a missing one
         with safetensors.safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, ValueError):
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {reason(error)}") from None
+    except (safetensors.SafetensorError, ValueError):
         raise InputError(f"{path} is damaged or not a safetensors file") from None
