@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict
@@ -39,6 +38,8 @@ from gatewise.tasks.folder import (
     write_json,
     write_tensors,
 )
+from gatewise.tasks.outcome import Scores as Scores  # tasks take it from here
+from gatewise.tasks.outcome import entry, read_metrics
 from gatewise.tasks.own_cells import imported
 from gatewise.tasks.training import PRECISIONS, History, MakeReporter, Objective, Schedule, train
 
@@ -51,9 +52,6 @@ TASKS = {"forecast": "gatewise.tasks.forecast.forecaster:Forecaster"}
 TASKS |= {"adding": "gatewise.tasks.exercises:Adding", "copy": "gatewise.tasks.exercises:Copy"}
 TASKS |= {"digits": "gatewise.tasks.exercises:Digits", "mackey_glass": "gatewise.tasks.exercises:MackeyGlass"}
 TASKS |= {"translate": "gatewise.tasks.translate.translator:Translator"}
-
-Scores = dict[str, dict[str, float]]
-"""Name of a model or baseline → name of a metric → value."""
 
 
 class Task(ABC):
@@ -316,8 +314,8 @@ class Task(ABC):
                 f"got task {config.get('task')!r} of format {config.get('format')!r}"
             )
         path = folder / CONFIG
-        cell, options = _entry(config, "cell", str, path), _entry(config, "options", dict, path)
-        digests = _entry({"sha256": {}, **config}, "sha256", dict, path)
+        cell, options = entry(config, "cell", str, path), entry(config, "options", dict, path)
+        digests = entry({"sha256": {}, **config}, "sha256", dict, path)
         try:
             task = cls(cell=parse(cell), **options)  # type: ignore[call-arg]
         except (TypeError, ValueError, CellError) as error:
@@ -325,7 +323,7 @@ class Task(ABC):
         for name in cls.data_files:
             if (folder / name).is_file():
                 check_sha256(folder / name, digests.get(name))
-        task.precision = _entry({"precision": PRECISIONS[0], **config}, "precision", str, path)
+        task.precision = entry({"precision": PRECISIONS[0], **config}, "precision", str, path)
         if task.precision not in PRECISIONS:
             raise InputError(f"{path} is damaged: its entry 'precision' must be one of {', '.join(PRECISIONS)}")
         task.load_data(folder)
@@ -346,31 +344,7 @@ class Task(ABC):
                 raise InputError(f"{folder / WEIGHTS}: {name} must be finite, got infinity or not-a-number")
         self.module = module.eval()
         if (folder / METRICS).exists():
-            self._load_metrics(folder / METRICS)
-
-    def _load_metrics(self, path: Path) -> None:
-        from gatewise.tasks.training import Epoch
-
-        metrics = read_json(path)
-        for name, kind in (("history", list), ("scores", dict)):
-            if not _entry(metrics, name, kind, path):
-                raise InputError(f"{path} is damaged: its entry {name!r} is empty, expected at least one")
-        digests = _entry({"sha256": {}, **metrics}, "sha256", dict, path)
-        check_sha256(path.with_name(WEIGHTS), digests.get(WEIGHTS))
-        try:
-            self.history = History(
-                [Epoch(**epoch) for epoch in metrics["history"]], finished=True, higher_is_better=self.higher_is_better
-            )
-            if not all(isinstance(v, (int, float)) for e in self.history.epochs for v in vars(e).values()):
-                raise TypeError
-            self.scores = {
-                name: {metric: math.nan if value is None else float(value) for metric, value in figures.items()}
-                for name, figures in metrics["scores"].items()
-            }
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise InputError(
-                f"{path} is damaged: expected epochs of numbers in 'history' and figures by name in 'scores'"
-            ) from None
+            self.history, self.scores = read_metrics(folder / METRICS, self.higher_is_better)
 
     def _check_same(self, folder: Path, data: Any, validation: Any, options: dict[str, Any]) -> None:
         asked = type(self)(**{**self.options(), "cell": self.cell, **options})
@@ -387,15 +361,6 @@ class Task(ABC):
 
     @abstractmethod
     def same_data(self, other: Any) -> bool: ...
-
-
-def _entry(values: dict[str, Any], name: str, kind: type, path: Path) -> Any:
-    """An entry of a JSON file, which must be of a kind."""
-    if name not in values:
-        raise InputError(f"{path} is damaged: its entry {name!r} is missing")
-    if not isinstance(values[name], kind):
-        raise InputError(f"{path} is damaged: its entry {name!r} must be of {kind.__name__}, got {values[name]!r}")
-    return values[name]
 
 
 def cell_of(value: str | Cell) -> Cell:
