@@ -83,6 +83,10 @@ def dual_below(tensor: Tensor) -> bool:
     return False
 
 
+is_wrapped: Callable[[Tensor], bool] = _private("_C._functorch.is_functorch_wrapped_tensor", lambda _: True)
+"""Whether a transformation of torch.func wraps a tensor, whose memory then is not its own. Missing: as if one did, so
+that its memory is not looked at before torch's own operators read it."""
+
 is_batched: Callable[[Tensor], bool] = _private("_C._functorch.is_legacy_batchedtensor", lambda _: False)
 """Whether a tensor is wrapped by the vmap of ``is_grads_batched`` and ``vectorize=True``, which looks like any other.
 Missing: such gradients raise torch's error that a tensor has no storage."""
