@@ -131,3 +131,23 @@ def test_other_lists_of_weights_are_refused() -> None:
     for weights in ([w.clone() for w in layer._flat_weights], layer._flat_weights[1:]):
         with pytest.raises(AttributeError, match=r"set those by their names, such as weight_ih_l0"):
             layer._flat_weights = weights
+
+
+@pytest.mark.parametrize("make", [nn.LSTM, gw.LSTM, gw.GRU, gw.RNN])
+def test_writing_into_the_output_is_torchs_error_in_training(make: Callable[..., Any]) -> None:
+    """Which keeps the output once, for the caller and for the backward."""
+    y, _ = make(4, 7)(X)
+    y.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+    with torch.no_grad():
+        make(4, 7)(X)[0].mul_(2)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dynamic_quantisation_leaves_our_layers_as_they_are() -> None:
+    model = nn.Sequential(gw.LSTM(4, 7), nn.LSTM(7, 3))
+    quantised = torch.ao.quantization.quantize_dynamic(nn.ModuleList(model), {nn.LSTM})
+    assert isinstance(quantised[0], gw.LSTM)
+    assert not isinstance(quantised[1], nn.LSTM)
+    assert torch.equal(quantised[0](X)[0], model[0](X)[0])
