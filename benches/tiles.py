@@ -77,7 +77,7 @@ def key_of(phase: Phase) -> Key:
 
 def recurs(phase: Phase) -> bool:
     """Whether a phase belongs to the steps, and not to products over all of them."""
-    return any(p.operand.endswith("+") or p.operand.startswith("state.") for p in phase.products)
+    return any(p.operand.after or p.operand.name.startswith("state.") for p in phase.products)
 
 
 def search(shape: Shape, form: str, budget: float) -> Iterator[Record]:
@@ -98,7 +98,7 @@ def search(shape: Shape, form: str, budget: float) -> Iterator[Record]:
                 "shape": str(shape),
                 "form": form,
                 "threads": torch.get_num_threads(),
-                "sums": ", ".join(f"{p.operand.rstrip('+')} × {len(p.accumulators)}" for p in phase.products),
+                "sums": ", ".join(f"{p.operand.name} × {len(p.accumulators)}" for p in phase.products),
                 "tiles": len(variants),
                 "chosen": f"{chosen.rows} × {chosen.vectors}",
                 "best": f"{best.rows} × {best.vectors}",

@@ -130,11 +130,12 @@ def masked(gate, x, h, *, m: "input", w: 1):
 
 @cell
 def halves(gate, x, h):
-    """Gates in two halves, of a state only, of a diagonal only, and in two halves without a common function."""
+    """Gates in two halves, of a state only, of a diagonal only, in two halves without a common function, and with two
+    diagonals of one value, as pinning can leave."""
     a = sigmoid(gate.a(h))
     b = tanh(gate.b(diagonal(h)))
     n = gate.n(x) + a * gate.n(b * h)
-    return a * h + (1 - a) * tanh(n) + 0.1 * b * tanh(gate.m(x, diagonal(b), diagonal(h)))
+    return a * h + (1 - a) * tanh(n) + 0.1 * b * tanh(gate.m(x, diagonal(b), diagonal(h), diagonal(b)))
 
 
 @cell

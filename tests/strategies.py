@@ -20,7 +20,7 @@ from gatewise.compiler.functions import (
     tanh,
     where,
 )
-from gatewise.compiler.trace import Gates, finish
+from gatewise.compiler.trace import Gates, Uses, finish
 
 SQUASHING = [sigmoid, tanh, hard_sigmoid, lambda v: hard_sigmoid(v, 0.25, 0.4)]
 GROWING = [relu, softplus, lambda v: -v, lambda v: 0.5 * v, lambda v: 1 - v, lambda v: v]
@@ -50,7 +50,8 @@ def cells(draw: Any, *, prologues: bool = True, keywords: bool = True) -> Cell:
     vectors = {n: make("vector", (), n, w) for n, w in VECTORS if draw(st.sampled_from([False, False, True]))}
     pool: list[Node] = [make("state", (), s, "hidden") for s in states]
     pool += [node for node in (*leaves.values(), *vectors.values()) if node.width == "hidden"]
-    gates = Gates("random")
+    uses = Uses("random")
+    gates = Gates(uses)
 
     def recurrent() -> Node:
         return draw(st.sampled_from([n for n in pool if depends(n, ("state", "affine"))]))
@@ -86,7 +87,7 @@ def cells(draw: Any, *, prologues: bool = True, keywords: bool = True) -> Cell:
         if not any(depends_on(o, node) for o in outputs):
             k = draw(st.integers(0, len(outputs) - 1))
             outputs[k] = outputs[k] + 0.25 * sigmoid(node)
-    made = finish("random", "", states, inputs, tuple(outputs), gates._uses)
+    made = finish("random", "", states, inputs, tuple(outputs), uses.nodes)
     return replace(made, vectors=tuple((n, v.width) for n, v in vectors.items()))
 
 

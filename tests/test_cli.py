@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from gatewise import cli
+from gatewise.backends import cache
 
 Run = Callable[..., tuple[int, str, str]]
 QUICK = ["--horizon", "4", "--hidden-size", "6", "--max-steps", "10"]
@@ -69,8 +71,19 @@ def test_cells_and_info(run: Run) -> None:
     assert "r = σ(W_r x + U_r h + b_r)" in run("cells", "gru")[1]
     (record,) = json.loads(run("cells", "lstm", "--input-size", "3", "--hidden-size", "5", "--json")[1])
     assert record["parameters"] == 4 * 5 * (3 + 5 + 1)
-    assert "cache" in run("info")[1]
     assert json.loads(run("info", "--json")[1])["gatewise"] == run("--version")[1].strip()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has no owners of files")
+def test_info_says_why_a_cache_folder_is_not_used(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWISE_CACHE", str(tmp_path))
+    monkeypatch.setattr(cache, "_process", cache._Process())
+    _, out, err = run("info")
+    assert (f"cache              {tmp_path}\n" in out, "cache_problem" in out, err) == (True, False, "")
+    tmp_path.chmod(0o777)
+    _, out, err = run("info")
+    assert f"cache_problem      the cache folder {tmp_path} is not used, because {tmp_path} can be written" in out
+    assert err == ""
 
 
 def test_the_diagram_of_a_cell_of_ones_own(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

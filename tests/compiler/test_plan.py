@@ -13,7 +13,7 @@ from strategies import cells as random_cells
 from gatewise import Cell
 from gatewise.compiler.expression import Node, postorder
 from gatewise.compiler.plan import Plans, input_operands, make_plans
-from gatewise.compiler.schedule import Phase, Plan
+from gatewise.compiler.schedule import Plan
 
 every_cell = pytest.mark.parametrize("cell", ALL.values(), ids=list(ALL))
 both = pytest.mark.parametrize("hoist", [True, False], ids=["hoisted", "inside"])
@@ -44,10 +44,6 @@ def all_plans(plans: Plans) -> list[Plan]:
 
 def with_products(plan: Plan) -> int:
     return sum(bool(phase.products) for phase in plan.phases)
-
-
-def read(phase: Phase) -> set[str]:
-    return {r for r in (*phase.starts, *(p.operand for p in phase.products), *phase.loads.values()) if r}
 
 
 @pytest.mark.parametrize("name", PHASES)
@@ -107,7 +103,7 @@ def test_how_much_is_saved(name: str) -> None:
 def test_nothing_is_saved_in_vain(cell: Cell, hoist: bool) -> None:
     """What training saves the backward reads, or a gradient of weights multiplies; inference saves nothing."""
     plans = make_plans(cell, hoist)
-    names = {r.rstrip("+") for phase in plans.backward.phases for r in read(phase)}
+    names = {r.name for phase in plans.backward.phases for r in phase.reads()}
     wanted = names | set(plans.operand_of) | set(plans.diagonal_of)
     assert set(plans.saved) <= wanted
     for state in plans.histories:
@@ -137,28 +133,23 @@ def test_what_is_read_is_written_before(cell: Cell, hoist: bool) -> None:
         earlier: set[str] = set()
         stored: list[str] = []
         for phase in plan.phases:
-            references = read(phase)
-            assert {r.rstrip("+") for r in references} <= declared
-            assert {r[:-1] for r in references if r.endswith("+")} <= earlier
-            for reference in references:
-                if plan.array(reference.rstrip("+")).kind == "step" and reference.rstrip("+") in plan.kept:
-                    assert reference.endswith("+")
+            assert {r.name for r in phase.reads()} <= declared
+            assert {r.name for r in phase.reads() if r.after} <= earlier
+            assert all(r.after for r in phase.reads() if r.name in plan.kept)
             stored += [name for name, _ in phase.stores]
             earlier |= {name for name, _ in phase.stores}
         assert len(stored) == len(set(stored))
         assert set(plan.kept) <= earlier
-        assert set(plan.operands) == {
-            p.operand[:-1] for f in plan.phases for p in f.products if p.operand.endswith("+")
-        }
+        assert set(plan.operands) == {p.operand.name for f in plan.phases for p in f.products if p.operand.after}
 
 
-def chains(plan: Plan) -> dict[str, list[str]]:
+def chains(plan: Plan) -> dict[str, list[str | None]]:
     """The sum of every use, by the weight that ends it: where it starts and its weights in order."""
     found = {}
     for phase in plan.phases:
         for k, start in enumerate(phase.starts):
             weights = [w for p in phase.products for j, w in zip(p.accumulators, p.weights, strict=True) if j == k]
-            found[weights[-1].split(".")[-1]] = [start, *weights]
+            found[weights[-1].split(".")[-1]] = [start.name if start else None, *weights]
     return found
 
 

@@ -76,7 +76,7 @@ def test_the_first_gate_blocks_are_in_order_of_use() -> None:
         "weight_hh_l0": (14, 7),
         "bias_ih_l0": (14,),
         "bias_hh_l0": (21,),
-        "weight_diagonal_l0": (3, 7),
+        "weight_diagonal_l0": (4, 7),
     }
 
 

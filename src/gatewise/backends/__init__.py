@@ -146,7 +146,8 @@ def report() -> dict[str, object]:
     import llvmlite.binding as llvm
 
     import gatewise
-    from gatewise.backends.cpu import jit, openmp, tiers
+    from gatewise.backends import cache
+    from gatewise.backends.cpu import openmp, tiers
 
     name, tier = wish()
     half = Choice("cpu", tier or _default_tier(True), "")
@@ -167,6 +168,5 @@ def report() -> dict[str, object]:
             "cpu": "float32, float64 and bfloat16 weights on the CPU: kernels compiled from the equations; " + in_half,
             "eager": "any device and dtype: the equations in torch operations, one step after another",
         },
-        "cache": str(jit.cache_folder()),
-        "cache_bytes": jit.cache_size(),
+        **cache.report(),
     }

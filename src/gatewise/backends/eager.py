@@ -7,6 +7,7 @@ Slow and plain. It is the oracle that every kernel is tested against, what secon
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import torch
@@ -109,7 +110,8 @@ class Affine:
         # For units of no width both look alike; then there is nothing to add, but a gradient to give.
         full = bias is not None and (hidden_size == 0 or bias.shape[0] != len(cell.rows("bias_hh")) * hidden_size)
         self.bias_hh_rows = cell.rows("weight_hh") if full else cell.rows("bias_hh")
-        self.diagonal_rows = {(cell.uses[i].node, d): k for k, (i, d) in enumerate(cell.diagonals)}
+        rows = count()
+        self.diagonal_rows = {use.node: [next(rows) for _ in use.diagonals] for use in cell.uses}
 
     def block(self, parameter: str, gate: str) -> Tensor | None:
         rows = self.bias_hh_rows if parameter == "bias_hh" else self.cell.rows(parameter)
@@ -143,8 +145,8 @@ class Affine:
             assert weight is not None
             product = linear(values[use.state], weight)
             total = product if total is None else total + product
-        for operand in use.diagonals:
-            term = values[operand] * self.parameters["weight_diagonal"][self.diagonal_rows[node, operand]]
+        for operand, row in zip(use.diagonals, self.diagonal_rows[node], strict=True):
+            term = values[operand] * self.parameters["weight_diagonal"][row]
             total = term if total is None else total + term
         assert isinstance(total, Tensor)
         return total

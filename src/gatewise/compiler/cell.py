@@ -1,4 +1,4 @@
-"""A traced cell: its states, inputs and gates over one expression graph, and what follows from them."""
+"""A cell: equations with an identity, which is their text, and with parameters of given shapes."""
 
 from __future__ import annotations
 
@@ -8,61 +8,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from gatewise.compiler.expression import (
-    UNARY_FUNCTIONS,
-    Node,
-    Width,
-    const,
-    depends,
-    float_of,
-    make,
-    postorder,
-    reaches,
-    rewrite,
-    simplified,
-)
-
-
-def depends_on_recurrence(node: Node) -> bool:
-    """Whether a value depends on a state or on a gate: such an operand is state-like."""
-    return depends(node, ("state", "affine"))
-
-
-@dataclass(frozen=True)
-class Use:
-    """One application of a gate: ``affine = bias + Σ W·inputs + U·state + Σ d ⊙ diagonals``."""
-
-    gate: str
-    node: Node
-    inputs: tuple[tuple[str, Node], ...]
-    """(name of the input that owns the weight, operand) in the order of the sum."""
-    state: Node | None
-    diagonals: tuple[Node, ...]
-
-    @property
-    def has_input_half(self) -> bool:
-        return bool(self.inputs)
+from gatewise.compiler.definition import Definition, depends_on_recurrence
+from gatewise.compiler.equations import render
+from gatewise.compiler.expression import Node, const, float_of, make, postorder, reaches, rewrite, simplified
+from gatewise.compiler.printer import print_cell
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class Cell(Definition):
     """A recurrent cell, defined by its equations.
 
-    ``text`` is the canonical, parseable form and the one identity: cells are equal when their texts are.
+    ``text`` is the canonical, parseable form and the one identity: cells are equal when their texts are. It is also the
+    pickled form (see ``text.parse``).
     """
 
-    name: str
-    source: str
-    """The docstring of the definition: the paper and its equations."""
-    states: tuple[str, ...]
-    inputs: tuple[tuple[str, Width], ...]
-    """Keyword inputs and their widths, beside x."""
-    outputs: tuple[Node, ...]
-    """The new values of the states, in order; the first is the output."""
-    affines: tuple[Node, ...]
-    """The affine nodes in the order in which the equations use them."""
-    vectors: tuple[tuple[str, Width], ...] = ()
-    """Parameters that are one vector each, the same at every step, and their widths."""
     function: Callable[..., Any] | None = None
     """The Python function that was traced, which also runs on tensors; None for a cell read from its text or pinned."""
 
@@ -76,13 +35,7 @@ class Cell:
         return f"<Cell {self.name}({', '.join(('x', *self.states))})>"
 
     def __getstate__(self) -> tuple[str, str]:
-        return self.text, self.source
-
-    def __setstate__(self, state: tuple[str, str]) -> None:
-        # Not __reduce__ with parse: torch.load(weights_only=True) then wants to be told of parse too, beside the class.
-        from gatewise.compiler.text import parse
-
-        vars(self).update(vars(parse(*state)))
+        return self.text, self.source  # ``text`` reads it again
 
     def __deepcopy__(self, memo: object) -> Cell:
         return self
@@ -95,50 +48,29 @@ class Cell:
 
     @cached_property
     def text(self) -> str:
-        from gatewise.compiler.text import print_cell
-
         return print_cell(self)
+
+    def body(self) -> str:
+        """``text`` without the name: two cells with one body compute the same."""
+        return self.text.partition("(")[2]
 
     def equations(self) -> str:
         """The equations in Unicode, one line per gate and state: ``z = σ(W_z x + U_z h + b_z)``."""
-        from gatewise.compiler.equations import render
-
         return render(self)
-
-    @cached_property
-    def uses(self) -> tuple[Use, ...]:
-        return tuple(_use(node) for node in self.affines)
-
-    @cached_property
-    def gates(self) -> tuple[str, ...]:
-        """Gate names in the order of their first appearance: the row order of the weights."""
-        return tuple(dict.fromkeys(use.gate for use in self.uses))
 
     def rows(self, parameter: str) -> tuple[str, ...]:
         """The gates that own a block of rows in ``weight_ih``, ``weight_hh``, ``bias_ih``, ``bias_hh`` or, for a
         keyword input m, in ``weight_m``."""
-        return tuple(g for g in self.gates if any(u.gate == g and _owns(u, parameter) for u in self.uses))
+        return self._rows.get(parameter, ())
 
     @cached_property
-    def input_widths(self) -> dict[str, Width]:
-        """The width of x and of every keyword input."""
-        return {"x": "input", **dict(self.inputs)}
-
-    @cached_property
-    def leaf_widths(self) -> dict[str, Width]:
-        """The width of x, of every keyword input and of every vector."""
-        return {**self.input_widths, **dict(self.vectors)}
-
-    @cached_property
-    def weighted_inputs(self) -> tuple[str, ...]:
-        """x and the keyword inputs that some gate multiplies by a matrix, in order of declaration."""
-        owners = {name for use in self.uses for name, _ in use.inputs}
-        return tuple(name for name in self.input_widths if name in owners)
-
-    @cached_property
-    def diagonals(self) -> tuple[tuple[int, Node], ...]:
-        """(index of the use, operand) of every element-wise weight: the row order of ``weight_diagonal``."""
-        return tuple((i, d) for i, use in enumerate(self.uses) for d in use.diagonals)
+    def _rows(self) -> dict[str, tuple[str, ...]]:
+        owners: dict[str, dict[str, None]] = {}
+        for use in self.uses:
+            for parameter in use.parameters:
+                owners.setdefault(parameter, {})[use.gate] = None
+        place = {gate: k for k, gate in enumerate(self.gates)}
+        return {parameter: tuple(sorted(gates, key=place.__getitem__)) for parameter, gates in owners.items()}
 
     def parameter_shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
         """Names (torch's, without the layer suffix) and shapes of the parameters; empty blocks are left out.
@@ -175,21 +107,6 @@ class Cell:
             total += size
         return total
 
-    def gate_value(self, gate: str) -> Node:
-        """The nearest unary function that all uses of the gate pass through, else its pre-activation: the affine map,
-        or where its two halves meet."""
-        nodes = [u.node for u in self.uses if u.gate == gate]
-        if not nodes:
-            raise ValueError(f"cell {self.name} has no gate {gate!r}; its gates are {', '.join(self.gates) or 'none'}")
-        meeting: Node | None = None
-        for node in postorder(self.outputs):
-            if not all(reaches([node], [n]) for n in nodes) or reaches(self.outputs, nodes, without=node):
-                continue
-            if node.op in UNARY_FUNCTIONS:
-                return node
-            meeting = node if meeting is None else meeting
-        return nodes[0] if meeting is None else meeting
-
     def pin(self, **values: float) -> Cell:
         """The cell with gates replaced by constants, e.g. ``gru.pin(r=1, z=0)``, which is the plain tanh RNN.
 
@@ -205,8 +122,7 @@ class Cell:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
                 raise ValueError(f"cell {self.name}: gate {gate} must be pinned to a finite number, but came {value!r}")
             node = self.gate_value(gate)
-            others = [u.node for u in self.uses if u.gate == gate]
-            if reaches(self.outputs, others, without=node) or node in replace:
+            if reaches(self.outputs, self._uses_of[gate], without=node) or node in replace:
                 raise ValueError(f"cell {self.name}: gate {gate} has no value of its own that could be pinned")
             replace[node] = const(value)
         if not replace:
@@ -240,10 +156,6 @@ class Cell:
         operands = operands or empty[:1]
         return make("affine", tuple(operands), node.attr, "hidden")
 
-    def body(self) -> str:
-        """``text`` without the name: two cells with one body compute the same."""
-        return self.text.partition("(")[2]
-
 
 def _identifier(value: float) -> str:
     return f"{value:g}".replace("-", "m").replace(".", "p").replace("+", "")
@@ -256,24 +168,6 @@ def _vector(node: Node, state: str, always: bool = False) -> Node:
     return node + make("mul", (const(0.0), make("state", (), state, "hidden")), None, "hidden")
 
 
-def _owns(use: Use, parameter: str) -> bool:
-    if parameter == "weight_hh":
-        return use.state is not None
-    if parameter == "bias_ih":
-        return use.has_input_half
-    if parameter == "bias_hh":
-        return not use.has_input_half
-    owner = "x" if parameter == "weight_ih" else parameter.removeprefix("weight_")
-    return any(name == owner for name, _ in use.inputs)
-
-
-def owner_of_input(node: Node) -> str:
-    """The input whose weight multiplies an input-like operand: x where it takes part, else the first keyword input
-    of the operand's width; an empty name where no input has that width, but a vector."""
-    names = [str(n.attr) for n in postorder([node]) if n.op == "input" and n.width == node.width]
-    return "x" if "x" in names else next(iter(names), "")
-
-
 def is_matrix(name: str) -> bool:
     """Whether the parameter of this name is a matrix that something is multiplied with."""
     return name.startswith("weight_") and name != "weight_diagonal"
@@ -282,17 +176,3 @@ def is_matrix(name: str) -> bool:
 def vector_name(name: str) -> str:
     """The parameter that holds a vector of that name in the equations."""
     return f"vector_{name}"
-
-
-def _use(node: Node) -> Use:
-    inputs: list[tuple[str, Node]] = []
-    state: Node | None = None
-    diagonals: list[Node] = []
-    for operand in node.args:
-        if operand.op == "diagonal":
-            diagonals.append(operand.args[0])
-        elif depends_on_recurrence(operand):
-            state = operand
-        else:
-            inputs.append((owner_of_input(operand), operand))
-    return Use(str(node.attr), node, tuple(inputs), state, tuple(diagonals))

@@ -9,7 +9,10 @@ new value of the state h.
 
 from __future__ import annotations
 
-from gatewise.compiler.cell import Cell, Use
+from collections import Counter
+from itertools import count
+
+from gatewise.compiler.definition import Definition, Use
 from gatewise.compiler.expression import COMPARISONS, Node, float_of, postorder
 
 _FUNCTIONS = {"sigmoid": "σ", "relu": "ReLU", "minimum": "min", "maximum": "max"}
@@ -22,7 +25,7 @@ _SUM, _PRODUCT, _ATOM = 1, 2, 3
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
-def render(cell: Cell) -> str:
+def render(cell: Definition) -> str:
     """One line per gate value, in the order of the gates, then one per new state; what is used is defined first.
 
     The value of a gate is ``Cell.gate_value``. A longer value that is neither a gate nor a state and is used more than
@@ -32,12 +35,12 @@ def render(cell: Cell) -> str:
 
 
 class _Renderer:
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: Definition) -> None:
         self.cell = cell
         self.uses = {use.node: use for use in cell.uses}
+        self.times = Counter(use.gate for use in cell.uses)
         self.weighted = [name for name in cell.weighted_inputs if name != "x"]
         self.names: dict[Node, str] = {}
-        self.done: dict[Node, str] = {}
         taken = {*cell.states, *cell.leaf_widths}
         for gate in cell.gates:
             # A gate h beside a state h is the candidate h̃ of the papers.
@@ -71,24 +74,15 @@ class _Renderer:
                 self.names[node] = "s" + str(count).translate(_SUBSCRIPTS)
 
     def lines(self) -> list[str]:
-        for gate in self.cell.gates:
-            self._define(self.cell.gate_value(gate))
+        cell = self.cell
         # A state that another new state is made of comes first, whatever the order of the states.
-        for output in self.cell.outputs:
-            if output.args:
-                self._define(output)
-        lines = list(self.done.values())
-        for state, output in zip(self.cell.states, self.cell.outputs, strict=True):
+        roots = [*(cell.gate_value(gate) for gate in cell.gates), *(output for output in cell.outputs if output.args)]
+        lines = [f"{self.names[n]} = {self._expression(n)[0]}" for n in postorder(roots) if n in self.names]
+        for state, output in zip(cell.states, cell.outputs, strict=True):
             name = f"{state}'"
             if self.names.get(output) != name:
                 lines.append(f"{name} = {self._text(output, 0)}")
         return lines
-
-    def _define(self, node: Node) -> None:
-        """Add the line of a named value, after those of the named values that it is made of."""
-        for earlier in postorder([node]):
-            if earlier in self.names and earlier not in self.done:
-                self.done[earlier] = f"{self.names[earlier]} = {self._expression(earlier)[0]}"
 
     def _text(self, node: Node, floor: int) -> str:
         """A value in a place where what binds more loosely than ``floor`` needs parentheses."""
@@ -129,12 +123,11 @@ class _Renderer:
 
     def _affine(self, use: Use) -> str:
         owners = {operand: name for name, operand in use.inputs}
+        diagonals = count(1)
         terms = []
         for operand in use.node.args:
             if operand.op == "diagonal":
-                mark = (
-                    f"{{{use.gate},{use.diagonals.index(operand.args[0]) + 1}}}" if len(use.diagonals) > 1 else use.gate
-                )
+                mark = f"{{{use.gate},{next(diagonals)}}}" if len(use.diagonals) > 1 else use.gate
                 terms.append(f"p_{mark} ⊙ {self._text(operand.args[0], _PRODUCT)}")
                 continue
             letter, mark = "U", use.gate
@@ -143,7 +136,7 @@ class _Renderer:
                 if letter == "V" and len(self.weighted) > 1:
                     mark = f"{{{use.gate},{owners[operand]}}}"
             terms.append(f"{letter}_{mark} {self._text(operand, _ATOM)}")
-        second = not use.has_input_half and sum(u.gate == use.gate for u in self.cell.uses) > 1
+        second = not use.has_input_half and self.times[use.gate] > 1
         return " + ".join([*terms, f"{'c' if second else 'b'}_{use.gate}"])
 
 

@@ -1,13 +1,54 @@
 """From a cell to plans: everything that a backend lowers, for the forward and for the backward.
 
-A plan describes one step as phases (see ``schedule``). Leaves of its expressions: ``state`` (before the step),
-``input`` and ``vector`` (which comes as an input that is the same in every row and step), ``parameter``, ``hoisted``
-(bias and input products of a use, computed for all steps beforehand; attr: index of the use), ``before`` and ``dy``
-(the backward's incoming gradients), and ``product``, whose arguments are operands (attr: index of the use; in the
-backward, the indices of the uses whose transposed weights multiply the arguments).
+``schedule`` says what a plan is. A cell's plans call their arrays and weights as follows; i is the index of a use in
+``Cell.uses``, k that of an operand in ``input_operands`` or of a row of ``weight_diagonal``, s a state, m a keyword
+input or a vector, g a gate. Arrays are of hidden width where nothing else is said.
 
-Input-like operands of affine maps are numbered, ``operand.k`` (see ``input_operands``): expressions among them are
-computed for all steps by whoever runs the plan.
+Forward, given:
+
+- ``operand.k`` (step, of its own width): an input-like operand of affine maps, computed for all steps by whoever runs
+  the plan, as it may be an expression of inputs.
+- ``in.m`` (step, of its own width): a keyword input, or a vector, the same in every row and step, that equations use
+  element by element.
+- ``bias.i`` (vector): the bias of a use; the sum of both where torch's redundant one is kept.
+- ``gx.i`` (step): bias and input products of a use, which the plan ``project`` has computed for all steps; where a use
+  has no input, its bias (vector).
+- ``weight_diagonal.k`` (vector): a row of that parameter.
+- ``state.s`` (carry): before the first step the initial state.
+
+Forward, written:
+
+- ``state.s``: the new value of a state. That of the first state is the output.
+- ``keep…`` (step): what later phases of the same step read. ``save…`` (step): what the backward reads.
+- ``gate.g`` (step): the value of a gate, in the plan ``traced``.
+
+Backward, whose steps run from the last of the forward to its first. Given:
+
+- ``save…``, ``in.m``, ``weight_diagonal.k``: as the forward had or left them at this step.
+- ``state.s`` (carry, never stored) and ``now.s`` (step): a state before and after this step of the forward.
+- ``dy`` (step): the gradient that arrives at the output of this step.
+- ``adjoint.s`` (carry): before the first step the gradient that arrives at a final state.
+
+Backward, written:
+
+- ``adjoint.s``: the gradient of a state before this step of the forward; the last is that of the initial state.
+- ``d.i`` (step): the gradient of a use's pre-activation; there is none for uses that are not in ``Plans.used``, where
+  it is zero.
+- ``term.m`` (step): the gradient of ``in.m``, unit by unit; of an input that is one number wide, their sum is the
+  gradient. There is none for an input that only decides (``where``), whose gradient is zero.
+- ``dx`` (step, as wide as the operand, whose columns are the plan's units): in the plans ``inputs``, the gradient of an
+  operand.
+
+Weights, by what a product adds to a sum (one row of the operand, o):
+
+- ``u.i``: U·o with the rows of ``weight_hh`` that belong to the gate of a use. ``w.k.i``: W·o with the gate's rows of
+  the weight that belongs to operand k.
+- ``ut.i``, ``wt.k.i``: Uᵀ·o and Wᵀ·o with the same rows; the operand is ``d.i``.
+
+Leaves of the expressions are nodes of the ops ``state``, ``input``, ``vector``, ``parameter`` (of ``weight_diagonal``),
+``hoisted`` (attr: the use), ``before`` (``adjoint.s``, before the step), ``dy``, and saved forward values; a
+``product`` has operands as arguments (attr: the use; in the backward, the uses whose transposed weights multiply the
+arguments).
 """
 
 from __future__ import annotations
@@ -15,6 +56,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.expression import UNARY_FUNCTIONS, Node, const, make, postorder, rewrite
@@ -24,23 +66,29 @@ from gatewise.compiler.schedule import Array, Plan, Scheduler
 
 @dataclass(frozen=True)
 class Plans:
-    """Everything a backend lowers for one cell."""
+    """Everything a backend lowers for one cell.
+
+    What no plan computes are sums over time and batch, the gradients of parameters: of the gate's rows of a weight, for
+    each of its uses i, Σ d.i ⊗ (the operand that the weight multiplies: ``operand.k``, or the array ``operand_of[i]``);
+    of its bias Σ d.i; of row k of ``weight_diagonal``, which belongs to use i, Σ d.i ⊙ the array ``diagonal_of[k]``. Of
+    these arrays ``state.s`` means the values before the steps, ``now.s`` those after.
+    """
 
     project: Plan | None
-    """Bias and input products of every use for any number of rows; ``hoisted`` arrays are its results."""
+    """Bias and input products of every use for any number of rows; ``gx.i`` are its results."""
     forward: Plan
     """Inference: keeps only what later phases of the same step read."""
     training: Plan
     """The forward that also saves what the backward reads."""
     backward: Plan
     inputs: tuple[Plan, ...]
-    """For every input-like operand: its gradient from those of the pre-activations."""
+    """For every input-like operand: its gradient from those of the pre-activations, for any number of rows."""
     saved: tuple[str, ...]
     """Arrays that ``training`` saves and ``backward`` reads, beside the states; also operands of weight gradients."""
     histories: tuple[str, ...]
     """States, beside the output, whose every value ``backward`` reads."""
     operand_of: tuple[str, ...]
-    """For every use: the array whose rows multiply its ``weight_hh`` (``state.h``, ``keep…``), or an empty name."""
+    """For every use: the array whose rows multiply its ``weight_hh`` (``state.h``, ``save…``), or an empty name."""
     diagonal_of: tuple[str, ...]
     """For every row of ``weight_diagonal``: the array that it multiplies (as above, ``now.c`` or ``in.m``)."""
     input_terms: tuple[str, ...]
@@ -52,7 +100,7 @@ class Plans:
 
 def _lowered(cell: Cell, hoist: bool) -> dict[Node, Node]:
     """Affine nodes as products plus diagonal terms; with ``hoist`` the input half is computed beforehand."""
-    rows = {(i, d): k for k, (i, d) in enumerate(cell.diagonals)}
+    rows = count()
     images: dict[Node, Node] = {}
 
     def image(roots: Sequence[Node]) -> tuple[Node, ...]:
@@ -64,7 +112,7 @@ def _lowered(cell: Cell, hoist: bool) -> dict[Node, Node]:
         op, args = ("product", image(operands)) if operands else ("hoisted", ())
         value = make(op, args, i, "hidden")
         for d in use.diagonals:
-            parameter = make("parameter", (), f"weight_diagonal.{rows[i, d]}", "hidden")
+            parameter = make("parameter", (), f"weight_diagonal.{next(rows)}", "hidden")
             value = value + parameter * image([d])[0]
         images[use.node] = value
     return images

@@ -1,13 +1,12 @@
-"""The canonical text of a cell, and its parser.
+"""From the canonical text of a cell (see ``printer``) back to the cell.
 
-The text is a restricted Python function in which every gate and every value used twice has a line of its own. It is
-read with ``ast`` and never executed, so a text from a stranger's file can do nothing but define a cell.
+The text is read with ``ast`` and never executed, so a text from a stranger's file can do nothing but define a cell.
 """
 
 from __future__ import annotations
 
 import ast
-import math
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,9 +14,7 @@ from typing import Any
 from gatewise.compiler import functions
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.expression import (
-    ARITHMETIC,
     CHOICES,
-    COMPARISONS,
     UNARY_FUNCTIONS,
     Node,
     Width,
@@ -26,75 +23,15 @@ from gatewise.compiler.expression import (
     compare,
     float_of,
     make,
-    postorder,
 )
-from gatewise.compiler.trace import CellError, Gates, check_names, finish
+from gatewise.compiler.trace import CellError, Uses, check_names, finish, is_gate, is_width
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     name: getattr(functions, name) for name in (*UNARY_FUNCTIONS, *CHOICES, "diagonal")
 }
 _BINARY: dict[type[ast.AST], str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 _MAX_LENGTH = 200_000
-_MAX_DEPTH = 60
-"""Python's parser refuses some 200 nested parentheses; a deeper value is printed over several lines."""
-
 _COMPARE: dict[type[ast.AST], str] = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"}
-
-
-def print_cell(cell: Cell) -> str:
-    """The canonical text: gates in their order, then the values used more than once, then the new states."""
-    return _Printer(cell).text()
-
-
-class _Printer:
-    def __init__(self, cell: Cell) -> None:
-        self.cell = cell
-        self.names: dict[Node, str] = {}
-        self.users: dict[Node, int] = {}
-        for node in postorder(cell.outputs):
-            for arg in node.args:
-                self.users[arg] = self.users.get(arg, 0) + 1
-        for output in cell.outputs:
-            self.users[output] = self.users.get(output, 0) + 1
-
-    def text(self) -> str:
-        lines: list[str] = []
-        depths: dict[Node, int] = {}
-        for node in postorder([*self.cell.affines, *self.cell.outputs]):
-            depths[node] = 1 + max((depths[a] for a in node.args if a not in self.names), default=0)
-            shared = node.op == "affine" or self.users[node] > 1 or depths[node] > _MAX_DEPTH
-            if node.args and shared:
-                expression = self.expression(node)
-                self.names[node] = f"_{len(self.names)}"
-                lines.append(f"{self.names[node]} = {expression}")
-        results = ", ".join([self.value(o) for o in self.cell.outputs])
-        declared = "".join(f", {name}: {width!r}" for name, width in self.cell.inputs)
-        declared += "".join(f", {name}: vector({width!r})" for name, width in self.cell.vectors)
-        arguments = ", ".join(["gate", "x", *self.cell.states]) + (", *" + declared if declared else "")
-        body = "".join(f"    {line}\n" for line in [*lines, f"return {results}"])
-        return f"def {self.cell.name}({arguments}):\n{body}"
-
-    def value(self, node: Node) -> str:
-        if node in self.names:
-            return self.names[node]
-        if node.op in ("input", "vector", "state"):
-            return str(node.attr)
-        if node.op == "const":
-            return repr(float_of(node)) if math.copysign(1.0, float_of(node)) > 0 else f"({float_of(node)!r})"
-        return self.expression(node)
-
-    def expression(self, node: Node) -> str:
-        args = [self.value(a) for a in node.args]
-        if node.op == "affine":
-            return f"gate.{node.attr}({', '.join(args)})"
-        if node.op in ARITHMETIC:
-            return f"({args[0]} {ARITHMETIC[node.op]} {args[1]})"
-        if node.op in COMPARISONS:
-            return f"({args[0]} {COMPARISONS[node.op]} {args[1]})"
-        if node.op == "neg":
-            return f"(-{args[0]})"
-        extra = [repr(v) for v in node.attr] if isinstance(node.attr, tuple) else []
-        return f"{node.op}({', '.join([*args, *extra])})"
 
 
 def parse(text: str, source: str = "") -> Cell:
@@ -107,6 +44,8 @@ def parse(text: str, source: str = "") -> Cell:
         raise CellError(f"the text of a cell must be a str, but came {type(text).__name__}")
     if len(text) > _MAX_LENGTH:
         raise CellError(f"the text of a cell must have at most {_MAX_LENGTH} characters, but has {len(text)}")
+    if not unicodedata.is_normalized("NFKC", text):
+        raise CellError("the text of a cell has letters that Python reads as others (it is not in the form NFKC)")
     try:
         module = ast.parse(text)
     except (RecursionError, MemoryError):
@@ -117,11 +56,22 @@ def parse(text: str, source: str = "") -> Cell:
         raise CellError(f"the text of a cell must be one function definition, but came {text[:60]!r}")
     name = module.body[0].name
     try:
-        return _Reader(module.body[0], source).cell()
+        return _Reader(module.body[0], text, source).cell()
+    except CellError:
+        raise
     except RecursionError:
         raise CellError("the text of a cell is nested too deeply") from None
-    except (TypeError, AttributeError, ArithmeticError) as error:
+    except (TypeError, ArithmeticError, ValueError) as error:
         raise CellError(f"cell {name}: {error}") from None
+
+
+def _read_again(cell: Cell, state: tuple[str, str]) -> None:
+    vars(cell).update(vars(parse(*state)))
+
+
+# Set here, since the cell itself comes before its parser. Not a __reduce__ with parse: torch.load(weights_only=True)
+# would then want to be told of parse too, beside the class.
+setattr(Cell, "__setstate__", _read_again)  # noqa: B010 (mypy knows no such method to assign to)
 
 
 def _vector(argument: ast.arg) -> ast.expr | None:
@@ -133,26 +83,25 @@ def _vector(argument: ast.arg) -> ast.expr | None:
 
 
 class _Reader:
-    def __init__(self, function: ast.FunctionDef, source: str) -> None:
-        self.function, self.source = function, source
-        self.gates = Gates(function.name)
-        self.names: dict[str, Any] = {}
+    """Reads a definition by cases: what none of them takes is refused, and no name of a text is looked up in Python."""
+
+    def __init__(self, function: ast.FunctionDef, text: str, source: str) -> None:
+        self.function, self.text, self.source = function, text, source
+        self.uses = Uses(function.name)
+        self.names: dict[str, Node] = {}
 
     def fail(self, node: ast.AST) -> CellError:
-        return CellError(f"cell {self.function.name}: {ast.unparse(node)[:80]!r} is not part of the language of cells")
+        found = ast.get_source_segment(self.text, node) or "what stands behind its name"
+        return CellError(f"cell {self.function.name}: {found[:80]!r} is not part of the language of cells")
 
     def cell(self) -> Cell:
         name, arguments = self.function.name, self.function.args
         positional = [a.arg for a in arguments.args]
         # Everything else that Python allows in a definition is refused, decorators and defaults above all.
-        plain = ast.arguments(
-            posonlyargs=[],
-            args=[ast.arg(a) for a in positional],
-            kwonlyargs=arguments.kwonlyargs,
-            kw_defaults=[None] * len(arguments.kwonlyargs),
-            defaults=[],
-        )
-        if ast.dump(arguments) != ast.dump(plain) or positional[:1] != ["gate"]:
+        others: list[object] = [arguments.posonlyargs, arguments.vararg, arguments.kwarg, arguments.defaults]
+        others += arguments.kw_defaults
+        others += [a.annotation for a in arguments.args]
+        if any(others) or positional[:1] != ["gate"]:
             raise self.fail(arguments)
         if self.function.decorator_list or self.function.returns or getattr(self.function, "type_params", None):
             raise CellError(f"cell {name}: decorators and types are not part of the language of cells")
@@ -171,30 +120,29 @@ class _Reader:
             raise self.fail(last)
         elements = last.value.elts if isinstance(last.value, ast.Tuple) else [last.value]
         outputs = tuple(self.read(e) for e in elements)
-        made = finish(name, self.source, states, inputs, outputs, self.gates._uses, allow_constant_states=True)
+        made = finish(name, self.source, states, inputs, outputs, self.uses.nodes, allow_constant_states=True)
         return replace(made, vectors=vectors)
 
     def width(self, argument: ast.arg, declared: ast.expr | None) -> Width:
         value = declared.value if isinstance(declared, ast.Constant) else None
-        if value in ("input", "hidden") or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
-            return value if isinstance(value, int) else str(value)
+        if isinstance(value, (str, int)) and is_width(value):
+            return value
         raise self.fail(argument)
 
     def assign(self, statement: ast.stmt) -> None:
-        if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
-            raise self.fail(statement)
-        target = statement.targets[0]
-        if not isinstance(target, ast.Name):
-            raise self.fail(statement)
-        self.names[target.id] = self.read(statement.value)
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if not _is_taken(name):
+                self.names[name] = self.read(value)
+            case _:
+                raise self.fail(statement)
 
-    def read(self, node: ast.expr) -> Any:
+    def read(self, node: ast.expr) -> Node:
         if isinstance(node, ast.Name) and node.id in self.names:
             return self.names[node.id]
         if isinstance(node, ast.Constant) and type(node.value) in (int, float):
             return as_node(node.value)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            return -as_node(self.read(node.operand))
+            return -self.read(node.operand)
         if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
             return arithmetic(_BINARY[type(node.op)], self.read(node.left), self.read(node.right))
         if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARE:
@@ -203,15 +151,18 @@ class _Reader:
             return self.call(node)
         raise self.fail(node)
 
-    def call(self, node: ast.Call) -> Any:
-        arguments = [self.read(a) for a in node.args]
-        function = node.func
-        if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == "gate":
-            return getattr(self.gates, function.attr)(*arguments)
-        if not isinstance(function, ast.Name) or function.id not in _FUNCTIONS:
-            raise self.fail(node)
-        if function.id == "hard_sigmoid":
-            if not arguments or any(a.op != "const" for a in arguments[1:]):
-                raise self.fail(node)
-            arguments = [arguments[0], *(float_of(a) for a in arguments[1:])]
-        return _FUNCTIONS[function.id](*arguments)
+    def call(self, node: ast.Call) -> Node:
+        arguments = tuple(self.read(a) for a in node.args)
+        match node.func:
+            case ast.Attribute(value=ast.Name(id="gate"), attr=name) if is_gate(name):
+                return self.uses.apply(name, arguments)
+            case ast.Name(id="hard_sigmoid") if arguments and all(a.op == "const" for a in arguments[1:]):
+                return as_node(functions.hard_sigmoid(arguments[0], *(float_of(a) for a in arguments[1:])))
+            case ast.Name(id=name) if name in _FUNCTIONS and name != "hard_sigmoid":
+                return as_node(_FUNCTIONS[name](*arguments))
+        raise self.fail(node)
+
+
+def _is_taken(name: str) -> bool:
+    """Whether a name has a meaning of its own, so that no value of a text can have it."""
+    return name == "gate" or name in _FUNCTIONS or name.startswith("__")

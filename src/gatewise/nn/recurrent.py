@@ -166,8 +166,10 @@ class Recurrent(CellModule):
         return shapes
 
     def reset_parameters(self) -> None:
-        """Start anew, in the way that ``initialise`` says."""
+        """Start anew, in the way that ``initialise`` says; what a function leaves alone starts as torch's."""
         how = self.initialise
+        if not isinstance(how, str):
+            initialisation.torch_uniform(self)
         (initialisation.NAMED[how] if isinstance(how, str) else how)(self)
 
     @property

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from gatewise.backends import choose, eager, prologue
+from gatewise.backends import choose, eager, prologue, signature
 from gatewise.compiler.cell import Cell, vector_name
 from gatewise.ops import direct, operators
 from gatewise.ops.derivatives import OverTime
@@ -46,13 +46,19 @@ def run(
     """
     choice = choose(x.device, x.dtype, half)
     if choice.name == "eager":
+        if not torch.compiler.is_compiling():
+            signature.check(cell, x, inputs, states, parameters)
         return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse)
-    operands, terms, parameters = _leaves(cell, x, inputs, parameters)
+    operands, terms, parameters = _leaves(cell, x, inputs, states, parameters)
     states = list(states)
     if torch.compiler.is_compiling():  # which takes no tensor twice
         terms, states = ([t.view_as(t) for t in tensors] for tensors in (terms, states))
     flat = (*operands, *terms, *states, *parameters.values())
-    differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in flat)
+    try:
+        differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in flat)
+    except AttributeError:  # a weight was taken away: asked only now, since asking takes time
+        signature.check_together(flat)
+        raise
     _refuse_forward_mode(flat)
     special = not torch.compiler.is_compiling() and transforms_active()
     if differentiable and not special and torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
@@ -82,9 +88,10 @@ def trace(
     with their values."""
     choice = choose(x.device, x.dtype, half)
     if choice.name == "eager":
+        signature.check(cell, x, inputs, states, parameters)
         seen = list(zip([cell.gate_value(gate) for gate in cell.gates], gates, strict=True))
         return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse, seen=seen)
-    operands, terms, parameters = _leaves(cell, x, inputs, parameters)
+    operands, terms, parameters = _leaves(cell, x, inputs, states, parameters)
     counts = (len(operands), len(terms), len(states))
     options = Options.text(choice.tier, reverse, Keep.NOTHING, counts, list(parameters))
     y, finals = torch.ops.gatewise.trace(
@@ -94,11 +101,18 @@ def trace(
 
 
 def _leaves(
-    cell: Cell, x: Tensor, inputs: Mapping[str, Tensor], parameters: Mapping[str, Tensor]
+    cell: Cell,
+    x: Tensor,
+    inputs: Mapping[str, Tensor],
+    states: Sequence[Tensor],
+    parameters: Mapping[str, Tensor],
 ) -> tuple[list[Tensor], list[Tensor], Mapping[str, Tensor]]:
     """Operands of the affine maps, and inputs that are used element-wise; at least one tensor. Then the parameters but
     for vectors, which go along with the inputs."""
     steps, results, names = prologue.prologue(cell.text)
+    # Where torch computes before a product, it would broadcast what has another shape.
+    if (cell.vectors or len(steps) > len(results)) and not torch.compiler.is_compiling():
+        signature.check(cell, x, inputs, states, parameters)
     if cell.vectors:
         inputs = {**inputs, **eager.vectors_over_time(cell, parameters, x)}
         parameters = {n: p for n, p in parameters.items() if not n.startswith(vector_name(""))}

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.backends import batching
+from gatewise.backends import batching, signature
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import make_plans
 from gatewise.compiler.text import parse
@@ -116,6 +116,7 @@ def _forward_fake(
     states: list[Tensor],
     parameters: list[Tensor],
 ) -> tuple[Tensor, list[Tensor], Tensor]:
+    signature.check_together((*operands, *inputs, *states, *parameters))
     refuse_onnx()
     keep, traced = parsed_options(options).keep, parsed(cell)
     plans = make_plans(traced)
@@ -239,6 +240,7 @@ def forward(
     """``gatewise::forward``, of tensors whose gradients nobody records."""
     if _plain((*operands, *inputs, *states, *parameters)):
         return _forward_cpu(cell, options, operands, inputs, states, parameters)
+    signature.check_together((*operands, *inputs, *states, *parameters))
     _observe()
     result: tuple[Tensor, list[Tensor], Tensor] = torch.ops.gatewise.forward(
         cell, options, operands, inputs, states, parameters
@@ -264,6 +266,7 @@ def backward(
     arriving = [t for t in (dy, *finals) if t is not None]
     if _plain((*operands, *inputs, *states, *parameters, y, saved, *arriving)):
         return _backward_cpu(*arguments)
+    signature.check_together((*operands, *inputs, *states, *parameters, y, saved, *arriving))
     _observe()
     result: list[Tensor] = torch.ops.gatewise.backward(*arguments)
     return result

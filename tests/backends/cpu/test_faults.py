@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gatewise.backends.cpu.lanes import Code
 from gatewise.backends.cpu.tiers import Tier
-from gatewise.compiler.schedule import Phase, Plan, Product
+from gatewise.compiler.schedule import Phase, Plan, Product, Ref
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -99,7 +99,8 @@ def starts(old: str, new: str) -> Callable[[Plan], Plan]:
     def change(plan: Plan) -> Plan:
         if new and new not in {a.name for a in plan.arrays}:
             return plan
-        return phases(lambda p: replace(p, starts=tuple(new if s == old else s for s in p.starts)))(plan)
+        other = Ref(new) if new else None
+        return phases(lambda p: replace(p, starts=tuple(other if s == Ref(old) else s for s in p.starts)))(plan)
 
     return change
 
@@ -118,8 +119,8 @@ def other_weights(product: Product) -> Product:
 
 def unreset(product: Product) -> Product:
     """The candidate's matrix multiplies the state itself, not what the reset gate left of it."""
-    computed = product.operand.endswith("+") and product.weights[0].startswith("u.")
-    return replace(product, operand="state.h") if computed else product
+    computed = product.operand.after and product.weights[0].startswith("u.")
+    return replace(product, operand=Ref("state.h")) if computed else product
 
 
 def dropped_store(plan: Plan, prefix: str) -> Plan:

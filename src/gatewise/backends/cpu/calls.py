@@ -7,6 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from gatewise.backends import signature
 from gatewise.backends.cpu import gradients, launch, recipe, recompute, sequence
 from gatewise.backends.cpu.layout import written_terms
 from gatewise.backends.cpu.recipe import Builder, Recipe
@@ -46,12 +47,13 @@ def forward(
 
     def build() -> Recipe:
         cell, options = meaning()
-        builder = Builder(options.tier, tensors)
-        call = _call(builder, cell, options, len(operands), tensors)
+        given = _Given(cell, options, operands, inputs, states, parameters)
+        builder = given.checked()
+        call = _call(builder, cell, options, given)
         shape = (call.steps, call.rows, call.units)
         y = builder.result(*shape)
         finals = [builder.result(*shape[1:]) for _ in states]
-        slabs = sequence.gate_slabs(cell) if options.training else cell.states[1:] if options.recompute else ()
+        slabs = _slabs(cell, options)
         saved = builder.result(len(slabs), *shape)
         sequence.forward(builder.program, call, y, finals, slabs, saved, training=options.training)
         return builder.finish()
@@ -71,13 +73,16 @@ def trace(
 ) -> tuple[Tensor, list[Tensor]]:
     """The output and the final states; ``gates``, (gate, T, B, H), is filled with the gates' values."""
     tensors = (*operands, *inputs, *states, *parameters, gates)
+    if any(signature.overlap(gates, tensor) for tensor in tensors[:-1]):
+        raise RuntimeError("gates must have memory of its own, got that of a tensor which the call reads")
 
     def build() -> Recipe:
         cell, options = meaning()
-        builder = Builder(options.tier, tensors)
-        call = _call(builder, cell, options, len(operands), tensors)
+        given = _Given(cell, options, operands, inputs, states, parameters)
+        shape = given.shape
+        builder = given.checked(("gates", gates, ((len(cell.gates), *shape),)))
+        call = _call(builder, cell, options, given)
         values = builder.in_place()
-        shape = (call.steps, call.rows, call.units)
         y = builder.result(*shape)
         finals = [builder.result(*shape[1:]) for _ in states]
         sequence.trace(builder.program, call, y, finals, values)
@@ -107,10 +112,12 @@ def backward(
 
     def build() -> Recipe:
         cell, options = meaning()
-        builder = Builder(options.tier, tensors)
-        call = _call(builder, cell, options, len(operands), tensors, backward=True)
+        called = _Given(cell, options, operands, inputs, states, parameters)
+        builder = called.checked(*called.of_backward(y, saved, dy, finals))
+        call = _call(builder, cell, options, called, backward=True)
         given_y, given_saved = builder.dense(), builder.dense()
-        given_dy, *given_finals = (None if t is None else builder.lanes() for t in arriving)
+        lanes = builder.dense if called.empty else builder.lanes
+        given_dy, *given_finals = (None if t is None else lanes() for t in arriving)
         given = gradients.Given(given_y, given_saved, given_dy, given_finals)
         written = written_terms(cell)
         any_operand = any(wanted[: len(operands)])
@@ -152,20 +159,75 @@ def _summed(value: Tensor, term: Tensor | None) -> Tensor:
     return term if value.shape[-1] == term.shape[-1] != 1 else term.sum(-1, keepdim=True)
 
 
-def _call(
-    builder: Builder, cell: Cell, options: Options, operands: int, tensors: Tensors, backward: bool = False
-) -> sequence.Call:
+def _slabs(cell: Cell, options: Options) -> Sequence[str]:
+    """What the forward keeps for the backward, (T, B, H) each."""
+    return sequence.gate_slabs(cell) if options.training else cell.states[1:] if options.recompute else ()
+
+
+class _Given:
+    """The tensors of a call, checked against each other and against the cell.
+
+    Raises:
+        RuntimeError: for a tensor of another shape than the cell and the other tensors ask for.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        options: Options,
+        operands: Tensors,
+        inputs: Tensors,
+        states: Tensors,
+        parameters: Tensors,
+    ) -> None:
+        self.cell, self.options, self.operands = cell, options, operands
+        terms = make_plans(cell).input_terms
+        counts = (len(inputs), len(states), len(parameters))
+        if counts != (len(terms), len(cell.states), len(options.names)) or not (operands or inputs):
+            raise RuntimeError(f"the tensors of a call of cell {cell.name} do not fit its options, got {counts}")
+        named = dict(zip(terms, inputs, strict=True))
+        self.expected = signature.operands(cell, operands, named, states)
+        self.shape = self.steps, self.rows, self.units = int((*operands, *inputs)[0].shape[0]), *states[0].shape
+        self.empty = 0 in self.shape
+        """Whether there is nothing to compute."""
+        columns = signature.input_size(cell, operands, named)
+        own = dict(zip(options.names, parameters, strict=True))
+        self.expected += signature.parameters(cell, own, columns, self.units)
+
+    def of_backward(
+        self, y: Tensor, saved: Tensor, dy: Tensor | None, finals: Sequence[Tensor | None]
+    ) -> list[signature.Expected]:
+        """The tensors that the backward takes beside those of the forward."""
+        cell, shape = self.cell, self.shape
+        found: list[signature.Expected] = [("output", y, (shape,))]
+        found.append(("what was saved", saved, ((len(_slabs(cell, self.options)), *shape),)))
+        if dy is not None:
+            found.append(("gradient of the output", dy, (shape,)))
+        named = zip(cell.states, finals, strict=True)
+        return found + [(f"gradient of final state {n}", t, (shape[1:],)) for n, t in named if t is not None]
+
+    def checked(self, *further: signature.Expected) -> Builder:
+        """The builder of a program for these tensors, and for further ones behind them."""
+        expected = [*self.expected, *further]
+        signature.check_shapes(self.cell, expected)
+        names = [f"{what} of cell {self.cell.name}" for what, _, _ in expected]
+        tensors = [tensor for _, tensor, _ in expected]
+        return Builder(self.options.tier, tensors, names, tensors[0].dtype)
+
+
+def _call(builder: Builder, cell: Cell, options: Options, given: _Given, backward: bool = False) -> sequence.Call:
     plans = make_plans(cell)
     # Sums over time and batch walk their operands at one distance from row to row.
     summed = plans.diagonal_of if backward else ()
+    state = builder.dense if given.empty else builder.lanes
     return sequence.Call(
         cell,
-        launch.target(builder.program.tier, tensors[0].dtype),
+        launch.target(builder.program.tier, builder.program.dtype),
         builder.program,
-        [builder.dense() for _ in range(operands)],
+        [builder.dense() for _ in given.operands],
         {n: builder.dense() if f"in.{n}" in summed else builder.lanes() for n in plans.input_terms},
-        [builder.lanes() for _ in cell.states],
+        [state() for _ in cell.states],
         {name: builder.dense() for name in options.names},
         options.reverse,
-        int(tensors[0].shape[0]),
+        given.steps,
     )

@@ -1,14 +1,12 @@
 """LLVM IR to machine code in this process, kept on disk between processes.
 
-A kernel is asked for by a key. Its object file lies in the cache folder under the SHA-256 of everything that decides
-its bytes, so nothing is ever invalidated: another key, tier, LLVM or compiler source is another name. One file holds
-an object and its checksum; it is checked before LLVM sees it, because LLVM crashes on a damaged object.
+A kernel is asked for by a key. Its object lies in the cache of ``backends/cache.py`` under the SHA-256 of everything
+that decides its bytes: another key, tier, LLVM or source of Gatewise is another name.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import ctypes
 import functools
 import hashlib
@@ -16,25 +14,18 @@ import itertools
 import os
 import struct
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
-import platformdirs
 
+from gatewise.backends import cache
 from gatewise.backends.cpu import openmp, tiers
 from gatewise.backends.cpu.tiers import Tier
-
-VARIABLE = "GATEWISE_CACHE"
-LIMIT_BYTES = 256 << 20  # a kernel is 10 to 100 KB: thousands of them
-_MAGIC = b"gwobj001"
-_STALE_SECONDS = 3600.0  # a temporary file this old belongs to a process that died while writing
 
 # All that a kernel may call: LLVM writes calls to the memory functions by itself. Anything else, above all libm, whose
 # last bits differ between systems, is a fault of the emitter.
@@ -61,8 +52,7 @@ class Kernel:
 
 
 _kernels: dict[str, Kernel] = {}
-_statistics: dict[str, Any] = {"compiled": 0, "loaded_from_disk": 0, "cache_problem": None}
-_statistics |= {"seconds_compiling": 0.0, "seconds_loading": 0.0}
+_statistics = {"compiled": 0, "loaded_from_disk": 0, "seconds_compiling": 0.0, "seconds_loading": 0.0}
 _names = itertools.count()
 # One lock for all keys: llvmlite holds a lock of its own around every call into LLVM, so compilations of two keys
 # would not overlap anyhow. Kernels already in memory are found without it.
@@ -92,9 +82,9 @@ def assemble(ir_text: str, tier: Tier) -> str:
 
 
 def statistics() -> dict[str, Any]:
-    """What this process compiled and loaded, the seconds it took, and why the disk cache was not written, if so."""
+    """What this process compiled and loaded, the seconds it took, and what was wrong with the cache, if anything."""
     seconds = _statistics["seconds_compiling"] + _statistics["seconds_loading"]
-    return {**_statistics, "in_memory": len(_kernels), "seconds": seconds}
+    return {**_statistics, "in_memory": len(_kernels), "seconds": seconds, "cache_problem": cache.problem()}
 
 
 # --- the name of a kernel ---
@@ -102,19 +92,8 @@ def statistics() -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=4096)
 def _digest(key: str, tier: Tier, entries: tuple[str, ...]) -> str:
-    parts = (key, tier, entries, llvm.llvm_version_info, llvmlite.__version__, _source_hash())
+    parts = (key, tier, entries, llvm.llvm_version_info, llvmlite.__version__, cache.source_hash())
     return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-@functools.cache
-def _source_hash() -> str:
-    """A hash of the source that turns a cell into IR; empty where there is no source to read."""
-    here = Path(__file__).resolve().parent
-    found = hashlib.sha256()
-    files = [path for folder in (here.parents[1] / "compiler", here) for path in sorted(folder.rglob("*.py"))]
-    for path in files:
-        found.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return found.hexdigest() if files else ""
 
 
 # --- compiling and linking ---
@@ -182,118 +161,16 @@ def _compiled(digest: str, build: Callable[[], str], tier: Tier, entries: Sequen
     kernel = _link(digest, code, entries)
     _statistics["compiled"] += 1
     _statistics["seconds_compiling"] += time.perf_counter() - start
-    _store(digest, code)
+    cache.store(digest + ".o", code)
     return kernel
 
 
 def _from_disk(digest: str, entries: Sequence[str]) -> Kernel | None:
     start = time.perf_counter()
-    code = _read(digest)
+    code = cache.read(digest + ".o")
     if code is None:
         return None
     kernel = _link(digest, code, entries)
     _statistics["loaded_from_disk"] += 1
     _statistics["seconds_loading"] += time.perf_counter() - start
     return kernel
-
-
-# --- the folder ---
-
-
-def cache_folder() -> Path | None:
-    """The folder of the disk cache: GATEWISE_CACHE, else the user's cache folder; None where there is to be none."""
-    named = os.environ.get(VARIABLE)
-    if named is not None and named.lower() in ("", "off"):
-        return None
-    if not _source_hash():
-        _statistics["cache_problem"] = "the source of Gatewise cannot be read, so stale entries would not be known"
-        return None
-    try:
-        return Path(named).expanduser() if named else platformdirs.user_cache_path("gatewise", appauthor=False)
-    except RuntimeError as error:  # there is no home folder
-        _statistics["cache_problem"] = f"no folder for the cache: {error}"
-        return None
-
-
-def _head(digest: str, code: bytes) -> bytes:
-    """What stands before an object. The sum covers the name: a sound object under another's name is not taken."""
-    return _MAGIC + hashlib.sha256(digest.encode() + code).digest()
-
-
-def _read(digest: str) -> bytes | None:
-    folder = cache_folder()
-    if folder is None:
-        return None
-    try:
-        data = (folder / (digest + ".o")).read_bytes()
-    except OSError:
-        return None
-    code = data[len(_MAGIC) + 32 :]
-    if data[: len(_MAGIC) + 32] != _head(digest, code):
-        return None
-    with contextlib.suppress(OSError):
-        os.utime(folder / (digest + ".o"))  # the oldest by this time go first
-    return code
-
-
-def _store(digest: str, code: bytes) -> None:
-    """Write an entry whole or not at all; a folder that refuses costs the next process a compilation, nothing else."""
-    folder = cache_folder()
-    if folder is None:
-        return
-    temporary = None
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=digest[:16], suffix=".tmp", dir=folder)
-        with os.fdopen(handle, "wb") as file:
-            file.write(_head(digest, code) + code)
-        os.replace(temporary, folder / (digest + ".o"))
-        _prune(folder)
-    except OSError as error:
-        _statistics["cache_problem"] = f"{folder} could not be written: {error}"
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-
-
-def _files(folder: Path) -> list[tuple[float, int, Path]]:
-    """Our entries and temporary files as (time, bytes, path), oldest first; other processes may delete meanwhile."""
-    found = []
-    with contextlib.suppress(OSError), os.scandir(folder) as items:
-        for item in items:
-            name, suffix = os.path.splitext(item.name)
-            if (suffix, len(name)) == (".o", 64) or (suffix == ".tmp" and len(name) >= 16):
-                with contextlib.suppress(OSError):
-                    status = item.stat()
-                    found.append((status.st_mtime, status.st_size, Path(item.path)))
-    return sorted(found)
-
-
-def _prune(folder: Path) -> None:
-    """Delete the oldest entries above the limit, down to 7/8 of it, so that not every store has to."""
-    files = _files(folder)
-    total = sum(size for _, size, _ in files)
-    target = LIMIT_BYTES * 7 // 8 if total > LIMIT_BYTES else total
-    now = time.time()
-    for modified, size, path in files[:-1]:  # the newest is the one just written
-        stale = path.suffix == ".tmp" and now - modified > _STALE_SECONDS
-        if total > target or stale:
-            with contextlib.suppress(OSError):
-                path.unlink()
-            total -= size
-
-
-def cache_size() -> int:
-    """The bytes that the disk cache holds."""
-    folder = cache_folder()
-    return sum(size for _, size, _ in _files(folder)) if folder else 0
-
-
-def clear_cache() -> int:
-    """Delete every entry of the disk cache and say how many; kernels already in memory stay."""
-    folder, deleted = cache_folder(), 0
-    for _, _, path in _files(folder) if folder else []:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-            deleted += 1
-    return deleted

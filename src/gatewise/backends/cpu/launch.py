@@ -17,7 +17,7 @@ from gatewise.backends.cpu import emit, frame, jit, matrix, openmp, pack, tile
 from gatewise.backends.cpu.phase import Options
 from gatewise.backends.cpu.program import ALIGNMENT, Program, empty
 from gatewise.backends.cpu.tiers import Tier, get
-from gatewise.compiler.schedule import Plan, Product
+from gatewise.compiler.schedule import Plan, Product, Ref
 
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
 _SIZES = {torch.float32: 4, torch.float64: 8}
@@ -167,7 +167,7 @@ def _rounded(
     apart = tiles + 2 if by_units else 2
     end, found = 0, dict[tuple[int, int], tuple[int, int, int]]()
     for p, phase in enumerate(plan.phases):
-        begins = dict[str, int]()
+        begins = dict[Ref, int]()
         for j, product in enumerate(phase.products):
             across = matrix.tiles(_depth(product, widths, units)) * matrix.TILE
             taken = (threads * apart + (0 if by_units else tiles)) * across
@@ -292,7 +292,7 @@ def _products(plan: Plan) -> list[tuple[tuple[int, int], Product]]:
 
 
 def _depth(product: Product, widths: Mapping[str, int], units: int) -> int:
-    return widths.get(product.operand.rstrip("+"), units)
+    return widths.get(product.operand.name, units)
 
 
 def _useful_threads(plan: Plan, rows: int, units: int, widths: Mapping[str, int], threads: int) -> int:

@@ -12,7 +12,7 @@ from gatewise.backends.cpu import frame as slots
 from gatewise.backends.cpu import matrix
 from gatewise.backends.cpu.matrix import DEPTH, LINE, ROWS, SUMS, TILE
 from gatewise.backends.cpu.phase import PhaseWriter
-from gatewise.compiler.schedule import Product
+from gatewise.compiler.schedule import Product, Ref
 
 CHUNK = 8
 """Tiles of an operand's columns that go through all of a block of weights before the next: 32 rows of them stay in the
@@ -22,7 +22,7 @@ first-level cache."""
 class MatrixPhaseWriter(PhaseWriter):
     def _prepare(self, number: ir.Value, row_low: ir.Value, row_high: ir.Value) -> None:
         """Write all operands of the thread's rows in bfloat16."""
-        self.left: dict[str, ir.Value] = {}
+        self.left: dict[Ref, ir.Value] = {}
         for j, product in enumerate(self.phase.products):
             if product.operand not in self.left:
                 depth = self._product_slot(j, slots.DEPTH)
@@ -37,7 +37,7 @@ class MatrixPhaseWriter(PhaseWriter):
         before = c.b.mul(c.b.udiv(row_low, c.i64(ROWS)), c.b.mul(c.ceil_div(depth, DEPTH), c.i64(TILE)))
         return c.pointer(c.b.add(base, c.b.add(before, c.b.mul(number, stride))))
 
-    def _round(self, operand: str, depth: ir.Value, place: ir.Value, row_low: ir.Value, row_high: ir.Value) -> None:
+    def _round(self, operand: Ref, depth: ir.Value, place: ir.Value, row_low: ir.Value, row_high: ir.Value) -> None:
         c = self.c
         whole, tiles = c.b.udiv(depth, c.i64(DEPTH)), c.ceil_div(depth, DEPTH)
         vector = c.length * c.size

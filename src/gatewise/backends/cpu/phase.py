@@ -18,7 +18,7 @@ from gatewise.backends.cpu import frame as slots
 from gatewise.backends.cpu.frame import Frame
 from gatewise.backends.cpu.lanes import Code
 from gatewise.compiler.expression import Node, float_of
-from gatewise.compiler.schedule import Phase, Plan
+from gatewise.compiler.schedule import Phase, Plan, Ref
 
 UNROLL = 4
 
@@ -78,7 +78,7 @@ class PhaseWriter:
         c = self.c
         self.frame_value, self.step, number, row_low, row_high, block_low, block_high = self.function.args
         self.units = c.slot(self.frame_value, slots.UNITS)
-        self.places: dict[tuple[str, int], tuple[ir.Value, ir.Value]] = {}
+        self.places: dict[tuple[Ref, int], tuple[ir.Value, ir.Value]] = {}
         self._find_places(self.phase, 0)
         if self.next_prelude is not None:
             self.is_last_step = c.b.icmp_signed(
@@ -108,20 +108,18 @@ class PhaseWriter:
 
     def _find_places(self, phase: Phase, ahead: int) -> None:
         """Address and row stride of every array of a phase, at this step or ``ahead`` of it."""
-        references = [*phase.starts, *(p.operand for p in phase.products), *phase.loads.values()]
-        references += [name + "+" for name, _ in phase.stores]
-        for reference in references:
-            if reference and (reference, ahead) not in self.places:
+        for reference in [*phase.reads(), *(Ref(name, after=True) for name, _ in phase.stores)]:
+            if (reference, ahead) not in self.places:
                 self.places[reference, ahead] = self._place(reference, ahead)
 
-    def _place(self, reference: str, ahead: int) -> tuple[ir.Value, ir.Value]:
-        c, name = self.c, reference.rstrip("+")
+    def _place(self, reference: Ref, ahead: int) -> tuple[ir.Value, ir.Value]:
+        c, name = self.c, reference.name
         kind = self.plan.array(name).kind
         base = self._slot(name, slots.BASE)
         if kind == "vector":
             return c.pointer(base), c.i64(0)
         step = c.b.add(self.step, c.i64(ahead)) if ahead else self.step
-        before = kind == "carry" and not reference.endswith("+")
+        before = kind == "carry" and not reference.after
         shifted = c.b.add(step, self._slot(name, slots.SHIFT)) if before else step
         offset = c.b.mul(c.b.and_(shifted, self._slot(name, slots.MASK)), self._slot(name, slots.STRIDE))
         address, row = c.b.add(base, offset), self._slot(name, slots.ROW)
@@ -131,7 +129,7 @@ class PhaseWriter:
             row = c.b.select(special, self._slot(name, slots.SPECIAL_ROW), row)
         return c.pointer(address), row
 
-    def _row_address(self, reference: str, row: ir.Value, ahead: int = 0) -> ir.Value:
+    def _row_address(self, reference: Ref, row: ir.Value, ahead: int = 0) -> ir.Value:
         address, stride = self.places[reference, ahead]
         return self.c.at(address, self.c.b.mul(row, stride))
 
@@ -189,9 +187,9 @@ class PhaseWriter:
         index = self.c.minimum(self.c.i64(v), self.c.b.sub(self.vectors, self.c.i64(1)))
         return self._lane_offset(index), self._mask(index)
 
-    def _start(self, start: str, row: ir.Value, offset: ir.Value, mask: ir.Value | None) -> ir.Value:
+    def _start(self, start: Ref | None, row: ir.Value, offset: ir.Value, mask: ir.Value | None) -> ir.Value:
         c = self.c
-        return c.load(c.at(self._row_address(start, row), offset), mask) if start else c.zero()
+        return c.zero() if start is None else c.load(c.at(self._row_address(start, row), offset), mask)
 
     def _stacked(self, index: ir.Value) -> ir.Value:
         return self.c.b.gep(self.stack, [index], source_etype=self.c.vector)
@@ -255,7 +253,7 @@ class PhaseWriter:
         carried: dict[Node, ir.Value] = {}
         for name, node in self.phase.stores:
             for leaf, reference in self.next_prelude.loads.items():
-                if reference == name and self.plan.array(name).kind == "carry":
+                if reference == Ref(name) and self.plan.array(name).kind == "carry":
                     carried[leaf] = known[node]
         prelude = self.next_prelude
         with c.b.if_then(c.b.not_(self.is_last_step)):
@@ -272,7 +270,7 @@ class PhaseWriter:
     ) -> None:
         results = [self._value(node, phase, known, row, offset, mask, ahead) for _, node in phase.stores]
         for (name, _), value in zip(phase.stores, results, strict=True):
-            self.c.store(value, self.c.at(self._row_address(name + "+", row, ahead), offset), mask)
+            self.c.store(value, self.c.at(self._row_address(Ref(name, after=True), row, ahead), offset), mask)
 
     def _value(
         self,
@@ -291,7 +289,7 @@ class PhaseWriter:
             elif node in phase.loads:
                 reference = phase.loads[node]
                 address = self._row_address(reference, row, ahead)
-                one_number = self.plan.array(reference.rstrip("+")).width == 1
+                one_number = self.plan.array(reference.name).width == 1
                 known[node] = c.load_number(address) if one_number else c.load(c.at(address, offset), mask)
             else:
                 args = [self._value(a, phase, known, row, offset, mask, ahead) for a in node.args]

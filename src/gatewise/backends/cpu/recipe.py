@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from gatewise.backends import signature
 from gatewise.backends.cpu import openmp, program, tiers
 from gatewise.backends.cpu.program import Memory, Program
 
@@ -26,9 +28,20 @@ class Recipe:
     """Shapes."""
     dense: list[int]
     """The tensors that kernels need contiguous and that do not come so."""
+    names: list[str]
+    """Of the tensors, for who reads errors."""
+    extents: list[int]
+    """Bytes from the first to behind the last number of each tensor."""
 
     def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The results, in memory of their own."""
+        """The results, in memory of their own.
+
+        Raises:
+            RuntimeError: for a tensor of another dtype than the first, or without the memory that its shape asks for.
+        """
+        if not self._there(tensors):
+            tensors = [t.new_zeros(t.shape) if t._is_zerotensor() else t for t in tensors]  # zeros without memory
+            signature.check_memory(tensors, self.names, self.program.dtype)
         if self.dense:
             tensors = list(tensors)
             for k in self.dense:
@@ -38,12 +51,25 @@ class Recipe:
         self.program([*tensors, *results])
         return results
 
+    def _there(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether all tensors have the program's dtype and the memory that their shape asks for: what may change from
+        call to call, in 0.2 µs a tensor."""
+        dtype, size = self.program.dtype, self.program.size
+        for tensor, extent in zip(tensors, self.extents, strict=True):
+            if tensor.dtype is not dtype:
+                return False
+            there = tensor.untyped_storage().nbytes() if tensor.data_ptr() else 0
+            if extent and extent + size * tensor.storage_offset() > there:
+                return False
+        return True
+
 
 class Builder:
     """Names the tensors of a call to a program, in their order, then the results."""
 
-    def __init__(self, tier: str, tensors: Sequence[Tensor]) -> None:
-        self.program = Program(tiers.here(tier), tensors[0].dtype)
+    def __init__(self, tier: str, tensors: Sequence[Tensor], names: Sequence[str], dtype: torch.dtype) -> None:
+        self._names = list(names)
+        self.program = Program(tiers.here(tier), dtype)
         self._tensors, self._next = tensors, 0
         self._dense: list[int] = []
         self._results: list[tuple[int, ...]] = []
@@ -62,17 +88,23 @@ class Builder:
         if tensor.stride(-1) != 1:
             return self.dense()
         self._next += 1
-        return self.program.tensor(tuple(tensor.shape), tensor.stride())
+        return self._with_strides(tensor)
 
     def in_place(self) -> Memory:
         """The next tensor, which is written: its last dimension must be contiguous."""
         tensor = self._tensors[self._next]
-        if tensor.stride(-1) != 1 and tensor.shape[-1] > 1:
+        if (tensor.stride(-1) != 1 and tensor.shape[-1] > 1) or signature.overlaps_itself(tensor):
             raise ValueError(
-                f"what is filled must be contiguous in its last dimension, but has strides {tensor.stride()}"
+                "what is filled must be contiguous in its last dimension and hold each number once, "
+                f"got strides {tensor.stride()} for shape {tuple(tensor.shape)}"
             )
         self._next += 1
-        return self.program.tensor(tuple(tensor.shape), tensor.stride())
+        return self._with_strides(tensor)
+
+    def _with_strides(self, tensor: Tensor) -> Memory:
+        """A dimension of size 1 may have any stride, also one that looks like an address; nobody goes along it."""
+        strides = [stride if n > 1 else 0 for n, stride in zip(tensor.shape, tensor.stride(), strict=True)]
+        return self.program.tensor(tuple(tensor.shape), strides)
 
     def result(self, *shape: int) -> Memory:
         """Another result; only after all tensors."""
@@ -82,7 +114,8 @@ class Builder:
 
     def finish(self) -> Recipe:
         self.program.finish()
-        return Recipe(self.program, self._results, self._dense)
+        extents = [signature.extent(t) for t in self._tensors]
+        return Recipe(self.program, self._results, self._dense, self._names, extents)
 
 
 _recipes: dict[tuple[object, ...], Recipe] = {}

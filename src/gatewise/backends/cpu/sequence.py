@@ -12,7 +12,7 @@ from gatewise.backends.cpu.layout import layout
 from gatewise.backends.cpu.program import Memory, Program
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import gate_arrays, make_plans, traced
-from gatewise.compiler.schedule import Plan
+from gatewise.compiler.schedule import Plan, Ref
 
 ROWS_AT_ONCE = 512
 """Rows of products over all steps that are worked on together, so that they stay in the second-level cache."""
@@ -117,7 +117,7 @@ def turns(plan: Plan, carry: str) -> int:
     """Slices of a carry whose past nobody asks for. Two serve in turn, unless phase 0, which runs a step ahead, writes
     the next value while a product still reads the value before."""
     ahead = any(name == carry for name, _ in plan.phases[0].stores)
-    return 4 if ahead and any(p.operand == carry for phase in plan.phases for p in phase.products) else 2
+    return 4 if ahead and any(p.operand == Ref(carry) for phase in plan.phases for p in phase.products) else 2
 
 
 RESIDENT = 2 << 20

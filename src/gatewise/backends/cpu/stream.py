@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from gatewise.backends import prologue
+from gatewise.backends import prologue, signature
 from gatewise.backends.cpu import arrays, frame, jit, launch, openmp, program
 from gatewise.backends.cpu.launch import Place, Prepared, Target, place
 from gatewise.backends.cpu.program import Memory
@@ -98,6 +98,7 @@ class _Layer:
 
 def _taken(name: str, parameter: Tensor) -> Tensor:
     """A parameter by value; one that is packed is copied there."""
+    parameter = parameter.resolve_neg()
     return parameter.contiguous() if is_matrix(name) else parameter.clone(memory_format=torch.contiguous_format)
 
 
@@ -251,7 +252,12 @@ class Steps:
         return self._slots[self._turn]
 
     def pack(self, parameters: Sequence[Mapping[str, Tensor]]) -> None:
-        """Take over weights, by value; the states stay."""
+        """Take over weights, by value; the states stay.
+
+        Raises:
+            RuntimeError: for a weight of another shape, dtype or device than the cell and the other weights ask for.
+        """
+        self._check(parameters)
         own = [{n: _taken(n, p.detach()) for n, p in given.items()} for given in parameters]
         layers = [self._layer(k, given) for k, given in enumerate(own)]
         inputs = {name for name, _ in self.cell.inputs}
@@ -265,6 +271,14 @@ class Steps:
         self._order = [names.index(str(node.attr)) for node in self._operands] + self._terms if self.whole else []
         self._vectors = [{n: given[vector_name(n)] for n, _ in self.cell.vectors} for given in own]
         self._share(openmp.threads())
+
+    def _check(self, parameters: Sequence[Mapping[str, Tensor]]) -> None:
+        units = self._slots.shape[-1]
+        for k, given in enumerate(parameters):
+            expected = signature.parameters(self.cell, given, self.width if k == 0 else units, units)
+            signature.check_shapes(self.cell, expected)
+            names = [f"{what} of layer {k}" for what, _, _ in expected]
+            signature.check_memory([tensor for _, tensor, _ in expected], names, self.to.dtype)
 
     def _layer(self, k: int, parameters: Mapping[str, Tensor]) -> _Layer:
         states = list(self._slots[0, :, k])
@@ -292,8 +306,17 @@ class Steps:
         """Write the last layer's output into ``out``, (rows, units).
 
         Args:
-            x: (rows, width). given: the cell's keyword inputs, (rows, width) each. All contiguous.
+            x: (rows, width). given: the cell's keyword inputs, (rows, width) each. All contiguous, and of these sizes.
+
+        Raises:
+            RuntimeError: for a tensor whose memory is not there.
         """
+        for tensor in (x, out, *given):
+            if (
+                not tensor.data_ptr()
+                or tensor.untyped_storage().nbytes() < tensor.nbytes + tensor.storage_offset() * self.to.size
+            ):
+                signature.check_memory([tensor], ["a tensor of a step"], self.to.dtype)
         # torch.set_num_threads, or a fork, after which there is one.
         if openmp.threads() != self._threads:
             self._share(openmp.threads())

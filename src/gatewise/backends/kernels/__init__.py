@@ -1,0 +1,1 @@
+"""What is true of kernels on any machine."""
