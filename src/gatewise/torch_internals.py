@@ -83,9 +83,14 @@ def dual_below(tensor: Tensor) -> bool:
     return False
 
 
-is_wrapped: Callable[[Tensor], bool] = _private("_C._functorch.is_functorch_wrapped_tensor", lambda _: True)
-"""Whether a transformation of torch.func wraps a tensor, whose memory then is not its own. Missing: as if one did, so
-that its memory is not looked at before torch's own operators read it."""
+_wrapped: Callable[[Tensor], bool] = _private("_C._functorch.is_functorch_wrapped_tensor", lambda _: False)
+
+
+def without_memory(tensor: Tensor) -> bool:
+    """Whether what says that it lies in memory does not: a tensor of torch.func, or one of zeros that torch does not
+    write out. Missing: torch raises an error where its memory is asked for."""
+    return _wrapped(tensor) or (hasattr(tensor, "_is_zerotensor") and tensor._is_zerotensor())
+
 
 is_batched: Callable[[Tensor], bool] = _private("_C._functorch.is_legacy_batchedtensor", lambda _: False)
 """Whether a tensor is wrapped by the vmap of ``is_grads_batched`` and ``vectorize=True``, which looks like any other.

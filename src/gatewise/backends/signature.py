@@ -15,7 +15,7 @@ from torch import Tensor
 from gatewise.compiler.cell import Cell, vector_name
 from gatewise.compiler.expression import Width
 from gatewise.compiler.plan import input_operands
-from gatewise.torch_internals import is_wrapped
+from gatewise.torch_internals import without_memory
 
 KERNEL_DTYPES = (torch.float32, torch.float64)
 """What kernels compute in; ``nn`` widens bfloat16 on the way in."""
@@ -152,7 +152,7 @@ def _check_storage(name: str, tensor: Tensor) -> None:
 def _in_memory(tensor: Tensor) -> bool:
     """Whether torch's own operators would read the tensor's numbers where it says that they are."""
     plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.is_cpu and tensor.layout == torch.strided
-    return plain and not is_wrapped(tensor) and not tensor._is_zerotensor()
+    return plain and not without_memory(tensor)
 
 
 def check_together(tensors: Sequence[object]) -> None:

@@ -10,12 +10,13 @@ from torch.autograd import forward_ad
 
 from gatewise.backends import EAGER, choose, eager, prologue, signature
 from gatewise.compiler.cell import Cell, vector_name
-from gatewise.ops import direct, operators
+from gatewise.ops import direct, flops, operators
 from gatewise.ops.derivatives import OverTime
 from gatewise.ops.operators import Keep, Options
 from gatewise.torch_internals import apply, dual_below, in_forward_mode, transforms_active
 
 direct.register()
+operators.observers.append(flops.enrol)
 
 
 def run(

@@ -215,13 +215,14 @@ def refuse_onnx() -> None:
         )
 
 
-def _observe() -> None:
-    """Before a call that others see."""
-    if not torch.compiler.is_compiling():
-        from gatewise.ops import flops
+observers: list[Callable[[], None]] = [refuse_onnx]
+"""What is done before a call that others see."""
 
-        refuse_onnx()
-        flops.enrol()
+
+def _observe() -> None:
+    if not torch.compiler.is_compiling():
+        for prepare in observers:
+            prepare()
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
