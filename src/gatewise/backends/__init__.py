@@ -110,8 +110,15 @@ def choose(device: torch.device, dtype: torch.dtype, half: torch.dtype | None = 
 
 
 def get(name: str) -> Backend:
-    """The backend with kernels of this name."""
-    return next(backend for backend in REGISTERED if backend.name == name)
+    """The backend with kernels of this name.
+
+    Raises:
+        ValueError: for a name that is none, as a program exported elsewhere may have.
+    """
+    for backend in REGISTERED:
+        if backend.name == name:
+            return backend
+    raise ValueError(f"the backend must be one of {', '.join(b.name for b in REGISTERED)}, got {name!r}")
 
 
 def kernels_asked_for() -> str:
