@@ -173,5 +173,5 @@ def test_refusals() -> None:
     half = gw.GRU(INPUT, HIDDEN, dtype=HALF)
     with pytest.raises(ValueError, match=r"input must have the dtype of the weights, torch\.bfloat16"):
         half(torch.zeros(STEPS, BATCH, INPUT))
-    with pytest.raises(ValueError, match="hx must have the dtype of the input"):
+    with pytest.raises(RuntimeError, match="hx must have the dtype of the input"):
         gw.GRU(INPUT, HIDDEN)(torch.zeros(STEPS, BATCH, INPUT), torch.zeros(1, BATCH, HIDDEN, dtype=HALF))

@@ -31,6 +31,9 @@ _cells: WeakValueDictionary[tuple[str, str], Cell] = WeakValueDictionary()
 class CellModule(FormulaInStateDict):
     """A module that computes a cell."""
 
+    input_size: int
+    hidden_size: int
+
     def __getstate__(self) -> dict[str, Any]:
         """With the cell as its text, so that torch.load(weights_only=True) need be told of the module's class alone."""
         state = {name: value for name, value in self.__dict__.items() if name not in self._remade}

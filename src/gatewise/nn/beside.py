@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from gatewise.compiler.cell import Cell
-from gatewise.compiler.masking import RESET, VALID, initial, with_lengths, with_reset
+from gatewise.compiler.masking import RESET, VALID, initial
 from gatewise.nn.checks import check_like
+from gatewise.nn.layer import Layer
 from gatewise.torch_internals import transforms_active
 
-if TYPE_CHECKING:
-    from gatewise.nn.recurrent import Recurrent
-
 Lengths = Tensor | Sequence[int]
-Variants = dict[tuple[bool, bool], Cell]
-
-
-def variants(cell: Cell, learned: bool) -> Variants:
-    """The cell by (with lengths, with resets). Made with the layer: torch.compile cannot trace how equations change."""
-    reset = with_reset(cell, learned)
-    made = {(False, False): cell, (True, False): with_lengths(cell), (False, True): reset}
-    made[True, True] = with_lengths(reset)
-    for variant in made.values():
-        variant.text  # noqa: B018 (cached in the cell: torch.compile cannot trace how it is printed either)
-    return made
 
 
 @dataclass(frozen=True)
@@ -87,8 +73,12 @@ class Beside:
         return reset if self.valid is None else reset & self.valid
 
 
+Run = Callable[[int, Tensor, list[Tensor], Beside | None], tuple[Tensor, list[Tensor]]]
+"""Runs the k-th direction, as ``layer.Direction``, with what goes along with x."""
+
+
 def beside(
-    layer: Recurrent,
+    layer: Layer,
     x: Tensor,
     batched: bool,
     lengths: Lengths | None,
@@ -104,7 +94,7 @@ def beside(
     return Beside(valid, cuts, {name: found.blank(value) for name, value in found.inputs.items()})
 
 
-def _valid(layer: Recurrent, x: Tensor, batched: bool, lengths: Lengths) -> Tensor:
+def _valid(layer: Layer, x: Tensor, batched: bool, lengths: Lengths) -> Tensor:
     name, (steps, rows) = type(layer).__name__, x.shape[:2]
     if not batched:
         raise ValueError(f"{name}: lengths needs batched input; without a batch, pass the steps that count")
@@ -127,7 +117,7 @@ def _valid(layer: Recurrent, x: Tensor, batched: bool, lengths: Lengths) -> Tens
     return (torch.arange(steps, device=x.device)[:, None] < lengths.to(x.device)[None])[..., None]
 
 
-def _reset(layer: Recurrent, x: Tensor, batched: bool, reset: object) -> Tensor:
+def _reset(layer: Layer, x: Tensor, batched: bool, reset: object) -> Tensor:
     name = type(layer).__name__
     if not isinstance(reset, Tensor):
         raise TypeError(f"{name}: reset must be a tensor, but came {type(reset).__name__}")
@@ -136,7 +126,7 @@ def _reset(layer: Recurrent, x: Tensor, batched: bool, reset: object) -> Tensor:
     return _time_first(layer, "reset", x, batched, reset, 1)
 
 
-def _inputs(layer: Recurrent, x: Tensor, batched: bool, inputs: Mapping[str, object]) -> dict[str, Tensor]:
+def _inputs(layer: Layer, x: Tensor, batched: bool, inputs: Mapping[str, object]) -> dict[str, Tensor]:
     name, cell = type(layer).__name__, layer.cell
     declared = dict(cell.inputs)
     if inputs.keys() != declared.keys():
@@ -158,7 +148,7 @@ def _inputs(layer: Recurrent, x: Tensor, batched: bool, inputs: Mapping[str, obj
     return found
 
 
-def _time_first(layer: Recurrent, what: str, x: Tensor, batched: bool, value: Tensor, width: int) -> Tensor:
+def _time_first(layer: Layer, what: str, x: Tensor, batched: bool, value: Tensor, width: int) -> Tensor:
     """(T, B, width) from the layout of the layer's input; a last dimension of 1 may be missing."""
     steps, rows = x.shape[:2]
     lead = ((rows, steps) if layer.batch_first else (steps, rows)) if batched else (steps,)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Number, Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from gatewise.compiler.cell import Cell
-
-if TYPE_CHECKING:
-    from gatewise.nn.recurrent import Recurrent
+from gatewise.nn.base import CellModule
 
 
 def check_constructor(
@@ -62,7 +60,9 @@ def check_keyword_inputs(name: str, cell: Cell, num_layers: int) -> None:
             )
 
 
-def check_beside_packed(layer: Recurrent, packed: PackedSequence, lengths: object, along: Mapping[str, object]) -> None:
+def check_beside_packed(
+    layer: CellModule, packed: PackedSequence, lengths: object, along: Mapping[str, object]
+) -> None:
     """What comes with a PackedSequence must have been packed as it was."""
     name = type(layer).__name__
     if lengths is not None:
@@ -102,7 +102,7 @@ def check_nonlinearity(nonlinearity: object) -> None:
         raise ValueError(f"nonlinearity must be 'tanh' or 'relu', but came {nonlinearity!r}")
 
 
-def check_input(layer: Recurrent, x: object) -> None:
+def check_input(layer: CellModule, x: object) -> None:
     name = type(layer).__name__
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: input must be a tensor or a PackedSequence, but came {type(x).__name__}")
@@ -111,7 +111,7 @@ def check_input(layer: Recurrent, x: object) -> None:
     check_width(layer, x)
 
 
-def check_packed(layer: Recurrent, data: Tensor) -> None:
+def check_packed(layer: CellModule, data: Tensor) -> None:
     if data.dim() != 2:
         raise RuntimeError(
             f"{type(layer).__name__}: the data of a PackedSequence must have 2 dimensions, but came {data.dim()}"
@@ -119,7 +119,7 @@ def check_packed(layer: Recurrent, data: Tensor) -> None:
     check_width(layer, data)
 
 
-def check_width(layer: Recurrent, x: Tensor) -> None:
+def check_width(layer: CellModule, x: Tensor) -> None:
     name, weight = type(layer).__name__, layer._a_weight(x)
     check_like(f"{name}: input", x, weight.dtype, weight.device, "the weights")
     if x.shape[-1] != layer.input_size:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import permutations
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.expression import make
+from gatewise.nn.layer import Layer
 
-if TYPE_CHECKING:
-    from gatewise.nn.recurrent import Recurrent
-
-Initialise = str | Callable[["Recurrent"], None]
+Initialise = str | Callable[[Layer], None]
 
 
-def torch_uniform(layer: Recurrent) -> None:
+def torch_uniform(layer: Layer) -> None:
     """Uniform in ±1/√hidden_size, in torch's order; learned initial states are zero."""
     bound = 1.0 / math.sqrt(layer.hidden_size)
     for parameter in layer.parameters():
@@ -28,7 +25,7 @@ def torch_uniform(layer: Recurrent) -> None:
         nn.init.zeros_(getattr(layer, name))
 
 
-def orthogonal(layer: Recurrent) -> None:
+def orthogonal(layer: Layer) -> None:
     """An orthogonal recurrent matrix for each gate (Saxe et al. 2014, arXiv 1312.6120), input weights as Glorot &
     Bengio 2010, biases zero; the rest as ``torch_uniform``."""
     torch_uniform(layer)
@@ -42,7 +39,7 @@ def orthogonal(layer: Recurrent) -> None:
                     (nn.init.orthogonal_ if name == "weight_hh" else nn.init.xavier_uniform_)(block)
 
 
-def chrono(layer: Recurrent, longest: float = 100.0) -> None:
+def chrono(layer: Layer, longest: float = 100.0) -> None:
     """Biases by which the units forget over spans between 1 and ``longest`` steps (Tallec & Ollivier 2018,
     arXiv 1804.11188): log U(1, longest - 1) for the gate that keeps the state, its negative for one that renews it; the
     rest as ``torch_uniform``.
@@ -92,7 +89,7 @@ def _keeps(cell: Cell, values: dict[str, int]) -> bool:
     return any(o is make("state", (), s, "hidden") for s, o in zip(cell.states, pinned.outputs, strict=True))
 
 
-def _set_bias(layer: Recurrent, names: dict[str, str], gate: str, value: torch.Tensor) -> None:
+def _set_bias(layer: Layer, names: dict[str, str], gate: str, value: torch.Tensor) -> None:
     """Set the bias of a gate; where it has two, as in torch, the second is zero."""
     h, remaining = layer.hidden_size, value
     for name in ("bias_ih", "bias_hh"):
@@ -105,7 +102,7 @@ def _set_bias(layer: Recurrent, names: dict[str, str], gate: str, value: torch.T
             remaining = torch.zeros_like(value)
 
 
-NAMED: dict[str, Callable[[Recurrent], None]] = {"torch": torch_uniform, "orthogonal": orthogonal, "chrono": chrono}
+NAMED: dict[str, Callable[[Layer], None]] = {"torch": torch_uniform, "orthogonal": orthogonal, "chrono": chrono}
 
 
 def check(name: str, how: object) -> None:

@@ -11,19 +11,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from gatewise.nn.base import narrowed, rounding
-from gatewise.nn.beside import Beside, beside
+from gatewise.nn.beside import Beside, Run, beside
 from gatewise.nn.checks import check_beside_packed, check_packed
-
-if TYPE_CHECKING:
-    from gatewise.nn.recurrent import Recurrent, State
+from gatewise.nn.layer import Layer, State
 
 CALL = 150
 """What a further call of the kernels costs, in steps of a row (measured: 180 at 128 units, 100 at 512)."""
@@ -50,14 +46,16 @@ class Segment:
 
 
 def forward(
-    layer: Recurrent,
+    layer: Layer,
+    run: Run,
     packed: PackedSequence,
     hx: State | None,
     lengths: object,
     reset: object,
     inputs: Mapping[str, object],
 ) -> tuple[PackedSequence, State]:
-    """As ``Recurrent.forward``; the states are in the order of the sequences before packing, as torch's."""
+    """As ``Recurrent.forward``, whose directions ``run`` runs; the states are in the order of the sequences before
+    packing, as torch's."""
     named = {f"keyword input {name}": value for name, value in inputs.items()}
     check_beside_packed(layer, packed, lengths, named if reset is None else {"reset": reset, **named})
     data = layer._out_of_autocast(packed.data)
@@ -72,7 +70,7 @@ def forward(
         parts = [_with_along(layer, _segment(sizes, data.device), x, reset, inputs)]
     if hx is not None and packed.sorted_indices is not None:
         states = [s.index_select(1, packed.sorted_indices) for s in states]
-    y, final = _stack(layer, x, states, parts)
+    y, final = layer._stack(x, states, lambda k, data, start: _direction(layer, run, k, data, start, parts))
     y, final = y.to(half or data.dtype), narrowed(final, half, hx)
     if packed.unsorted_indices is not None:
         final = [f.index_select(1, packed.unsorted_indices) for f in final]
@@ -101,9 +99,7 @@ def _segment(batch_sizes: Tensor, device: torch.device) -> Segment:
     return Segment(steps, rows, Beside(valid[..., None], None, {}), valid.flatten().nonzero().squeeze(1))
 
 
-def _with_along(
-    layer: Recurrent, segment: Segment, data: Tensor, reset: object, inputs: Mapping[str, object]
-) -> Segment:
+def _with_along(layer: Layer, segment: Segment, data: Tensor, reset: object, inputs: Mapping[str, object]) -> Segment:
     """The one segment of all steps, with resets and keyword inputs."""
 
     def laid_out(given: object) -> Tensor:
@@ -124,25 +120,8 @@ def _with_along(
     return dataclasses.replace(segment, along=dataclasses.replace(found, valid=valid))
 
 
-def _stack(layer: Recurrent, data: Tensor, states: list[Tensor], parts: list[Segment]) -> tuple[Tensor, list[Tensor]]:
-    directions = layer.num_directions
-    finals: list[list[Tensor]] = []
-    for number in range(layer.num_layers):
-        outputs = []
-        for k in range(number * directions, (number + 1) * directions):
-            y, final = _direction(layer, k, data, [s[k] for s in states], parts)
-            outputs.append(y)
-            finals.append(final)
-        data = outputs[0] if directions == 1 else torch.cat(outputs, -1)
-        if layer.dropout > 0 and layer.training and number < layer.num_layers - 1:
-            data = F.dropout(
-                data, layer.dropout, True
-            )  # on the packed data, so that a seed drops what it drops in torch
-    return data, [torch.stack(per_state) for per_state in zip(*finals, strict=True)]
-
-
 def _direction(
-    layer: Recurrent, k: int, data: Tensor, states: list[Tensor], parts: list[Segment]
+    layer: Layer, run: Run, k: int, data: Tensor, states: list[Tensor], parts: list[Segment]
 ) -> tuple[Tensor, list[Tensor]]:
     """One direction of one layer: outputs in the order of the data, and each row's final states."""
     reverse = k % layer.num_directions == 1
@@ -158,7 +137,7 @@ def _direction(
         else:
             ended.append([c[part.rows :] for c in current])
             current = [c[: part.rows] for c in current]
-        y, current = layer._run(k, part.pad(pieces[n]), current, part.along)
+        y, current = run(k, part.pad(pieces[n]), current, part.along)
         outputs[n] = part.flat(y)
     ended.append(current)
     final = [torch.cat(group[::-1]) for group in zip(*ended, strict=True)]

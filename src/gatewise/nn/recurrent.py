@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
@@ -18,24 +17,20 @@ from gatewise.backends import EAGER
 from gatewise.compiler.cell import Cell
 from gatewise.nn import initialise as initialisation
 from gatewise.nn import packed, symbolic
-from gatewise.nn.base import CellModule, narrowed, rounding
-from gatewise.nn.beside import Beside, Lengths, beside, variants
+from gatewise.nn.base import narrowed, rounding
+from gatewise.nn.beside import Beside, Lengths, Run, beside
 from gatewise.nn.checks import (
     check_constructor,
     check_input,
     check_keyword_inputs,
-    check_states,
-    whole_states,
 )
 from gatewise.nn.initialise import Initialise
+from gatewise.nn.layer import Layer, State, variants
 from gatewise.nn.stream import Stream
 from gatewise.nn.trace import Recorder, Trace
 
-State = Tensor | tuple[Tensor, ...]
-Run = Callable[[int, Tensor, list[Tensor], Beside | None], tuple[Tensor, list[Tensor]]]
 
-
-class Recurrent(CellModule):
+class Recurrent(Layer):
     """A stack of recurrent layers of one cell, with the arguments, names and shapes of ``torch.nn.GRU``.
 
     Args:
@@ -132,15 +127,6 @@ class Recurrent(CellModule):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._variants = variants(self.cell, self.learn_initial_state)
-
-    @property
-    def num_directions(self) -> int:
-        return 2 if self.bidirectional else 1
-
-    @property
-    def state_sizes(self) -> tuple[int, ...]:
-        """The width of each state; the first is that of the output of one direction."""
-        return (self.hidden_size,) * len(self.cell.states)
 
     def _add_layer(self, suffix: str, width: int, device: Any, dtype: Any) -> None:
         names = {}
@@ -258,7 +244,7 @@ class Recurrent(CellModule):
         if isinstance(input, Proxy):
             return symbolic.as_leaf(self, input, inputs, hx=hx, lengths=lengths, reset=reset)
         if isinstance(input, PackedSequence):
-            return packed.forward(self, input, hx, lengths, reset, inputs)
+            return packed.forward(self, self._run, input, hx, lengths, reset, inputs)
         return self._padded(input, hx, lengths, reset, inputs)
 
     def trace(
@@ -304,7 +290,9 @@ class Recurrent(CellModule):
         if self.batch_first and batched:
             x = x.transpose(0, 1)
         states = self._initial(x, hx, batched)
-        y, final = self._stack(x, states, beside(self, x, batched, lengths, reset, inputs), run)
+        along = beside(self, x, batched, lengths, reset, inputs)
+        x, through = x if along is None else along.blank(x), run or self._run
+        y, final = self._stack(x, states, lambda k, x, start: through(k, x, start, along))
         y, final = y.to(half or input.dtype), narrowed(final, half, hx)
         if self.batch_first and batched:
             y = y.transpose(0, 1)
@@ -312,62 +300,13 @@ class Recurrent(CellModule):
             y, final = y.squeeze(1), [f.squeeze(1) for f in final]
         return y, final[0] if len(final) == 1 else tuple(final)
 
-    def _initial(self, x: Tensor, hx: State | None, batched: bool) -> list[Tensor]:
-        rows = self.num_layers * self.num_directions
-        if hx is None and self._initial_names:
-            learned = torch.stack([self._rounded(getattr(self, name)) for name in self._initial_names], 1)
-            return [start[:, None].expand(-1, x.shape[1], -1) for start in learned.unbind(0)]
-        if hx is None:
-            return [x.new_zeros(rows, x.shape[1], size) for size in self.state_sizes]
-        states = [self._widened(self._out_of_autocast(s)) for s in whole_states(self.cell, hx)]
-        lead = (rows, x.shape[1]) if batched else (rows,)
-        check_states(self.cell.states, states, x, [(*lead, size) for size in self.state_sizes], batched)
-        return states if batched else [s.unsqueeze(1) for s in states]
-
-    def _stack(
-        self, x: Tensor, states: list[Tensor], along: Beside | None = None, run: Run | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
-        directions = self.num_directions
-        x = x if along is None else along.blank(x)
-        finals: list[list[Tensor]] = []
-        for layer in range(self.num_layers):
-            outputs = []
-            for d in range(directions):
-                k = layer * directions + d
-                start = [s[k] for s in states]
-                y, final = (run or self._run)(k, x, start, along)
-                outputs.append(y)
-                finals.append(final)
-            x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
-            if self.dropout > 0 and self.training and layer < self.num_layers - 1:
-                x = F.dropout(x, self.dropout, True)
-        if len(finals) == 1:
-            return x, [final.unsqueeze(0) for final in finals[0]]
-        return x, [torch.stack(per_state) for per_state in zip(*finals, strict=True)]
-
-    def _weights(self, k: int, for_calls: bool = True) -> dict[str, Tensor]:
-        """The parameters of the k-th direction, by the names of ``Cell.parameter_shapes``; see ``_all_rounded``."""
-        names = self._parameter_names[k]
-        if torch.compiler.is_compiling():
-            return self._all_rounded({name: getattr(self, full) for name, full in names.items()}, for_calls)
-        own = self._parameters  # a parametrised weight is an attribute and not in there
-        found = {name: own.get(full) for name, full in names.items()}
-        whole = {n: getattr(self, names[n]) if value is None else value for n, value in found.items()}
-        return self._all_rounded(whole, for_calls)
-
     def _run(self, k: int, x: Tensor, states: list[Tensor], along: Beside | None = None) -> tuple[Tensor, list[Tensor]]:
         """One direction of one layer, the k-th in the order of the states, with what goes along with x."""
         reverse = self.bidirectional and k % 2 == 1
         run = partial(ops.run, reverse=reverse, recompute=self.recompute, half=self._half(x))
         if along is None:
             return run(self.cell, x, {}, states, self._weights(k))
-        y, final = run(self._variants[along.kind], x, self._given(k, x, along), states, self._weights(k))
-        return along.blank(y), along.left(final, self._starts(k), reverse)
-
-    def _starts(self, k: int) -> tuple[Tensor, ...] | None:
-        """The learned initial states of the k-th direction."""
-        return self._rounded(getattr(self, self._initial_names[k])).unbind(0) if self._initial_names else None
-
-    def _given(self, k: int, x: Tensor, along: Beside) -> dict[str, Tensor]:
-        """The keyword inputs of the k-th direction's cell."""
-        return along.of_cell(self.cell, x, self._starts(k), self.bidirectional and k % 2 == 1)
+        starts = self._starts(k)
+        given = along.of_cell(self.cell, x, starts, reverse)
+        y, final = run(self._variants[along.kind], x, given, states, self._weights(k))
+        return along.blank(y), along.left(final, starts, reverse)

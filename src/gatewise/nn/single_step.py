@@ -1,9 +1,11 @@
-"""torch.nn's GRUCell, LSTMCell and RNNCell by name: one step of a cell."""
+"""torch.nn's GRUCell, LSTMCell and RNNCell by name: one step of a cell. Error types are those of torch.nn's cells,
+where a wrong dtype and a negative size are RuntimeErrors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -16,7 +18,6 @@ from gatewise.compiler.cell import Cell
 from gatewise.nn import symbolic
 from gatewise.nn.base import CellModule, narrowed, rounding
 from gatewise.nn.checks import check_constructor, check_nonlinearity, whole_states
-from gatewise.nn.step_checks import check_step, check_step_sizes, check_step_states
 
 
 class SingleStep(CellModule):
@@ -34,7 +35,7 @@ class SingleStep(CellModule):
     ) -> None:
         super().__init__()
         check_constructor(type(self).__name__, cell, {}, {"bias": bias}, 0.0, redundant_bias)
-        check_step_sizes(type(self).__name__, {"input_size": input_size, "hidden_size": hidden_size})
+        _check_step_sizes(type(self).__name__, {"input_size": input_size, "hidden_size": hidden_size})
         self.cell, self.input_size, self.hidden_size, self.bias = cell, int(input_size), int(hidden_size), bias
         widths = {"weight_ih": [self.input_size], "weight_hh": [self.hidden_size], "bias_ih": [], "bias_hh": []}
         for name, width in widths.items():
@@ -75,7 +76,7 @@ class SingleStep(CellModule):
         """The states after one step, each in the shape of the argument."""
         if isinstance(x, Tensor):
             x = self._out_of_autocast(x)
-        check_step(self, x)
+        _check_step(self, x)
         batched = x.dim() == 2
         wide = self._rounded(x)
         rows = wide if batched else wide.unsqueeze(0)
@@ -86,7 +87,7 @@ class SingleStep(CellModule):
         if hx is None:
             return [rows.new_zeros(rows.shape[0], self.hidden_size) for _ in self.cell.states]
         states = [self._widened(self._out_of_autocast(s)) for s in whole_states(self.cell, hx)]
-        check_step_states(self, states, x)
+        _check_step_states(self, states, x)
         return states if x.dim() == 2 else [s.unsqueeze(0) for s in states]
 
     def _run(self, x: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
@@ -188,3 +189,46 @@ class RNNCell(SingleStep):
 
     def _carries_formula(self) -> bool:
         return False
+
+
+def _check_step_sizes(name: str, sizes: Mapping[str, object]) -> None:
+    """Sizes as torch.nn's cells take them: zero is one."""
+    for argument, value in sizes.items():
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise TypeError(f"{name}: {argument} must be an int, but came {type(value).__name__}")
+        if int(value) < 0:
+            raise RuntimeError(f"{name}: {argument} must be zero or greater, but came {value}")
+
+
+def _check_step(layer: CellModule, x: object) -> None:
+    name = type(layer).__name__
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: input must be a tensor, but came {type(x).__name__}")
+    if x.dim() not in (1, 2):
+        raise ValueError(f"{name}: input must have 1 (unbatched) or 2 dimensions, but came {x.dim()}")
+    if x.shape[-1] != layer.input_size:
+        raise RuntimeError(
+            f"{name}: the last dimension of input must be input_size {layer.input_size}, but came {x.shape[-1]}"
+        )
+    _check_like(f"{name}: input", x, next(layer.parameters(), x), "the weights")
+
+
+def _check_step_states(layer: CellModule, states: list[Tensor], x: Tensor) -> None:
+    names = layer.cell.states
+    shape = (*x.shape[:-1], layer.hidden_size)
+    for name, state in zip(names, states, strict=True):
+        what = f"{type(layer).__name__}: " + ("hx" if len(names) == 1 else f"state {name} of hx")
+        if state.dim() not in (1, 2):
+            raise ValueError(f"{what} must have 1 (unbatched) or 2 dimensions, but came {state.dim()}")
+        if tuple(state.shape) != shape:
+            raise RuntimeError(f"{what} must have shape {shape}, but came {tuple(state.shape)}")
+        _check_like(what, state, x, "the input")
+
+
+def _check_like(what: str, tensor: Tensor, other: Tensor, name: str) -> None:
+    for attribute, wanted, came in (
+        ("dtype", other.dtype, tensor.dtype),
+        ("device", other.device, tensor.device),
+    ):
+        if came != wanted:
+            raise RuntimeError(f"{what} must have the {attribute} of {name}, {wanted}, but came {came}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -14,9 +14,7 @@ from gatewise.backends.autocast import autocast_dtype
 from gatewise.backends.base import Choice, Engine
 from gatewise.compiler.cell import Cell
 from gatewise.nn.base import rounding, said
-
-if TYPE_CHECKING:
-    from gatewise.nn.recurrent import Recurrent
+from gatewise.nn.layer import Layer
 
 Parameters = Sequence[Mapping[str, Tensor]]
 
@@ -37,7 +35,7 @@ class Stream:
         TypeError, ValueError: for a layer that cannot be streamed, or a batch size that is no positive int.
     """
 
-    def __init__(self, layer: Recurrent, batch_size: int = 1) -> None:
+    def __init__(self, layer: Layer, batch_size: int = 1) -> None:
         weight = next(layer.parameters(), torch.empty(0))
         _check_layer(layer, weight)
         if not isinstance(batch_size, int) or isinstance(batch_size, bool):
@@ -252,7 +250,7 @@ class Stream:
         return f"Stream({self.layer!r}, batch_size={self.batch_size})"
 
 
-def _check_layer(layer: Recurrent, weight: Tensor) -> None:
+def _check_layer(layer: Layer, weight: Tensor) -> None:
     if layer.bidirectional:
         raise ValueError(
             "a bidirectional layer cannot be streamed, since its reverse direction starts at the last step"
@@ -263,11 +261,11 @@ def _check_layer(layer: Recurrent, weight: Tensor) -> None:
         raise ValueError("the layer must have weights to stream, but they are on the meta device, which has none")
 
 
-def _parameters(layer: Recurrent) -> list[dict[str, Tensor]]:
+def _parameters(layer: Layer) -> list[dict[str, Tensor]]:
     return [layer._weights(k, for_calls=False) for k in range(layer.num_layers)]
 
 
-def _start(layer: Recurrent, states: Tensor) -> Tensor:
+def _start(layer: Layer, states: Tensor) -> Tensor:
     """The state that layers begin with, (states, layers, 1, hidden_size)."""
     names = getattr(layer, "_initial_names", ())
     if not names:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from gatewise import ops
-
-if TYPE_CHECKING:
-    from gatewise.nn.beside import Beside
-    from gatewise.nn.recurrent import Recurrent, State
+from gatewise.nn.beside import Beside
+from gatewise.nn.layer import Layer, State
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Trace:
 class Recorder:
     """Runs the directions of a layer's stack one after another, and keeps what the gates did."""
 
-    def __init__(self, layer: Recurrent) -> None:
+    def __init__(self, layer: Layer) -> None:
         self.layer = layer
         self.gates = torch.empty(0)
         """(gate, num_layers · directions, T, B, hidden_size) once the first direction runs."""
@@ -44,15 +41,15 @@ class Recorder:
             rows = layer.num_layers * layer.num_directions
             self.gates = x.new_empty(len(layer.cell.gates), rows, *x.shape[:2], layer.hidden_size)
         cell = layer.cell if along is None else layer._variants[along.kind]
-        given = {} if along is None else layer._given(k, x, along)
-        reverse = layer.bidirectional and k % 2 == 1
+        reverse, starts = layer.bidirectional and k % 2 == 1, layer._starts(k)
+        given = {} if along is None else along.of_cell(layer.cell, x, starts, reverse)
         weights, gates, half = layer._weights(k), self.gates[:, k], layer._half(x)
         y, final = ops.trace(cell, x, given, states, weights, gates, reverse=reverse, half=half)
         if along is None:
             return y, final
         if along.valid is not None:
             self.gates[:, k].masked_fill_(~along.valid, 0.0)
-        return along.blank(y), along.left(final, layer._starts(k), reverse)
+        return along.blank(y), along.left(final, starts, reverse)
 
     def by_name(self, batched: bool) -> dict[str, Tensor]:
         gates = self.gates

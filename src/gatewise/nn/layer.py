@@ -1,0 +1,98 @@
+"""What a stack of layers of one cell has: sizes, weights by direction, initial states, the way through the stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gatewise.compiler.cell import Cell
+from gatewise.compiler.masking import with_lengths, with_reset
+from gatewise.nn.base import CellModule
+from gatewise.nn.checks import check_states, whole_states
+
+State = Tensor | tuple[Tensor, ...]
+Direction = Callable[[int, Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]]
+"""Runs the k-th direction in the order of the states: output and final states from input and initial states."""
+Variants = dict[tuple[bool, bool], Cell]
+
+
+def variants(cell: Cell, learned: bool) -> Variants:
+    """The cell by (with lengths, with resets). Made with the layer: torch.compile cannot trace how equations change."""
+    reset = with_reset(cell, learned)
+    made = {(False, False): cell, (True, False): with_lengths(cell), (False, True): reset}
+    made[True, True] = with_lengths(reset)
+    for variant in made.values():
+        variant.text  # noqa: B018 (cached in the cell: torch.compile cannot trace how it is printed either)
+    return made
+
+
+class Layer(CellModule):
+    """What ``Recurrent`` shares with those who work on its weights and states."""
+
+    num_layers: int
+    bias: bool
+    batch_first: bool
+    dropout: float
+    bidirectional: bool
+    redundant_bias: bool
+    _variants: Variants
+    _parameter_names: list[dict[str, str]]
+    """Of each direction: the names of ``Cell.parameter_shapes``, and those of the parameters here."""
+    _initial_names: list[str]
+    """The learned initial state of each direction, if any."""
+
+    @property
+    def num_directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """The width of each state; the first is that of the output of one direction."""
+        return (self.hidden_size,) * len(self.cell.states)
+
+    def _initial(self, x: Tensor, hx: State | None, batched: bool) -> list[Tensor]:
+        rows = self.num_layers * self.num_directions
+        if hx is None and self._initial_names:
+            learned = torch.stack([self._rounded(getattr(self, name)) for name in self._initial_names], 1)
+            return [start[:, None].expand(-1, x.shape[1], -1) for start in learned.unbind(0)]
+        if hx is None:
+            return [x.new_zeros(rows, x.shape[1], size) for size in self.state_sizes]
+        states = [self._widened(self._out_of_autocast(s)) for s in whole_states(self.cell, hx)]
+        lead = (rows, x.shape[1]) if batched else (rows,)
+        check_states(self.cell.states, states, x, [(*lead, size) for size in self.state_sizes], batched)
+        return states if batched else [s.unsqueeze(1) for s in states]
+
+    def _stack(self, x: Tensor, states: list[Tensor], run: Direction) -> tuple[Tensor, list[Tensor]]:
+        """All layers, each on what the one below gives; the final states of all directions."""
+        directions = self.num_directions
+        finals: list[list[Tensor]] = []
+        for layer in range(self.num_layers):
+            outputs = []
+            for d in range(directions):
+                k = layer * directions + d
+                y, final = run(k, x, [s[k] for s in states])
+                outputs.append(y)
+                finals.append(final)
+            x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
+            if self.dropout > 0 and self.training and layer < self.num_layers - 1:
+                x = F.dropout(x, self.dropout, True)  # of a PackedSequence the data, as in torch with the same seed
+        if len(finals) == 1:
+            return x, [final.unsqueeze(0) for final in finals[0]]
+        return x, [torch.stack(per_state) for per_state in zip(*finals, strict=True)]
+
+    def _weights(self, k: int, for_calls: bool = True) -> dict[str, Tensor]:
+        """The parameters of the k-th direction, by the names of ``Cell.parameter_shapes``; see ``_all_rounded``."""
+        names = self._parameter_names[k]
+        if torch.compiler.is_compiling():
+            return self._all_rounded({name: getattr(self, full) for name, full in names.items()}, for_calls)
+        own = self._parameters  # a parametrised weight is an attribute and not in there
+        found = {name: own.get(full) for name, full in names.items()}
+        whole = {n: getattr(self, names[n]) if value is None else value for n, value in found.items()}
+        return self._all_rounded(whole, for_calls)
+
+    def _starts(self, k: int) -> tuple[Tensor, ...] | None:
+        """The learned initial states of the k-th direction."""
+        return self._rounded(getattr(self, self._initial_names[k])).unbind(0) if self._initial_names else None
