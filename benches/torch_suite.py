@@ -35,7 +35,6 @@ import gatewise as gw
 FILES = [
     "test_nn.py",
     "test_modules.py",
-    "nn/test_packed_sequence.py",
     "nn/test_pruning.py",
     "nn/test_load_state_dict.py",
 ]
