@@ -153,8 +153,8 @@ def test_a_file_does_one_thing_in_about_400_lines(file: Path) -> None:
     assert len(file.read_text().splitlines()) <= 450
 
 
-def test_import_pulls_in_no_optional_dependency() -> None:
-    code = f"import sys, gatewise; print([m for m in {OPTIONAL} if m in sys.modules])"
+def test_import_pulls_in_no_optional_dependency_and_no_compiler_of_torch() -> None:
+    code = f"import sys, gatewise; print([m for m in {[*OPTIONAL, 'torch._dynamo']} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import torch
 
+from gatewise.backends.constant import constant
+
 NAMES = ("auto", "cpu", "eager")
 
 
@@ -135,7 +137,7 @@ def _tier_named(name: str, matrix: bool) -> str:
     return tiers.with_matrix(found) if matrix and not name else found
 
 
-torch.compiler.assume_constant_result(_default_tier)
+constant(_default_tier)
 
 
 def report() -> dict[str, object]:

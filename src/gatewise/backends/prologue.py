@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gatewise.backends.constant import constant
 from gatewise.backends.eager import OPERATORS, TENSOR_FUNCTIONS
 from gatewise.compiler.expression import postorder
 from gatewise.compiler.plan import input_operands, make_plans
@@ -65,7 +66,7 @@ def prologue(text: str) -> tuple[tuple[Step, ...], tuple[int, ...], tuple[str, .
     return _prologue(text)
 
 
-torch.compiler.assume_constant_result(prologue)
+constant(prologue)
 
 
 def operands(steps: tuple[Step, ...], results: tuple[int, ...], leaves: Mapping[str, Tensor]) -> list[Tensor]:
