@@ -13,10 +13,18 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-# One cache for the whole run and the processes that tests start. A GATEWISE_CACHE that is already set is used instead.
+# One cache for the whole run, its workers and the processes that tests start: they inherit what is set here. A
+# GATEWISE_CACHE that is already set is used instead.
 if "GATEWISE_CACHE" not in os.environ:
     _cache = tempfile.TemporaryDirectory(prefix="gatewise-tests-", ignore_cleanup_errors=True)
     os.environ["GATEWISE_CACHE"] = _cache.name
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers (``-n 2``) share the cores among them; tests of threads ask for theirs."""
+    workers = config.getoption("numprocesses", None)
+    if workers:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 
 @pytest.fixture
