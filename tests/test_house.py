@@ -15,11 +15,11 @@ SOURCE = Path(gatewise.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # Each part may import itself and what is listed here; the root package serves nobody inside, but for its version.
-BELOW: dict[str, set[str]] = {"compiler": set()}
+BELOW: dict[str, set[str]] = {"compiler": set(), "torch_internals": set()}
 BELOW["cells"] = {"compiler"}
-BELOW["backends"] = {"compiler"}
-BELOW["ops"] = {"backends", "compiler"}
-BELOW["nn"] = {"ops", "cells", "backends", "compiler"}
+BELOW["backends"] = {"compiler", "torch_internals"}
+BELOW["ops"] = BELOW["backends"] | {"backends"}
+BELOW["nn"] = BELOW["ops"] | {"ops", "cells"}
 BELOW["formats"] = BELOW["nn"] | {"nn"}
 BELOW["tasks"] = BELOW["nn"] | {"nn", "formats"}
 BELOW["study"] = BELOW["tasks"] | {"tasks"}
@@ -40,6 +40,9 @@ OPTIONAL = [
     "sklearn",
 ]
 OPTIONAL += ["plotly", "gymnasium", "tokenizers", "sacrebleu", "babel", "num2words"]
+# torch's compiler takes 70 MB and as long as torch itself.
+COMPILER = ["torch._dynamo", "torch._inductor", "torch.fx.experimental.symbolic_shapes", "sympy"]
+LATER = ["llvmlite", "safetensors", "gatewise.tasks"]
 
 
 # Files that import each other in a circle. To be mended: the list may only become shorter.
@@ -86,7 +89,10 @@ def imported_parts(file: Path) -> set[str]:
 def test_public_names_are_the_listed_ones() -> None:
     listed = gatewise.__all__
     assert len(listed) == len(set(listed))
-    present = {
+    assert set(listed) <= set(dir(gatewise))
+    applications = {"Forecaster", "Translator"}  # which are imported when they are asked for
+    assert all(getattr(gatewise, name).__name__ == name for name in applications)
+    present = applications | {
         name
         for name, value in vars(gatewise).items()
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
@@ -153,10 +159,45 @@ def test_a_file_does_one_thing_in_about_400_lines(file: Path) -> None:
     assert len(file.read_text().splitlines()) <= 450
 
 
-def test_import_pulls_in_no_optional_dependency_and_no_compiler_of_torch() -> None:
-    code = f"import sys, gatewise; print([m for m in {[*OPTIONAL, 'torch._dynamo']} if m in sys.modules])"
+USE = "layer = gatewise.GRU(3, 4); layer(gatewise.nn.base.torch.ones(2, 1, 3))[0].sum().backward(); layer.stream()"
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [("import gatewise", [*OPTIONAL, *COMPILER, *LATER]), (f"import gatewise; {USE}", [*OPTIONAL, *COMPILER])],
+    ids=["import", "use"],
+)
+def test_what_is_not_needed_is_not_imported(code: str, absent: list[str]) -> None:
+    code = f"import sys; {code}; print([m for m in {absent} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def private_names_of_torch(file: Path) -> list[str]:
+    """What a file names below torch that torch does not publish."""
+    tree, roots, found = ast.parse(file.read_text()), {"torch"}, []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "torch":
+            roots |= {alias.asname or alias.name for alias in node.names}
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if alias.name.split(".")[0] == "torch"]
+    found += [text for node in ast.walk(tree) if (text := dotted(node)).split(".")[0] in roots]
+    return [text for text in found if any(p.startswith("_") and not p.endswith("__") for p in text.split("."))]
+
+
+def dotted(node: ast.AST) -> str:
+    """``a.b.c`` as it is written; empty for anything else."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute) and (left := dotted(node.value)):
+        return f"{left}.{node.attr}"
+    return ""
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
+def test_private_parts_of_torch_stand_in_one_file(file: Path) -> None:
+    assert (private_names_of_torch(file) != []) == (file.name == "torch_internals.py")
 
 
 @pytest.mark.slow

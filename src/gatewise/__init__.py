@@ -5,6 +5,9 @@
 >>> y, h = layer(torch.randn(8, 100, 40))
 """
 
+import importlib
+import typing
+
 from gatewise import cells
 from gatewise.backends import backend
 from gatewise.compiler import Cell, CellError, cell
@@ -23,8 +26,22 @@ from gatewise.compiler.functions import (
     where,
 )
 from gatewise.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell, Stream, gaps, replace
-from gatewise.tasks.forecast import Forecaster
-from gatewise.tasks.translate import Translator
+
+if typing.TYPE_CHECKING:
+    from gatewise.tasks.forecast import Forecaster
+    from gatewise.tasks.translate import Translator
+else:
+    _APPLICATIONS = {"Forecaster": "gatewise.tasks.forecast", "Translator": "gatewise.tasks.translate"}
+
+    def __getattr__(name: str) -> object:
+        """The applications, imported when they are first asked for: that takes half as long as all the rest."""
+        if name not in _APPLICATIONS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(_APPLICATIONS[name]), name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_APPLICATIONS})
+
 
 __version__ = "0.1.0"
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from layer_problems import flat
@@ -219,6 +220,12 @@ CALLS: dict[str, Callable[[Callable[..., nn.Module]], Any]] = {
     "dropout_negative": lambda make: make(5, 7, num_layers=2, dropout=-0.1),
     "dropout_bool": lambda make: make(5, 7, num_layers=2, dropout=True),
     "dropout_str": lambda make: make(5, 7, num_layers=2, dropout="half"),
+    "dropout_none": lambda make: make(5, 7, num_layers=2, dropout=None),
+    "dropout_list": lambda make: make(5, 7, num_layers=2, dropout=[0.5]),
+    "dropout_tensor": lambda make: make(5, 7, num_layers=2, dropout=torch.tensor(0.5)),
+    "proj_size_negative": lambda make: make(5, 7, proj_size=-1),
+    "proj_size_7": lambda make: make(5, 7, proj_size=7),
+    "proj_size_str": lambda make: make(5, 7, proj_size="3"),
     "unknown_option": lambda make: make(5, 7, width=3),
 }
 STATES = {
@@ -226,6 +233,8 @@ STATES = {
     "rows": lambda: (X, torch.randn(2, 3, 7)),
     "hidden": lambda: (X, torch.randn(1, 3, 6)),
     "unbatched_state": lambda: (X, torch.randn(1, 7)),
+    "dtype": lambda: (X, H.double()),
+    "integers": lambda: (X, H.long()),
     "batched_state": lambda: (X[:, 0], H),
 }
 
@@ -255,6 +264,11 @@ def test_states_refused_as_torch_does(kind: str, state: str) -> None:
     assert type(ours) is type(theirs), (str(ours), str(theirs))
     assert "hx" in str(ours)
     assert ", but came " in str(ours)
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_numbers_that_torch_takes(kind: str) -> None:
+    compare(*pair(kind, num_layers=np.int64(2), dropout=np.float32(0.5)), torch.randn(4, 3, 5, dtype=DTYPE))
 
 
 def test_other_options_of_torch_get_a_sentence() -> None:

@@ -10,6 +10,7 @@ from torch import nn
 import gatewise as gw
 from gatewise import cells
 from gatewise.backends import eager
+from gatewise.nn.formula import formula_key
 
 DTYPE = torch.float64
 CELLS = {name: cells.get(name) for name in cells.names() if not cells.get(name).inputs}
@@ -134,11 +135,11 @@ def test_representations() -> None:
 
 
 def test_the_formula_travels_with_the_weights() -> None:
-    saved = gw.GRU(5, 7).state_dict()
-    assert bytes(saved["_extra_state"].tolist()).decode() == cells.gru.text
+    saved = gw.GRU(5, 7, dtype=torch.float64).state_dict()
+    assert saved[formula_key(cells.gru)].dtype == torch.float64
     gw.Recurrent(cells.gru, 5, 7).load_state_dict(saved)
     gw.GRU(5, 7).load_state_dict(saved)
-    assert "_extra_state" not in gw.GRU(5, 7, reset_after=True).state_dict()
+    assert "formula" not in "".join(gw.GRU(5, 7, reset_after=True).state_dict())
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -153,7 +154,7 @@ def test_torchs_weights_do_not_load_into_another_formula(strict: bool) -> None:
 @pytest.mark.parametrize("theirs", [nn.GRU(5, 7), nn.GRU(5, 7, bias=False), gw.GRU(5, 7, reset_after=True)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_no_layer_of_torchs_formula_takes_the_papers_weights(theirs: nn.Module, bias: bool) -> None:
-    with pytest.raises(RuntimeError, match=r"_extra_state|the weights of cell gru, but this layer computes gru_reset"):
+    with pytest.raises(RuntimeError, match=r"formula_gru|the weights of cell gru, but this layer computes gru_reset"):
         theirs.load_state_dict(gw.GRU(5, 7, bias=bias).state_dict())
 
 
@@ -172,9 +173,24 @@ def test_weights_of_one_cell_do_not_load_into_another(saved: gw.Recurrent, layer
         layer.load_state_dict(saved.state_dict())
 
 
+def with_text(layer: gw.Recurrent, text: bytes) -> dict[str, Any]:
+    """The state_dict as it once was, with the text of the cell as bytes."""
+    weights = {name: value for name, value in layer.state_dict().items() if "formula" not in name}
+    return {**weights, "_extra_state": torch.tensor(list(text), dtype=torch.uint8)}
+
+
+def test_the_text_as_bytes_still_loads() -> None:
+    layer, saved = gw.GRU(5, 7), with_text(gw.GRU(5, 7), cells.gru.text.encode())
+    assert str(layer.load_state_dict(saved)) == "<All keys matched successfully>"
+    assert torch.equal(layer.weight_ih_l0, saved["weight_ih_l0"])
+    for other in (gw.GRU(5, 7, reset_after=True), gw.Recurrent(cells.gru_renew, 5, 7)):
+        with pytest.raises(RuntimeError, match=f"cell gru, but this layer computes {other.cell.name}"):
+            other.load_state_dict(saved)
+
+
 @pytest.mark.parametrize("formula", [b"\xff\xfe", "text", [300], None], ids=str)
 def test_a_damaged_formula_gets_a_sentence(formula: Any) -> None:
-    saved = gw.GRU(5, 7).state_dict()
+    saved = with_text(gw.GRU(5, 7), b"")
     saved["_extra_state"] = torch.tensor(list(formula)) if isinstance(formula, bytes) else formula
     with pytest.raises(RuntimeError, match=r"is damaged: it is not the text of a cell|carries no formula"):
         gw.GRU(5, 7).load_state_dict(saved)
@@ -183,11 +199,12 @@ def test_a_damaged_formula_gets_a_sentence(formula: Any) -> None:
 def test_formulas_are_kept_in_nested_modules_and_files(tmp_path: Any) -> None:
     model = nn.Sequential(nn.Linear(3, 5), gw.GRU(5, 7))
     saved = model.state_dict()
-    assert "1._extra_state" in saved
+    key = f"1.{formula_key(cells.gru)}"
+    assert key in saved
     torch.save(saved, tmp_path / "weights.pt")
     loaded = torch.load(tmp_path / "weights.pt", weights_only=True)
     model.load_state_dict(loaded)
-    assert "1._extra_state" in loaded  # the caller's dictionary stays whole
+    assert key in loaded  # the caller's dictionary stays whole
     other = nn.Sequential(nn.Linear(3, 5), gw.Recurrent(cells.gru_renew, 5, 7))
     with pytest.raises(RuntimeError, match="gru_renew"):
         other.load_state_dict(loaded)
@@ -232,7 +249,7 @@ BAD_CALLS = {
     "state_batched": (gw.GRU, RuntimeError, (X[:, 0], H), "hx must have 2 dimensions for unbatched input, but came 3"),
     "state_dtype": (
         gw.GRU,
-        ValueError,
+        RuntimeError,
         (X, H.double()),
         "hx must have the dtype of the input, torch.float32, but came",
     ),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gatewise.backends.constant import constant
+from gatewise.torch_internals import constant
 
 NAMES = ("auto", "cpu", "eager")
 
@@ -121,6 +121,7 @@ def choose(device: torch.device, dtype: torch.dtype, half: torch.dtype | None = 
     return Choice("cpu", chosen, "asked for by name" if name == "cpu" else "compiled for this machine")
 
 
+@constant
 def _default_tier(matrix: bool = False) -> str:
     """The tier of this machine, its matrix unit included or not, or that of GATEWISE_TIER; empty where no tier runs. A
     constant to torch.compile."""
@@ -135,9 +136,6 @@ def _tier_named(name: str, matrix: bool) -> str:
         return ""
     found = tiers.default().name
     return tiers.with_matrix(found) if matrix and not name else found
-
-
-constant(_default_tier)
 
 
 def report() -> dict[str, object]:

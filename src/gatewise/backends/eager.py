@@ -107,7 +107,8 @@ class Affine:
         self.cell, self.parameters, self.hidden_size = cell, parameters, hidden_size
         self.uses = {use.node: use for use in cell.uses}
         bias = parameters.get("bias_hh")
-        full = bias is not None and bias.shape[0] != len(cell.rows("bias_hh")) * hidden_size
+        # For units of no width both look alike; then there is nothing to add, but a gradient to give.
+        full = bias is not None and (hidden_size == 0 or bias.shape[0] != len(cell.rows("bias_hh")) * hidden_size)
         self.bias_hh_rows = cell.rows("weight_hh") if full else cell.rows("bias_hh")
         rows = count()
         self.diagonal_rows = {use.node: [next(rows) for _ in use.diagonals] for use in cell.uses}

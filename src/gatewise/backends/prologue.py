@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.backends.constant import constant
 from gatewise.backends.eager import OPERATORS, TENSOR_FUNCTIONS
 from gatewise.compiler.expression import postorder
 from gatewise.compiler.plan import input_operands, make_plans
 from gatewise.compiler.text import parse
+from gatewise.torch_internals import constant
 
 Step = tuple[str, str | float | None, tuple[int, ...], tuple[float, ...]]
 """(operation, name of an input or a number, positions of arguments, further arguments)."""
@@ -56,6 +56,7 @@ def _prologue(text: str) -> tuple[tuple[Step, ...], tuple[int, ...], tuple[str, 
     return tuple(steps), tuple(position[n] for n in nodes), make_plans(cell).input_terms
 
 
+@constant
 def prologue(text: str) -> tuple[tuple[Step, ...], tuple[int, ...], tuple[str, ...]]:
     """What of the inputs reaches the kernels of the cell with this text; a constant to torch.compile.
 
@@ -64,9 +65,6 @@ def prologue(text: str) -> tuple[tuple[Step, ...], tuple[int, ...], tuple[str, .
         keyword inputs and vectors that are used outside affine maps.
     """
     return _prologue(text)
-
-
-constant(prologue)
 
 
 def operands(steps: tuple[Step, ...], results: tuple[int, ...], leaves: Mapping[str, Tensor]) -> list[Tensor]:

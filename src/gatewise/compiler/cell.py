@@ -34,6 +34,12 @@ class Cell(Definition):
     def __repr__(self) -> str:
         return f"<Cell {self.name}({', '.join(('x', *self.states))})>"
 
+    def __getstate__(self) -> tuple[str, str]:
+        return self.text, self.source  # ``text`` reads it again
+
+    def __deepcopy__(self, memo: object) -> Cell:
+        return self
+
     def __call__(self, *args: object, **kwargs: object) -> object:
         raise TypeError(
             f"cell {self.name} is a definition, not a layer: gatewise.Recurrent({self.name}, input_size, hidden_size) "

@@ -6,7 +6,6 @@ The text is read with ``ast`` and never executed, so a text from a stranger's fi
 from __future__ import annotations
 
 import ast
-import copyreg
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -66,12 +65,13 @@ def parse(text: str, source: str = "") -> Cell:
         raise CellError(f"cell {name}: {error}") from None
 
 
-def _reduced(cell: Cell) -> tuple[Callable[[str, str], Cell], tuple[str, str]]:
-    return parse, (cell.text, cell.source)
+def _read_again(cell: Cell, state: tuple[str, str]) -> None:
+    vars(cell).update(vars(parse(*state)))
 
 
-# Pickles hold the text; registered here, since the cell itself comes before its parser.
-copyreg.pickle(Cell, _reduced)
+# Set here, since the cell itself comes before its parser. Not a __reduce__ with parse: torch.load(weights_only=True)
+# would then want to be told of parse too, beside the class.
+setattr(Cell, "__setstate__", _read_again)  # noqa: B010 (mypy knows no such method to assign to)
 
 
 def _vector(argument: ast.arg) -> ast.expr | None:

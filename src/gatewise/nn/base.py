@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+from weakref import WeakValueDictionary
+
 import torch
 from torch import Tensor
 
 from gatewise.backends import Choice, choose
 from gatewise.backends.autocast import autocast_dtype
-from gatewise.compiler.cell import is_matrix
+from gatewise.compiler.cell import Cell, is_matrix
+from gatewise.compiler.text import parse
 from gatewise.nn.formula import FormulaInStateDict
 
 
@@ -19,8 +23,34 @@ def rounding(like: Tensor) -> torch.dtype | None:
     return autocast_dtype(like.device) if like.dtype == torch.float32 else None
 
 
+_cells: WeakValueDictionary[tuple[str, str], Cell] = WeakValueDictionary()
+"""Cells of modules that were copied or pickled, by text and source, so that a copy reads nothing."""
+
+
 class CellModule(FormulaInStateDict):
     """A module that computes a cell."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With the cell as its text, so that torch.load(weights_only=True) need be told of the module's class alone."""
+        state = {name: value for name, value in self.__dict__.items() if name not in self._remade}
+        state["cell"] = form = self.cell.text, self.cell.source
+        _cells[form] = self.cell
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        form = state["cell"]  # a Cell where an earlier version saved it
+        cell = form if isinstance(form, Cell) else _cells.get(form) or parse(*form)
+        super().__setstate__({**state, "cell": cell})  # type: ignore[no-untyped-call]
+
+    _remade: frozenset[str] = frozenset()
+    """Attributes that follow from others, and are not saved."""
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """What torch.jit.script asks of a module first."""
+        raise RuntimeError(
+            f"torch.jit.script cannot compile {type(self).__name__}; record the model with torch.jit.trace or "
+            "torch.export, or load its weights into torch.nn's layer of the same formula and script that"
+        )
 
     @property
     def backend(self) -> str:

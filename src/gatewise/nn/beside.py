@@ -12,6 +12,7 @@ from torch import Tensor
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.masking import RESET, VALID, initial, with_lengths, with_reset
 from gatewise.nn.checks import check_like
+from gatewise.torch_internals import transforms_active
 
 if TYPE_CHECKING:
     from gatewise.nn.recurrent import Recurrent
@@ -116,7 +117,7 @@ def _valid(layer: Recurrent, x: Tensor, batched: bool, lengths: Lengths) -> Tens
     if tuple(lengths.shape) != (rows,):
         raise RuntimeError(f"{name}: lengths must have shape ({rows},), but came {tuple(lengths.shape)}")
     # Values are not there to look at while a program is traced.
-    special = torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+    special = torch.compiler.is_compiling() or transforms_active()
     if not special and rows > 0 and not lengths.is_meta:
         low, high = (int(n) for n in torch.aminmax(lengths))
         if low < 0 or high > steps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Number, Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,14 +34,17 @@ def check_constructor(
             f"{name}: redundant_bias must be False for cell {cell.name}, whose bias_hh has gates without weight_hh"
         )
     for argument, value in sizes.items():
-        if not isinstance(value, int) or isinstance(value, bool):
+        kind = Integral if argument == "num_layers" else int  # torch takes NumPy's integers there and nowhere else
+        if not isinstance(value, kind) or isinstance(value, bool):
             raise TypeError(f"{name}: {argument} must be an int, but came {type(value).__name__}")
         if value < 1:
             raise ValueError(f"{name}: {argument} must be greater than zero, but came {value}")
     for argument, switch in switches.items():
         if not isinstance(switch, bool):
             raise TypeError(f"{name}: {argument} must be a bool, but came {type(switch).__name__}")
-    good = isinstance(dropout, (int, float)) and not isinstance(dropout, bool) and 0 <= dropout <= 1
+    if not isinstance(dropout, (Number, str, Tensor)):
+        raise TypeError(f"{name}: dropout must be a number, but came {type(dropout).__name__}")
+    good = isinstance(dropout, Real) and not isinstance(dropout, bool) and 0.0 <= float(dropout) <= 1.0
     if not good:
         raise ValueError(f"{name}: dropout must be a probability between 0 and 1, but came {dropout!r}")
 
@@ -79,12 +83,18 @@ def check_beside_packed(layer: Recurrent, packed: PackedSequence, lengths: objec
 
 
 def check_projection(proj_size: object, hidden_size: object) -> None:
-    if not isinstance(proj_size, int) or isinstance(proj_size, bool):
+    if not isinstance(proj_size, Integral) or isinstance(proj_size, bool):
         raise TypeError(f"LSTM: proj_size must be an int, but came {type(proj_size).__name__}")
-    if proj_size < 0 or (isinstance(hidden_size, int) and 0 < hidden_size <= proj_size):
+    size = int(proj_size)
+    if size < 0 or (isinstance(hidden_size, int) and 0 < hidden_size <= size):
         raise ValueError(
             f"LSTM: proj_size must be at least 0 and below hidden_size {hidden_size}, but came {proj_size}"
         )
+
+
+def check_no_projection(name: str, proj_size: object) -> None:
+    if proj_size is not None:
+        raise ValueError(f"{name}: proj_size projects the state of an LSTM, but came {proj_size!r}")
 
 
 def check_nonlinearity(nonlinearity: object) -> None:
@@ -132,6 +142,7 @@ def whole_states(cell: Cell, hx: object) -> list[Tensor]:
 def check_states(
     names: Sequence[str], states: list[Tensor], x: Tensor, shapes: list[tuple[int, ...]], batched: bool
 ) -> None:
+    """A wrong dtype is a RuntimeError here, as in torch, and a ValueError where the input has it."""
     for name, state, shape in zip(names, states, shapes, strict=True):
         what = "hx" if len(names) == 1 else f"state {name} of hx"
         if state.dim() != len(shape):
@@ -141,11 +152,18 @@ def check_states(
             )
         if tuple(state.shape) != shape:
             raise RuntimeError(f"{what} must have shape {shape}, but came {tuple(state.shape)}")
-        check_like(what, state, x.dtype, x.device, "the input")
+        check_like(what, state, x.dtype, x.device, "the input", RuntimeError)
 
 
-def check_like(what: str, tensor: Tensor, dtype: torch.dtype, device: torch.device, other: str) -> None:
+def check_like(
+    what: str,
+    tensor: Tensor,
+    dtype: torch.dtype,
+    device: torch.device,
+    other: str,
+    error: type[Exception] = ValueError,
+) -> None:
     if tensor.dtype != dtype:
-        raise ValueError(f"{what} must have the dtype of {other}, {dtype}, but came {tensor.dtype}")
+        raise error(f"{what} must have the dtype of {other}, {dtype}, but came {tensor.dtype}")
     if tensor.device != device:
         raise RuntimeError(f"{what} must be on the device of {other}, {device}, but came {tensor.device}")

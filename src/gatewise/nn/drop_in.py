@@ -8,7 +8,7 @@ from torch import Tensor
 from gatewise import cells
 from gatewise.nn import projected
 from gatewise.nn.beside import Beside
-from gatewise.nn.checks import check_nonlinearity, check_projection
+from gatewise.nn.checks import check_no_projection, check_nonlinearity, check_projection
 from gatewise.nn.initialise import Initialise
 from gatewise.nn.recurrent import Recurrent
 
@@ -42,7 +42,9 @@ class GRU(Recurrent):
         learn_initial_state: bool = False,
         recompute: bool = False,
         initialise: Initialise = "torch",
+        proj_size: None = None,
     ) -> None:
+        check_no_projection("GRU", proj_size)
         if not isinstance(reset_after, bool):
             raise TypeError(f"GRU: reset_after must be True or False, but came {reset_after!r}")
         cell = cells.gru_reset_after if reset_after else cells.gru
@@ -102,7 +104,7 @@ class LSTM(Recurrent):
         initialise: Initialise = "torch",
     ) -> None:
         check_projection(proj_size, hidden_size)
-        self.proj_size = proj_size
+        self.proj_size = int(proj_size)
         super().__init__(
             cells.lstm,
             input_size,
@@ -185,7 +187,9 @@ class RNN(Recurrent):
         learn_initial_state: bool = False,
         recompute: bool = False,
         initialise: Initialise = "torch",
+        proj_size: None = None,
     ) -> None:
+        check_no_projection("RNN", proj_size)
         check_nonlinearity(nonlinearity)
         self.nonlinearity = nonlinearity
         super().__init__(

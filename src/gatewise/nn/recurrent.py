@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
 from gatewise import ops
 from gatewise.compiler.cell import Cell
 from gatewise.nn import initialise as initialisation
-from gatewise.nn import packed
+from gatewise.nn import packed, symbolic
 from gatewise.nn.base import CellModule, narrowed, rounding
 from gatewise.nn.beside import Beside, Lengths, beside, variants
 from gatewise.nn.checks import (
@@ -109,7 +110,7 @@ class Recurrent(CellModule):
             )
         self.cell = cell
         self._variants = variants(cell, learn_initial_state)
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, int(num_layers)
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
         self.bidirectional, self.redundant_bias = bool(bidirectional), redundant_bias
         self.learn_initial_state, self.recompute, self.initialise = learn_initial_state, recompute, initialise
@@ -124,6 +125,12 @@ class Recurrent(CellModule):
         if learn_initial_state:
             self._add_initial_states(device, dtype)
         self.reset_parameters()
+
+    _remade = frozenset({"_variants"})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._variants = variants(self.cell, self.learn_initial_state)
 
     @property
     def num_directions(self) -> int:
@@ -169,6 +176,29 @@ class Recurrent(CellModule):
     def all_weights(self) -> list[list[nn.Parameter]]:
         """The parameters of every layer and direction, as in ``torch.nn.GRU``."""
         return [[getattr(self, name) for name in names.values()] for names in self._parameter_names]
+
+    @property
+    def _all_weights(self) -> list[list[str]]:
+        """The names of ``all_weights``; as the two below, for scripts that read them in ``torch.nn``'s layers."""
+        return [list(names.values()) for names in self._parameter_names]
+
+    @property
+    def _flat_weights_names(self) -> list[str]:
+        return [name for names in self._all_weights for name in names]
+
+    @property
+    def _flat_weights(self) -> list[Tensor | None]:
+        return [getattr(self, name, None) for name in self._flat_weights_names]
+
+    @_flat_weights.setter
+    def _flat_weights(self, weights: Sequence[Tensor | None]) -> None:
+        """Scripts that replace a weight by its name then write the list anew, which changes nothing here."""
+        own = self._flat_weights
+        if len(weights) != len(own) or any(a is not b for a, b in zip(weights, own, strict=True)):
+            raise AttributeError(
+                f"{type(self).__name__}: _flat_weights follows from the weights; set those by their names, such as "
+                f"{self._flat_weights_names[0]}"
+            )
 
     def flatten_parameters(self) -> None:
         """Nothing to do: the kernels take the weights as they are. Here for code written for ``torch.nn``."""
@@ -224,6 +254,8 @@ class Recurrent(CellModule):
             TypeError, ValueError, RuntimeError: for what is no tensor, or has a wrong number of dimensions, size, dtype
                 or device; the types are torch.nn's.
         """
+        if isinstance(input, Proxy):
+            return symbolic.as_leaf(self, input, inputs, hx=hx, lengths=lengths, reset=reset)
         if isinstance(input, PackedSequence):
             return packed.forward(self, input, hx, lengths, reset, inputs)
         return self._padded(input, hx, lengths, reset, inputs)

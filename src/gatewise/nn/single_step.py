@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from gatewise import cells, ops
+from gatewise.backends import eager, wish
 from gatewise.compiler.cell import Cell
+from gatewise.nn import symbolic
 from gatewise.nn.base import CellModule, narrowed, rounding
 from gatewise.nn.checks import check_constructor, check_nonlinearity, whole_states
-from gatewise.nn.step_checks import check_step, check_step_states
+from gatewise.nn.step_checks import check_step, check_step_sizes, check_step_states
 
 
 class SingleStep(CellModule):
@@ -30,23 +33,38 @@ class SingleStep(CellModule):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        sizes = {"input_size": input_size, "hidden_size": hidden_size}
-        check_constructor(type(self).__name__, cell, sizes, {"bias": bias}, 0.0, redundant_bias)
-        self.cell, self.input_size, self.hidden_size, self.bias = cell, input_size, hidden_size, bias
-        shapes = cell.parameter_shapes(input_size, hidden_size)
-        if redundant_bias:
-            shapes["bias_hh"] = (len(cell.rows("weight_hh")) * hidden_size,)
-        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-            present = name in shapes and (bias or not name.startswith("bias"))
-            value = nn.Parameter(torch.empty(shapes[name], device=device, dtype=dtype)) if present else None
+        check_constructor(type(self).__name__, cell, {}, {"bias": bias}, 0.0, redundant_bias)
+        check_step_sizes(type(self).__name__, {"input_size": input_size, "hidden_size": hidden_size})
+        self.cell, self.input_size, self.hidden_size, self.bias = cell, int(input_size), int(hidden_size), bias
+        widths = {"weight_ih": [self.input_size], "weight_hh": [self.hidden_size], "bias_ih": [], "bias_hh": []}
+        for name, width in widths.items():
+            gates = cell.rows("weight_hh" if redundant_bias and name == "bias_hh" else name)
+            shape = [len(gates) * self.hidden_size, *width]
+            present = gates and (bias or not name.startswith("bias"))
+            value = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if present else None
             self.register_parameter(name, value)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Uniform in ±1/√hidden_size, in torch's order."""
-        bound = 1.0 / math.sqrt(self.hidden_size)
+        bound = 1.0 / math.sqrt(self.hidden_size) if self.hidden_size else 0.0
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
+
+    @property
+    def backend(self) -> str:
+        return "eager: a size is zero, which no kernel computes" if self._refused_by_kernels() else super().backend
+
+    def _refused_by_kernels(self) -> bool:
+        """Whether a size is zero, which torch's cells allow and no kernel computes.
+
+        Raises:
+            RuntimeError: when the cpu backend was asked for by name.
+        """
+        refused = 0 in (self.input_size, self.hidden_size)
+        if refused and wish()[0] == "cpu":
+            raise RuntimeError(f"the cpu backend computes no width of zero, but came {self}; use another backend")
+        return refused
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
@@ -73,7 +91,10 @@ class SingleStep(CellModule):
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         parameters = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         weights = self._all_rounded(parameters)
-        return ops.run(self.cell, x.unsqueeze(0), {}, states, weights, half=self._half(x))[1]
+        x = x.unsqueeze(0)
+        if self._refused_by_kernels():
+            return eager.sequence(self.cell, x, {}, states, weights)[1]
+        return ops.run(self.cell, x, {}, states, weights, half=self._half(x))[1]
 
 
 class GRUCell(SingleStep):
@@ -108,7 +129,7 @@ class GRUCell(SingleStep):
             TypeError, ValueError, RuntimeError: for what is no tensor, or has a wrong number of dimensions, size,
                 dtype or device; the types are torch.nn's.
         """
-        return self._step(input, hx)[0]
+        return symbolic.as_leaf(self, input, {}, hx=hx) if isinstance(input, Proxy) else self._step(input, hx)[0]
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (", reset_after=True" if self.reset_after else "")
@@ -132,7 +153,7 @@ class LSTMCell(SingleStep):
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """The states (h, c) after one step; input, hx and errors as in ``GRUCell``, with hx a pair (h, c)."""
-        h, c = self._step(input, hx)
+        h, c = symbolic.as_leaf(self, input, {}, hx=hx) if isinstance(input, Proxy) else self._step(input, hx)
         return h, c
 
     def _carries_formula(self) -> bool:
@@ -158,7 +179,7 @@ class RNNCell(SingleStep):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """The state after one step; input, hx and errors as in ``GRUCell``."""
-        return self._step(input, hx)[0]
+        return symbolic.as_leaf(self, input, {}, hx=hx) if isinstance(input, Proxy) else self._step(input, hx)[0]
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (", nonlinearity=relu" if self.nonlinearity == "relu" else "")

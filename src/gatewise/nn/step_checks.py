@@ -1,14 +1,24 @@
-"""What a single step refuses, in one sentence each. Error types are those of torch.nn's cells, where a wrong dtype is a
-RuntimeError."""
+"""What a single step refuses, in one sentence each. Error types are those of torch.nn's cells, where a wrong dtype and
+a negative size are RuntimeErrors."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 if TYPE_CHECKING:
     from gatewise.nn.single_step import SingleStep
+
+
+def check_step_sizes(name: str, sizes: Mapping[str, object]) -> None:
+    for argument, value in sizes.items():
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise TypeError(f"{name}: {argument} must be an int, but came {type(value).__name__}")
+        if int(value) < 0:
+            raise RuntimeError(f"{name}: {argument} must be zero or greater, but came {value}")
 
 
 def check_step(layer: SingleStep, x: object) -> None:

@@ -10,9 +10,12 @@ from torch.autograd import forward_ad
 
 from gatewise.backends import choose, eager, prologue, signature
 from gatewise.compiler.cell import Cell, vector_name
-from gatewise.ops import operators
-from gatewise.ops.derivatives import OverTime, apply
+from gatewise.ops import direct, operators
+from gatewise.ops.derivatives import OverTime
 from gatewise.ops.operators import Keep, Options
+from gatewise.torch_internals import apply, dual_below, in_forward_mode, transforms_active
+
+direct.register()
 
 
 def run(
@@ -57,7 +60,9 @@ def run(
         signature.check_together(flat)
         raise
     _refuse_forward_mode(flat)
-    special = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+    special = not torch.compiler.is_compiling() and transforms_active()
+    if differentiable and not special and torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        differentiable = False  # what is recorded is the operator itself, whose derivative is that of ``direct``
     counts = (len(operands), len(terms), len(states))
     keep = (Keep.STATES if recompute else Keep.GATES) if differentiable or special else Keep.NOTHING
     options = Options.text(choice.tier, reverse, keep, counts, list(parameters))
@@ -118,21 +123,9 @@ def _leaves(
 
 
 def _refuse_forward_mode(tensors: Sequence[Tensor]) -> None:
-    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
+    if torch.compiler.is_compiling() or not in_forward_mode():
         return
-    if any(forward_ad.unpack_dual(t).tangent is not None or _dual_below(t) for t in tensors):
+    if any(forward_ad.unpack_dual(t).tangent is not None or dual_below(t) for t in tensors):
         raise RuntimeError(
             "forward-mode derivatives are not computed by the cpu backend; use `with gatewise.backend('eager'):`"
         )
-
-
-def _dual_below(tensor: Tensor) -> bool:
-    """Whether a forward-mode level of torch.func lies below the level that computes now, as in ``hessian``."""
-    functorch = torch._C._functorch
-    below = (functorch.get_interpreter_stack() or [])[:-1]
-    levels = {i.level() for i in below if i.key() == functorch.TransformType.Jvp}
-    while levels and functorch.is_functorch_wrapped_tensor(tensor):
-        if functorch.maybe_get_level(tensor) in levels:
-            return True
-        tensor = functorch.get_unwrapped(tensor)
-    return False

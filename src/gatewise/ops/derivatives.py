@@ -8,24 +8,18 @@ second derivatives.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from gatewise.backends import eager
 from gatewise.compiler.plan import input_operands, make_plans
 from gatewise.ops import operators
+from gatewise.ops.batched import by_example
 from gatewise.ops.operators import count, parsed, parsed_options, split, step_count
-
-
-def apply(function: Any, *arguments: Any) -> Any:
-    """``function.apply``, without its inspection of the signature where no transformation of torch.func is active: that
-    takes a tenth of a small training step."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return function.apply(*arguments)
-    return super(torch.autograd.Function, function).apply(*arguments)
+from gatewise.torch_internals import apply, in_forward_mode, transforms_active
 
 
 class OverTime(torch.autograd.Function):
@@ -51,8 +45,8 @@ class OverTime(torch.autograd.Function):
         needed = ctx.needs_input_grad[-len(flat) :]
         wanted = "".join(["1" if need else "0" for need in needed])
         # torch.compile differentiates once, and hands a nested function without gradients its arguments shifted by one.
-        gradients = _Backward.forward if torch.compiler.is_compiling() else _differentiable_backward
-        grads = gradients(ctx.cell, ctx.options, wanted, *flat, y, saved, dy, *rest[:-1])
+        gradients = _Backward.forward if torch.compiler.is_compiling() else differentiable_backward
+        grads = by_example(partial(gradients, ctx.cell, ctx.options, wanted, *flat, y, saved), dy, *rest[:-1])
         return (None, None, *[g if w else None for g, w in zip(grads, needed, strict=True)])
 
 
@@ -79,6 +73,10 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *second: Tensor | None) -> tuple[Any, ...]:
+        return (None, None, None, *by_example(partial(_Backward._second, ctx), *second))
+
+    @staticmethod
+    def _second(ctx: Any, *second: Tensor | None) -> tuple[Any, ...]:
         flat, arrived = ctx.saved_tensors[: ctx.n], ctx.saved_tensors[ctx.n :]
 
         def gradients(flat: tuple[Tensor, ...], arrived: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -94,11 +92,11 @@ class _Backward(torch.autograd.Function):
         d_flat, d_arrived = pull(cotangents)
         rest = list(d_arrived)
         tail = [rest.pop(0) if p else None for p in ctx.present]
-        return (None, None, None, *d_flat, None, None, *tail)
+        return (*d_flat, None, None, *tail)
 
 
-def _differentiable_backward(*arguments: Any) -> tuple[Tensor, ...]:
-    special = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+def differentiable_backward(*arguments: Any) -> tuple[Tensor, ...]:
+    special = transforms_active() or in_forward_mode()
     if not (special or torch.is_grad_enabled()):  # nobody asks for further derivatives
         return _Backward.forward(*arguments)
     results: tuple[Tensor, ...] = apply(_Backward, *arguments)

@@ -5,6 +5,7 @@ They take a cell by its text, so that an exported program runs in a fresh proces
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import lru_cache
@@ -17,17 +18,18 @@ from gatewise.backends import batching, signature
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import make_plans
 from gatewise.compiler.text import parse
+from gatewise.torch_internals import observed
 
-_library = torch.library.Library("gatewise", "DEF")
-_library.define(
+library = torch.library.Library("gatewise", "DEF")
+library.define(
     "forward(str cell, str options, Tensor[] operands, Tensor[] inputs, Tensor[] states, Tensor[] parameters) "
     "-> (Tensor, Tensor[], Tensor)"
 )
-_library.define(
+library.define(
     "backward(str cell, str options, Tensor[] operands, Tensor[] inputs, Tensor[] states, Tensor[] parameters, "
     "Tensor y, Tensor saved, Tensor? dy, Tensor?[] finals, bool[] wanted) -> Tensor[]"
 )
-_library.define(
+library.define(
     "trace(str cell, str options, Tensor[] operands, Tensor[] inputs, Tensor[] states, Tensor[] parameters, "
     "Tensor(a!) gates) -> (Tensor, Tensor[])"
 )
@@ -115,6 +117,7 @@ def _forward_fake(
     parameters: list[Tensor],
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     signature.check_together((*operands, *inputs, *states, *parameters))
+    refuse_onnx()
     keep, traced = parsed_options(options).keep, parsed(cell)
     plans = make_plans(traced)
     steps = (*operands, *inputs)[0].shape[0]
@@ -194,6 +197,25 @@ def _backward_fake(
     return [t.new_empty(t.shape) if m else t.new_empty(0) for t, m in zip(flat, made, strict=True)]
 
 
+def refuse_onnx() -> None:
+    """torch's own error names an operator that nobody wrote down."""
+    onnx = sys.modules.get("torch.onnx")  # whoever exports has imported it
+    if onnx is not None and onnx.is_in_onnx_export():
+        raise RuntimeError(
+            "torch.onnx.export does not know Gatewise's operators; load the weights into torch.nn's layer of the same "
+            "formula and export that, or export inside `with gatewise.backend('eager'):`, which writes out every step"
+        )
+
+
+def _observe() -> None:
+    """Before a call that others see."""
+    if not torch.compiler.is_compiling():
+        from gatewise.ops import flops
+
+        refuse_onnx()
+        flops.enrol()
+
+
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
@@ -202,10 +224,7 @@ def _plain(tensors: Iterable[Tensor]) -> bool:
     Then the dispatcher, which takes as long as a small step, is left out."""
     return (
         not torch.compiler.is_compiling()
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._get_tracing_state() is None
-        and not torch._C._autograd._profiler_enabled()
+        and not observed()
         and all(type(t) in _PLAIN and t.is_cpu and not t.is_neg() for t in tensors)
     )
 
@@ -222,6 +241,7 @@ def forward(
     if _plain((*operands, *inputs, *states, *parameters)):
         return _forward_cpu(cell, options, operands, inputs, states, parameters)
     signature.check_together((*operands, *inputs, *states, *parameters))
+    _observe()
     result: tuple[Tensor, list[Tensor], Tensor] = torch.ops.gatewise.forward(
         cell, options, operands, inputs, states, parameters
     )
@@ -247,16 +267,17 @@ def backward(
     if _plain((*operands, *inputs, *states, *parameters, y, saved, *arriving)):
         return _backward_cpu(*arguments)
     signature.check_together((*operands, *inputs, *states, *parameters, y, saved, *arriving))
+    _observe()
     result: list[Tensor] = torch.ops.gatewise.backward(*arguments)
     return result
 
 
-_library.impl("forward", _forward_cpu, "CPU")
-_library.impl("backward", _backward_cpu, "CPU")
-_library.impl("trace", _trace_cpu, "CPU")
-torch.library.register_fake("gatewise::forward", _forward_fake, lib=_library)
-torch.library.register_fake("gatewise::backward", _backward_fake, lib=_library)
-torch.library.register_fake("gatewise::trace", _trace_fake, lib=_library)
+library.impl("forward", _forward_cpu, "CPU")
+library.impl("backward", _backward_cpu, "CPU")
+library.impl("trace", _trace_cpu, "CPU")
+torch.library.register_fake("gatewise::forward", _forward_fake, lib=library)
+torch.library.register_fake("gatewise::backward", _backward_fake, lib=library)
+torch.library.register_fake("gatewise::trace", _trace_fake, lib=library)
 
 
 def _forward_vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
@@ -267,5 +288,5 @@ def _backward_vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
     return batching.backward(torch.ops.gatewise.backward, info, in_dims, *arguments)
 
 
-torch.library.register_vmap("gatewise::forward", _forward_vmap, lib=_library)
-torch.library.register_vmap("gatewise::backward", _backward_vmap, lib=_library)
+torch.library.register_vmap("gatewise::forward", _forward_vmap, lib=library)
+torch.library.register_vmap("gatewise::backward", _backward_vmap, lib=library)

@@ -321,7 +321,8 @@ class Task(ABC):
             module.load_state_dict(tensors)
         except RuntimeError:
             raise InputError(f"{folder / WEIGHTS} is foreign: its weights do not fit {folder / CONFIG}") from None
-        for name, tensor in tensors.items():
+        for name in tensors.keys() & expected.keys():  # an earlier form of a layer's formula may be among the others
+            tensor = tensors[name]
             if tensor.dtype != expected[name]:
                 raise InputError(f"{folder / WEIGHTS}: {name} must be of {expected[name]}, got {tensor.dtype}")
             if not bool(tensor.isfinite().all()):

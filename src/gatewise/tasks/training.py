@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from gatewise.tasks.errors import InputError, need
 from gatewise.tasks.folder import CHECKPOINT, WEIGHTS, read_tensors, write_tensors
@@ -320,8 +321,7 @@ class _Loop:
         self.optimizer.step()
         if self.average:
             decay = min(self.schedule.average, (1 + step) / (10 + step))  # young means forget fast
-            with torch.no_grad():
-                torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+            get_ema_multi_avg_fn(decay)(self.average, [p.detach() for p in self.parameters], None)
         return value
 
     @contextmanager
