@@ -19,11 +19,11 @@ from gatewise.backends import choose, signature
 from gatewise.compiler.plan import make_plans
 from gatewise.ops.operators import Keep, Options
 
-TESTS = Path(__file__).parents[1]
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=TESTS)
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=SUPPORT)
 
 
 def test_random_calls_between_forbidden_pages() -> None:
