@@ -134,7 +134,6 @@ def test_fx_of_a_layer_alone_is_refused(layer: nn.Module) -> None:
 
 
 @EACH
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_jit_script_is_refused(make: Callable[[], nn.Module]) -> None:
     with pytest.raises(
         RuntimeError, match=r"torch.jit.script cannot compile .*; record the model with torch.jit.trace"
