@@ -27,9 +27,10 @@ from benches.problem import Problem, Run
 from benches.shapes import INFERENCE_SHAPES, TRAIN_SHAPES, Shape
 from benches.tables import table
 from benches.timing import measure
-from gatewise.backends.cpu import launch, recipe, tile
+from gatewise.backends.cpu import launch, tile
 from gatewise.backends.cpu.phase import Tile
 from gatewise.backends.cpu.tiers import Tier
+from gatewise.backends.kernels import recipe
 from gatewise.compiler.schedule import Phase, Product
 
 Record = dict[str, Any]

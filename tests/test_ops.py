@@ -70,7 +70,9 @@ def test_operators_keep_torchs_rules(cell: Cell, keep: Keep, steps: int) -> None
     parameters = {n: v for n, v in p.parameters().items() if not n.startswith("vector")}
     operands = prologue.operands(ways, results, leaves) or ([] if terms else [leaves["x"]])
     parts = operands, terms, list(p.of("state.").values()), list(parameters.values())
-    options = ops.Options.text(tiers.default().name, False, keep, [len(part) for part in parts[:3]], tuple(parameters))
+    options = ops.Options.text(
+        f"cpu/{tiers.default().name}", False, keep, [len(part) for part in parts[:3]], tuple(parameters)
+    )
     torch.library.opcheck(
         torch.ops.gatewise.forward, (cell.text, options, *parts), test_utils=("test_schema", "test_faketensor")
     )
@@ -138,7 +140,7 @@ def test_functional_transforms(cell: Cell) -> None:
 
 def test_forward_mode_says_what_to_do() -> None:
     function, tensors = arguments(FEW[0])
-    sentence = "forward-mode derivatives are not computed by the cpu backend"
+    sentence = "forward-mode derivatives are not computed by kernels"
     tangents = tuple(torch.ones_like(t) for t in tensors)
     with pytest.raises(RuntimeError, match=sentence):
         torch.func.jvp(function, tuple(tensors), tangents)
@@ -242,7 +244,7 @@ def test_an_exported_program_needs_only_the_text() -> None:
     """The operator takes a cell by its text: one of the same text that was never defined here runs too."""
     text = FEW[0].text.replace("gru", "renamed", 1)
     p = problem(Case(FEW[0]))
-    options = ops.Options.text(tiers.default().name, False, Keep.NOTHING, (1, 0, 1), tuple(p.parameters()))
+    options = ops.Options.text(f"cpu/{tiers.default().name}", False, Keep.NOTHING, (1, 0, 1), tuple(p.parameters()))
     y, _, _ = torch.ops.gatewise.forward(
         text, options, [p.tensors["x"]], [], [p.tensors["state.h"]], list(p.parameters().values())
     )

@@ -83,6 +83,15 @@ def dual_below(tensor: Tensor) -> bool:
     return False
 
 
+_wrapped: Callable[[Tensor], bool] = _private("_C._functorch.is_functorch_wrapped_tensor", lambda _: False)
+
+
+def without_memory(tensor: Tensor) -> bool:
+    """Whether what says that it lies in memory does not: a tensor of torch.func, or one of zeros that torch does not
+    write out. Missing: torch raises an error where its memory is asked for."""
+    return _wrapped(tensor) or (hasattr(tensor, "_is_zerotensor") and tensor._is_zerotensor())
+
+
 is_batched: Callable[[Tensor], bool] = _private("_C._functorch.is_legacy_batchedtensor", lambda _: False)
 """Whether a tensor is wrapped by the vmap of ``is_grads_batched`` and ``vectorize=True``, which looks like any other.
 Missing: such gradients raise torch's error that a tensor has no storage."""

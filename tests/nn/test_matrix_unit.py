@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
 
 import gatewise as gw
-from gatewise.backends.cpu import recipe, tiers
+from gatewise.backends.cpu import tiers
+from gatewise.backends.kernels import recipe
 
 pytestmark = [
     pytest.mark.usefixtures("poisoned"),

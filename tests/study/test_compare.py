@@ -133,14 +133,23 @@ def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
     assert all(path.exists() for path in kept)
 
 
-def test_a_failed_comparison_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_comparison_keeps_the_fits_that_were_finished(tmp_path: Path) -> None:
+    folder, fails = tmp_path / "c", [1, 0]
+
     def fail(what: str, done: int, total: int) -> None:
-        if done == 1:
+        with pytest.raises(InputError, match=f"output directory {folder} is in use"):
+            compare("adding", cells=["gru", "rnn"], directory=folder, **SMALL)
+        if done == fails[-1]:
             raise InputError("enough")
 
-    with pytest.raises(InputError, match="enough"):
-        compare("adding", cells=["gru", "rnn"], directory=tmp_path / "c", report=fail, **SMALL)
-    assert not (tmp_path / "c").exists()
+    with pytest.raises(InputError, match=r"^enough$"):
+        compare("adding", cells=["gru", "rnn"], directory=folder, report=fail, **SMALL)
+    assert not folder.exists(), "no fit was finished"
+    fails.pop()
+    with pytest.raises(InputError, match=r"^enough$"):
+        compare("adding", cells=["gru", "rnn"], directory=folder, report=fail, **SMALL)
+    assert [path.name for path in folder.rglob("metrics.json")] == ["metrics.json"]
+    assert [path.name for path in folder.iterdir()] == ["fits"]
 
 
 @pytest.mark.parametrize(

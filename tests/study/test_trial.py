@@ -21,6 +21,7 @@ from gatewise.study.trial.plan import LONG, SHORT, Scale, everything, network, p
 from gatewise.study.trial.run import CLAIMS, render
 from gatewise.study.trial.runs import Runs
 from gatewise.tasks import InputError
+from gatewise.tasks.claim import claimed
 from gatewise.tasks.forecast import Forecaster
 from gatewise.tasks.translate import Translator
 from gatewise.tasks.translate.translator import VALIDATION
@@ -144,3 +145,9 @@ def test_another_directory_is_not_written_into(place: Path, tmp_path: Path) -> N
         with pytest.raises(InputError, match=sentence):
             trial(folder, scale=scale)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_second_trial_in_a_directory_is_refused(tmp_path: Path) -> None:
+    with claimed(tmp_path), pytest.raises(InputError, match="is in use"):
+        trial(tmp_path)
+    assert not list(tmp_path.iterdir())

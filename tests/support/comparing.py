@@ -19,7 +19,8 @@ from torch import Tensor
 import gatewise as gw
 from gatewise import ops
 from gatewise.backends import eager
-from gatewise.backends.cpu import launch, recipe, tiers
+from gatewise.backends.cpu import launch, tiers
+from gatewise.backends.kernels import recipe
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import Plan
 

@@ -31,7 +31,7 @@ from torch import Tensor
 
 import gatewise as gw
 from gatewise import ops
-from gatewise.backends.cpu import launch, program
+from gatewise.backends.cpu import pages
 from gatewise.compiler import Cell
 
 REFUSALS = (RuntimeError, TypeError, ValueError, NotImplementedError)
@@ -109,8 +109,7 @@ def everything_fenced() -> Iterator[None]:
         return fenced.empty(shape, dtype, at_end=next(ends))
 
     patch = pytest.MonkeyPatch()
-    for module in (program, launch):
-        patch.setattr(module, "empty", empty)
+    patch.setattr(pages, "empty", empty)
     try:
         yield
     finally:

@@ -1,21 +1,32 @@
 """Files are written whole or not at all, and read with a sentence when something is wrong."""
 
+import errno
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import torch
 
-from gatewise.tasks.errors import InputError
+from gatewise.tasks.errors import InputError, WriteError
 from gatewise.tasks.folder import (
-    nothing_on_error,
-    prepare,
+    CHECKPOINT,
+    CONFIG,
+    WEIGHTS,
+    new_run,
+    old_run,
     read_json,
     read_tensors,
+    remove,
+    whole,
+    writable,
     write_bytes,
     write_json,
     write_tensors,
 )
+
+NAMES = (CONFIG, WEIGHTS, CHECKPOINT, "data.csv")
 
 
 def test_tensors_and_metadata_round_trip(tmp_path: Path) -> None:
@@ -36,10 +47,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     write_bytes(path, b"old")
 
     def full(*_: object) -> None:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(WriteError, match=r"f cannot be written: the disk is full$"):
         write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -69,29 +80,129 @@ def test_foreign_json_gets_a_sentence(tmp_path: Path, content: str, message: str
 
 def test_an_output_directory_must_be_new_and_writable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
-        prepare(tmp_path / "file" / "run")
+    with pytest.raises(InputError, match="cannot be written: Not a directory"), new_run(tmp_path / "file", NAMES):
+        pass
+    with pytest.raises(InputError, match="cannot be written"), new_run(tmp_path / "file" / "run", NAMES):
+        pass
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="already holds a run"):
-        prepare(tmp_path)
+    with pytest.raises(InputError, match="already holds a run"), new_run(tmp_path, NAMES):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "config.json"}
 
 
-def broken(folder: Path, error: type[BaseException]) -> None:
-    """Make a directory and a file in it, and fail."""
-    with nothing_on_error(folder):
-        write_bytes(prepare(folder) / "f", b"new")
+def test_a_file_that_a_run_would_write_over_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("mine")
+    for open_new in (new_run, whole):
+        with pytest.raises(InputError, match=r"already holds a file data\.csv"), open_new(tmp_path, NAMES):
+            pass
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"data.csv": "mine"}
+
+
+def test_what_a_killed_process_left_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("process 1 on here")
+    (tmp_path / "data.csv").write_text("half a run")
+    with new_run(tmp_path, NAMES):
+        write_bytes(tmp_path / "data.csv", b"new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"data.csv": "new"}
+
+
+def broken(
+    place: AbstractContextManager[object], folder: Path, files: tuple[str, ...], error: type[BaseException]
+) -> None:
+    """Make files in a directory, twice over, and fail."""
+    with place:
+        for content in (b"first", b"second"):
+            for name in files:
+                write_bytes(folder / name, content)
+        (folder / "another's").write_text("made meanwhile by somebody else")
         raise error
 
 
-def test_what_a_failed_block_made_is_taken_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("open_new", [new_run, whole])
+def test_what_a_failed_block_made_is_taken_back_and_nothing_else(
+    tmp_path: Path, open_new: Callable[..., AbstractContextManager[object]]
+) -> None:
     (tmp_path / "old").write_text("")
     for folder in (tmp_path / "a" / "b", tmp_path):
-        with pytest.raises(InputError):
-            broken(folder, InputError)
-    assert list(tmp_path.iterdir()) == [tmp_path / "old"]
-    with pytest.raises(KeyboardInterrupt):
-        broken(tmp_path / "a", KeyboardInterrupt)
-    assert (tmp_path / "a" / "f").exists()
+        for error in (InputError, RuntimeError, KeyboardInterrupt):
+            with pytest.raises(error):
+                broken(open_new(folder, NAMES), folder, ("data.csv", CHECKPOINT), error)
+            assert {path.name for path in folder.iterdir()} - {"old", "a"} == {"another's"}
+            (folder / "another's").unlink()
+    assert not list((tmp_path / "a" / "b").iterdir()), "it was there before the last two blocks"
+    with pytest.raises(InputError):
+        broken(open_new(tmp_path / "c" / "d", NAMES), tmp_path / "c" / "d", ("data.csv",), InputError)
+    (tmp_path / "c" / "d" / "another's").unlink()
+
+
+def test_directories_that_were_made_go_when_nothing_is_left(tmp_path: Path) -> None:
+    def fail() -> None:
+        with new_run(tmp_path / "a" / "b", NAMES):
+            write_bytes(tmp_path / "a" / "b" / CONFIG, b"{}")
+            raise InputError
+
+    with pytest.raises(InputError):
+        fail()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_was_replaced_is_not_taken_back(tmp_path: Path) -> None:
+    def fail() -> None:
+        with whole(tmp_path):
+            write_bytes(tmp_path / "f", b"ours")
+            (tmp_path / "other").write_text("theirs")
+            (tmp_path / "other").replace(tmp_path / "f")
+            raise InputError
+
+    with pytest.raises(InputError):
+        fail()
+    assert (tmp_path / "f").read_text() == "theirs"
+
+
+def test_a_file_that_was_there_stays_also_when_it_was_written_over(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("old")
+
+    def fail() -> None:
+        with whole(tmp_path, locked=False):
+            write_bytes(tmp_path / "f", b"new")
+            raise InputError
+
+    with pytest.raises(InputError):
+        fail()
+    assert (tmp_path / "f").read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("files", "error", "sentence"),
+    [
+        ((CONFIG, WEIGHTS), InputError, "; .* keeps the best model so far$"),
+        ((CONFIG, WEIGHTS, CHECKPOINT), RuntimeError, "^$"),
+        ((CONFIG, WEIGHTS, CHECKPOINT), KeyboardInterrupt, "^$"),
+        ((CONFIG,), KeyboardInterrupt, "^$"),
+    ],
+)
+def test_a_run_with_a_model_stays_and_after_ctrl_c_any_run(
+    tmp_path: Path, files: tuple[str, ...], error: type[BaseException], sentence: str
+) -> None:
+    with pytest.raises(error, match=sentence):
+        broken(new_run(tmp_path, NAMES), tmp_path, files, error)
+    assert {path.name for path in tmp_path.iterdir()} == {*files, "another's"}
+    with pytest.raises(error):
+        broken(old_run(tmp_path), tmp_path, (*files, "data.csv"), error)
+    assert {path.name for path in tmp_path.iterdir()} == {*files, "another's", "data.csv"}
+
+
+def test_a_file_that_cannot_be_read_or_removed_gets_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / CHECKPOINT).mkdir()
+    with (
+        pytest.raises(WriteError, match=r"cannot be written: .*; nothing was written$"),
+        old_run(tmp_path),
+    ):
+        remove(tmp_path / CHECKPOINT)
+    with pytest.raises(WriteError, match=r"data\.csv cannot be read or written: No such file.*; "), old_run(tmp_path):
+        (tmp_path / "data.csv").read_bytes()
+    with pytest.raises(FileNotFoundError), old_run(tmp_path):
+        Path("elsewhere").read_bytes()
 
 
 def test_a_file_for_a_directory_and_no_name_get_a_sentence(tmp_path: Path) -> None:
@@ -102,4 +213,4 @@ def test_a_file_for_a_directory_and_no_name_get_a_sentence(tmp_path: Path) -> No
     with pytest.raises(InputError, match=r"config.json is a directory, expected a file"):
         read_json(tmp_path / "config.json")
     with pytest.raises(InputError, match="output directory must have a name"):
-        prepare("")
+        writable("")

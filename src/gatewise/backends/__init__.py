@@ -1,41 +1,28 @@
-"""Which backend runs a call, and why.
+"""The registry of backends: which one runs a call, and why.
 
-``cpu`` compiles the cell into kernels for this machine; ``eager`` interprets it in torch operations. Without a wish,
-``cpu`` runs what it can and ``eager`` the rest, and ``Choice.reason`` says why. A backend asked for by name that
-cannot run raises.
+A backend with kernels is a package here whose ``BACKEND`` is a ``base.Backend``. Without a wish the first that can run
+a call does, else ``eager``, which interprets the cell in torch operations; ``Choice.reason`` says why. A backend asked
+for by name that cannot run raises.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
-import functools
+import importlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
-from gatewise.torch_internals import constant
+from gatewise.backends.base import Backend, Choice
 
-NAMES = ("auto", "cpu", "eager")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A backend, the instruction tier (cpu only) and the reason in words."""
-
-    name: str
-    tier: str
-    reason: str
-
-    @property
-    def matrix(self) -> bool:
-        """Whether products are taken in bfloat16 on the matrix unit."""
-        return self.tier.endswith("+amx")
-
-    def __str__(self) -> str:
-        return f"{self.name}/{self.tier}" if self.tier else self.name
+_PACKAGES = ("gatewise.backends.cpu",)
+"""In the order in which they are asked."""
+REGISTERED: tuple[Backend, ...] = tuple(importlib.import_module(package).BACKEND for package in _PACKAGES)
+EAGER = "eager"
+NAMES = ("auto", *(backend.name for backend in REGISTERED), EAGER)
 
 
 @dataclass(frozen=True)
@@ -73,13 +60,9 @@ def _checked(name: str, tier: str | None) -> _Wish:
     if name not in NAMES:
         raise ValueError(f"backend must be one of {', '.join(NAMES)}, but came {name!r}")
     if tier is not None:
-        from gatewise.backends.cpu import tiers
-
-        if name == "eager":
-            raise ValueError(f"tier belongs to the cpu backend, but came {tier!r} with backend 'eager'")
-        if tier not in tiers.available():
-            known = ", ".join(tiers.available())
-            raise ValueError(f"tier must be one of {known} on this machine, but came {tier!r}{tiers.unnamed(tier)}")
+        if name == EAGER:
+            raise ValueError(f"tier belongs to a backend with kernels, but came {tier!r} with backend 'eager'")
+        (REGISTERED[0] if name == "auto" else get(name)).check_tier(tier)
     return _Wish(name, tier)
 
 
@@ -105,68 +88,62 @@ def choose(device: torch.device, dtype: torch.dtype, half: torch.dtype | None = 
         RuntimeError: when the backend asked for by name cannot run the call.
     """
     name, tier = wish()
-    if name == "eager":
-        return Choice("eager", "", "asked for by name")
-    problem = ""
-    if device.type not in ("cpu", "meta"):
-        problem = f"the cpu backend computes on the CPU, but the tensors are on {device.type}"
-    elif dtype not in (torch.float32, torch.float64):
-        problem = f"the cpu backend computes in float32 and float64, but the tensors are {str(dtype).split('.')[-1]}"
-    elif not (chosen := tier or _default_tier(half == torch.bfloat16 and dtype == torch.float32)):
-        problem = "the cpu backend writes code for x86-64 and AArch64, and this machine is neither"
-    if problem:
-        if name == "cpu":
-            raise RuntimeError(problem)
-        return Choice("eager", "", problem)
-    return Choice("cpu", chosen, "asked for by name" if name == "cpu" else "compiled for this machine")
+    if name == EAGER:
+        return Choice(EAGER, "", "asked for by name")
+    half_products = half == torch.bfloat16 and dtype == torch.float32
+    first_problem = ""
+    for backend in REGISTERED:
+        if name not in ("auto", backend.name):
+            continue
+        problem = backend.problem(device.type, dtype)
+        if problem:
+            first_problem = first_problem or problem
+            continue
+        reason = "asked for by name" if name == backend.name else "compiled for this machine"
+        if tier:
+            return Choice(backend.name, tier, reason)
+        own, matrix = backend.tier(half_products)
+        return Choice(backend.name, own, reason, matrix)
+    if name != "auto":
+        raise RuntimeError(first_problem)
+    return Choice(EAGER, "", first_problem)
 
 
-@constant
-def _default_tier(matrix: bool = False) -> str:
-    """The tier of this machine, its matrix unit included or not, or that of GATEWISE_TIER; empty where no tier runs. A
-    constant to torch.compile."""
-    return _tier_named(os.environ.get("GATEWISE_TIER", ""), matrix)
+def get(name: str) -> Backend:
+    """The backend with kernels of this name.
+
+    Raises:
+        ValueError: for a name that is none, as a program exported elsewhere may have.
+    """
+    for backend in REGISTERED:
+        if backend.name == name:
+            return backend
+    raise ValueError(f"the backend must be one of {', '.join(b.name for b in REGISTERED)}, got {name!r}")
 
 
-@functools.lru_cache(maxsize=16)
-def _tier_named(name: str, matrix: bool) -> str:
-    from gatewise.backends.cpu import tiers
-
-    if not tiers.available():
-        return ""
-    found = tiers.default().name
-    return tiers.with_matrix(found) if matrix and not name else found
+def kernels_asked_for() -> str:
+    """The backend with kernels that was asked for by name; empty where none was."""
+    name = wish()[0]
+    return "" if name in ("auto", EAGER) else name
 
 
 def report() -> dict[str, object]:
     """What ``gatewise info`` prints: versions, tier, threads, the backends and why, the cache."""
     import platform
 
-    import llvmlite
-    import llvmlite.binding as llvm
-
     import gatewise
     from gatewise.backends import cache
-    from gatewise.backends.cpu import openmp, tiers
 
     name, tier = wish()
-    half = Choice("cpu", tier or _default_tier(True), "")
-    in_half = "bfloat16 products on the matrix unit" if half.matrix else "bfloat16 computes in float32"
-    return {
+    found: dict[str, object] = {
         "gatewise": gatewise.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "llvmlite": llvmlite.__version__,
-        "llvm": ".".join(str(v) for v in llvm.llvm_version_info),
-        "host": llvm.get_host_cpu_name(),
-        "tier": tier or _default_tier(),
-        "tiers": tiers.available(),
-        "threads": openmp.threads(),
-        "threading": openmp.reason(),
-        "backend": name,
-        "backends": {
-            "cpu": "float32, float64 and bfloat16 weights on the CPU: kernels compiled from the equations; " + in_half,
-            "eager": "any device and dtype: the equations in torch operations, one step after another",
-        },
-        **cache.report(),
     }
+    said: dict[str, object] = {}
+    for backend in REGISTERED:
+        found |= backend.report()
+        said[backend.name] = found.pop(backend.name)
+    said[EAGER] = "any device and dtype: the equations in torch operations, one step after another"
+    found |= {"tier": tier} if tier else {}
+    return {**found, "backend": name, "backends": said, **cache.report()}

@@ -15,6 +15,10 @@ from torch import Tensor
 from gatewise.compiler.cell import Cell, vector_name
 from gatewise.compiler.expression import Width
 from gatewise.compiler.plan import input_operands
+from gatewise.torch_internals import without_memory
+
+KERNEL_DTYPES = (torch.float32, torch.float64)
+"""What kernels compute in; ``nn`` widens bfloat16 on the way in."""
 
 Shape = tuple[int, ...]
 Expected = tuple[str, Tensor, tuple[Shape, ...]]
@@ -33,6 +37,17 @@ def check_shapes(cell: Cell, expected: Iterable[Expected]) -> None:
         if tuple(tensor.shape) not in shapes:
             wanted = " or ".join(str(shape) for shape in dict.fromkeys(shapes))
             raise RuntimeError(f"{what} of cell {cell.name} must have shape {wanted}, got {tuple(tensor.shape)}")
+
+
+def check_dtypes(cell: Cell, expected: Iterable[Expected]) -> None:
+    """Refuse a tensor in a precision that no kernel computes in.
+
+    Raises:
+        RuntimeError: as torch's operators do.
+    """
+    for what, tensor, _ in expected:
+        if tensor.dtype not in KERNEL_DTYPES:
+            raise RuntimeError(f"{what} of cell {cell.name} must be in float32 or float64, got {tensor.dtype}")
 
 
 def operands(
@@ -137,7 +152,7 @@ def _check_storage(name: str, tensor: Tensor) -> None:
 def _in_memory(tensor: Tensor) -> bool:
     """Whether torch's own operators would read the tensor's numbers where it says that they are."""
     plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.is_cpu and tensor.layout == torch.strided
-    return plain and not torch._C._functorch.is_functorch_wrapped_tensor(tensor) and not tensor._is_zerotensor()
+    return plain and not without_memory(tensor)
 
 
 def check_together(tensors: Sequence[object]) -> None:

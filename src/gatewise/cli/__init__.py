@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 
-from gatewise.tasks.errors import InputError, need
+from gatewise.tasks.errors import FULL, InputError, need, reason
 
 try:
     need("typer")
@@ -39,6 +39,10 @@ def main() -> None:
         code = app(standalone_mode=False)
     except InputError as error:
         code = _fail(str(error))
+    except OSError as error:  # of a file that is not ours: standard output, a temporary one
+        if error.errno not in FULL:
+            raise
+        code = _fail(f"{error.filename or 'a file'} cannot be written: {reason(error)}")
     except typer.exceptions.TyperException as error:
         message = error.format_message()
         code = _fail(message + _came(error, message)) if message else 2  # without one, help was printed

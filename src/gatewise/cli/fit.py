@@ -24,7 +24,7 @@ from gatewise.cli.common import (
     print_scores,
 )
 from gatewise.tasks.base import task_named
-from gatewise.tasks.folder import CONFIG, WEIGHTS, dumps
+from gatewise.tasks.folder import dumps, state
 
 app = typer.Typer(help="Train a model for a task and score it on held-out data.", no_args_is_help=True)
 
@@ -94,12 +94,3 @@ def run_fit(
     print_scores(task.scores, "held-out horizon" if name == "forecast" else "held out")
     print(f"{output}: {len(task.history.epochs)} epochs, best {best.epoch} (validation {task.metric} {best.value:.3f})")
     return task
-
-
-def state(output: Path) -> str:
-    """What an interrupted training left."""
-    if (output / WEIGHTS).exists():
-        return f"{output} keeps the best model so far, --resume goes on"
-    if (output / CONFIG).exists():
-        return f"{output} holds no model yet, since no epoch was finished; --resume starts it anew"
-    return "nothing was written"

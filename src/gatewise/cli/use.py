@@ -11,7 +11,7 @@ from gatewise.cli import translate
 from gatewise.cli.common import Integer, Json, ModelArgument, Text, directory, given, print_scores, print_table
 from gatewise.tasks.base import load
 from gatewise.tasks.errors import InputError
-from gatewise.tasks.folder import dumps, nothing_on_error, writable, write_bytes
+from gatewise.tasks.folder import dumps, whole, write_bytes
 from gatewise.tasks.forecast import Forecaster
 from gatewise.tasks.translate import Translator
 
@@ -69,8 +69,7 @@ def _forecast(task: Forecaster, data: Path | None, folder: Path, json: bool) -> 
     from gatewise.tasks.forecast.table import rows, to_csv
 
     table = task.predict_table(data)
-    with nothing_on_error(folder):
-        writable(folder)
+    with whole(folder, locked=False):
         draw(task, folder / "forecast.png", data)
         write_bytes(folder / "forecast.csv", to_csv(table).encode())
     records = rows(table)

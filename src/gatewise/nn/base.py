@@ -8,8 +8,9 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-from gatewise.backends import Choice, choose
+from gatewise.backends import choose
 from gatewise.backends.autocast import autocast_dtype
+from gatewise.backends.base import Choice
 from gatewise.compiler.cell import Cell, is_matrix
 from gatewise.compiler.text import parse
 from gatewise.nn.formula import FormulaInStateDict

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from gatewise.backends import wish
+from gatewise.backends import kernels_asked_for
 from gatewise.backends.autocast import linear
 
 
@@ -49,7 +49,8 @@ def sequence(
 
 
 def refuse_by_name() -> None:
-    if wish()[0] == "cpu":
+    if kernels_asked_for():
         raise RuntimeError(
-            "the cpu backend computes no projected state, but the layer has a proj_size; use gatewise.backend('auto')"
+            f"the {kernels_asked_for()} backend computes no projected state, but the layer has a proj_size; "
+            "use gatewise.backend('auto')"
         )

@@ -14,6 +14,7 @@ from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
 from gatewise import ops
+from gatewise.backends import EAGER
 from gatewise.compiler.cell import Cell
 from gatewise.nn import initialise as initialisation
 from gatewise.nn import packed, symbolic
@@ -211,7 +212,7 @@ class Recurrent(CellModule):
     def backend(self) -> str:
         """What runs this module now, and why, e.g. ``cpu/avx512: compiled for this machine``."""
         said = super().backend
-        return f"{said}; recompute acts on the cpu backend only" if self.recompute and said[:3] != "cpu" else said
+        return f"{said}; recompute acts where kernels run" if self.recompute and said.startswith(EAGER) else said
 
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]

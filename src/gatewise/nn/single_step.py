@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from gatewise import cells, ops
-from gatewise.backends import eager, wish
+from gatewise.backends import eager, kernels_asked_for
 from gatewise.compiler.cell import Cell
 from gatewise.nn import symbolic
 from gatewise.nn.base import CellModule, narrowed, rounding
@@ -59,11 +59,13 @@ class SingleStep(CellModule):
         """Whether a size is zero, which torch's cells allow and no kernel computes.
 
         Raises:
-            RuntimeError: when the cpu backend was asked for by name.
+            RuntimeError: when a backend with kernels was asked for by name.
         """
         refused = 0 in (self.input_size, self.hidden_size)
-        if refused and wish()[0] == "cpu":
-            raise RuntimeError(f"the cpu backend computes no width of zero, but came {self}; use another backend")
+        if refused and kernels_asked_for():
+            raise RuntimeError(
+                f"the {kernels_asked_for()} backend computes no width of zero, but came {self}; use another backend"
+            )
         return refused
 
     def extra_repr(self) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from gatewise import ops
-from gatewise.backends import Choice, backend, choose
+from gatewise.backends import EAGER, backend, choose, get
 from gatewise.backends.autocast import autocast_dtype
+from gatewise.backends.base import Choice, Engine
 from gatewise.compiler.cell import Cell
 from gatewise.nn.base import rounding, said
 
@@ -18,17 +19,6 @@ if TYPE_CHECKING:
     from gatewise.nn.recurrent import Recurrent
 
 Parameters = Sequence[Mapping[str, Tensor]]
-
-
-class _Engine(Protocol):
-    """What computes the steps of a stream."""
-
-    @property
-    def states(self) -> Tensor: ...  # (states, layers, batch, hidden_size), the memory itself
-
-    def pack(self, parameters: Parameters) -> None: ...
-
-    def step(self, x: Tensor, out: Tensor, given: Sequence[Tensor]) -> None: ...
 
 
 class Stream:
@@ -74,15 +64,11 @@ class Stream:
         if batch_size == 1:
             self._results[torch.Size((layer.input_size,))] = y[0]
 
-    def _make(self) -> tuple[_Engine, str]:
+    def _make(self) -> tuple[Engine, str]:
         choice, layer = self._choice, self.layer
-        if choice.name == "cpu":
-            from gatewise.backends.cpu import stream
-
-            sizes = layer.input_size, self.batch_size, layer.hidden_size
-            steps = stream.Steps(
-                layer.cell, choice.tier, self._kind, *sizes, _parameters(layer), self._half == torch.bfloat16
-            )
+        if choice.name != EAGER:
+            sizes, halves = (layer.input_size, self.batch_size, layer.hidden_size), self._half == torch.bfloat16
+            steps = get(choice.name).steps(layer.cell, choice.tier, self._kind, sizes, _parameters(layer), halves)
             if steps.whole:
                 return steps, choice.reason
             return steps, f"{choice.reason}, what cell {layer.cell.name} computes before a product in torch operations"
@@ -292,12 +278,16 @@ def _start(layer: Recurrent, states: Tensor) -> Tensor:
 class _Widened:
     """The steps of a stream in bfloat16: in float32, and so are the states."""
 
-    def __init__(self, engine: _Engine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine, self.pack = engine, engine.pack
 
     @property
     def states(self) -> Tensor:
         return self.engine.states
+
+    @property
+    def whole(self) -> bool:
+        return self.engine.whole
 
     def step(self, x: Tensor, out: Tensor, given: Sequence[Tensor]) -> None:
         y = torch.empty_like(out, dtype=torch.float32)
@@ -307,6 +297,8 @@ class _Widened:
 
 class _Sequences:
     """Steps as sequences of one step: for the eager backend."""
+
+    whole = False
 
     def __init__(self, cell: Cell, choice: Choice, rows: int, units: int, parameters: Parameters) -> None:
         self.cell, self.choice = cell, choice

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from gatewise.backends import choose, eager, prologue, signature
+from gatewise.backends import EAGER, choose, eager, prologue, signature
 from gatewise.compiler.cell import Cell, vector_name
-from gatewise.ops import direct, operators
+from gatewise.ops import direct, flops, operators
 from gatewise.ops.derivatives import OverTime
 from gatewise.ops.operators import Keep, Options
 from gatewise.torch_internals import apply, dual_below, in_forward_mode, transforms_active
 
 direct.register()
+operators.observers.append(flops.enrol)
 
 
 def run(
@@ -45,7 +46,7 @@ def run(
         RuntimeError: when a backend asked for by name cannot run the call.
     """
     choice = choose(x.device, x.dtype, half)
-    if choice.name == "eager":
+    if choice.name == EAGER:
         if not torch.compiler.is_compiling():
             signature.check(cell, x, inputs, states, parameters)
         return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse)
@@ -65,7 +66,7 @@ def run(
         differentiable = False  # what is recorded is the operator itself, whose derivative is that of ``direct``
     counts = (len(operands), len(terms), len(states))
     keep = (Keep.STATES if recompute else Keep.GATES) if differentiable or special else Keep.NOTHING
-    options = Options.text(choice.tier, reverse, keep, counts, list(parameters))
+    options = Options.text(str(choice), reverse, keep, counts, list(parameters))
     if differentiable or special:
         outputs = apply(OverTime, cell.text, options, *flat)
         return outputs[0], list(outputs[1:-1])
@@ -87,13 +88,13 @@ def trace(
     """As ``run``, without derivatives; ``gates``, (gate, T, B, hidden_size) in the order of ``cell.gates``, is filled
     with their values."""
     choice = choose(x.device, x.dtype, half)
-    if choice.name == "eager":
+    if choice.name == EAGER:
         signature.check(cell, x, inputs, states, parameters)
         seen = list(zip([cell.gate_value(gate) for gate in cell.gates], gates, strict=True))
         return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse, seen=seen)
     operands, terms, parameters = _leaves(cell, x, inputs, states, parameters)
     counts = (len(operands), len(terms), len(states))
-    options = Options.text(choice.tier, reverse, Keep.NOTHING, counts, list(parameters))
+    options = Options.text(str(choice), reverse, Keep.NOTHING, counts, list(parameters))
     y, finals = torch.ops.gatewise.trace(
         cell.text, options, operands, terms, list(states), list(parameters.values()), gates
     )
@@ -127,5 +128,5 @@ def _refuse_forward_mode(tensors: Sequence[Tensor]) -> None:
         return
     if any(forward_ad.unpack_dual(t).tangent is not None or dual_below(t) for t in tensors):
         raise RuntimeError(
-            "forward-mode derivatives are not computed by the cpu backend; use `with gatewise.backend('eager'):`"
+            "forward-mode derivatives are not computed by kernels; use `with gatewise.backend('eager'):`"
         )

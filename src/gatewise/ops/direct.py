@@ -34,7 +34,7 @@ def _backward(ctx: Any, dy: Tensor | None, finals: list[Tensor | None], _: None)
     options, kept = ctx.options, parsed_options(ctx.options)
     if kept.keep is Keep.NOTHING:  # the program was made for inference: what the backward reads is computed now
         counts = [len(part) for part in split(options, flat)[:3]]
-        options = Options.text(kept.tier, kept.reverse, Keep.GATES, counts, kept.names)
+        options = Options.text(f"{kept.backend}/{kept.tier}", kept.reverse, Keep.GATES, counts, kept.names)
         with torch.no_grad():
             saved = operators.forward(ctx.cell, options, *split(options, flat))[2]
     wanted = "".join(["1" if need else "0" for need in needed])

@@ -14,10 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.backends import batching, signature
+from gatewise.backends import REGISTERED, get, signature
+from gatewise.backends.base import Machine
+from gatewise.backends.kernels import calls
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import make_plans
 from gatewise.compiler.text import parse
+from gatewise.ops import batching
 from gatewise.torch_internals import observed
 
 library = torch.library.Library("gatewise", "DEF")
@@ -48,24 +51,25 @@ class Keep(Enum):
 
 
 class Options:
-    """What the operators need to know beside tensors, as one string: tier, direction, what is kept for a backward, how
-    many operands, inputs and states there are, and the names of the parameters."""
+    """What the operators need to know beside tensors, as one string: backend and tier, direction, what is kept for a
+    backward, how many operands, inputs and states there are, and the names of the parameters."""
 
     def __init__(self, text: str) -> None:
-        self.tier, reverse, keep, _, *names = text.split(" ")
+        where, reverse, keep, _, *names = text.split(" ")
+        self.backend, _, self.tier = where.partition("/")
         self.reverse, self.keep, self.names = reverse == "1", Keep(keep), tuple(names)
         self.training, self.recompute = self.keep is Keep.GATES, self.keep is Keep.STATES
 
     @staticmethod
-    def text(tier: str, reverse: bool, keep: Keep, counts: Sequence[int], names: Sequence[str]) -> str:
+    def text(where: str, reverse: bool, keep: Keep, counts: Sequence[int], names: Sequence[str]) -> str:
         if not torch.compiler.is_compiling():
-            return _text(tier, reverse, keep, tuple(counts), tuple(names))
-        return Options.written(tier, reverse, keep, counts, names)
+            return _text(where, reverse, keep, tuple(counts), tuple(names))
+        return Options.written(where, reverse, keep, counts, names)
 
     @staticmethod
-    def written(tier: str, reverse: bool, keep: Keep, counts: Sequence[int], names: Sequence[str]) -> str:
+    def written(where: str, reverse: bool, keep: Keep, counts: Sequence[int], names: Sequence[str]) -> str:
         numbers = ",".join([str(n) for n in counts])
-        return " ".join([tier, str(int(reverse)), keep.value, numbers, *names])
+        return " ".join([where, str(int(reverse)), keep.value, numbers, *names])
 
 
 _text = lru_cache(maxsize=256)(Options.written)
@@ -91,11 +95,15 @@ def _meaning(cell: str, options: str) -> Callable[[], tuple[Cell, Options]]:
     return lambda: (parsed(cell), parsed_options(options))
 
 
+def _machine(options: str) -> Machine:
+    return get(parsed_options(options).backend)
+
+
 def step_count(operands: Sequence[Tensor], inputs: Sequence[Tensor]) -> int:
     return int((*operands, *inputs)[0].shape[0])
 
 
-def _forward_cpu(
+def _forward(
     cell: str,
     options: str,
     operands: list[Tensor],
@@ -103,9 +111,9 @@ def _forward_cpu(
     states: list[Tensor],
     parameters: list[Tensor],
 ) -> tuple[Tensor, list[Tensor], Tensor]:
-    from gatewise.backends.cpu import calls
-
-    return calls.forward((cell, options), _meaning(cell, options), operands, inputs, states, parameters)
+    return calls.forward(
+        _machine(options), (cell, options), _meaning(cell, options), operands, inputs, states, parameters
+    )
 
 
 def _forward_fake(
@@ -131,7 +139,7 @@ def _forward_fake(
     )
 
 
-def _trace_cpu(
+def _trace(
     cell: str,
     options: str,
     operands: list[Tensor],
@@ -140,9 +148,9 @@ def _trace_cpu(
     parameters: list[Tensor],
     gates: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
-    from gatewise.backends.cpu import calls
-
-    return calls.trace((cell, options), _meaning(cell, options), operands, inputs, states, parameters, gates)
+    return calls.trace(
+        _machine(options), (cell, options), _meaning(cell, options), operands, inputs, states, parameters, gates
+    )
 
 
 def _trace_fake(
@@ -157,7 +165,7 @@ def _trace_fake(
     return _forward_fake(cell, options, operands, inputs, states, parameters)[:2]
 
 
-def _backward_cpu(
+def _backward(
     cell: str,
     options: str,
     operands: list[Tensor],
@@ -170,10 +178,10 @@ def _backward_cpu(
     finals: list[Tensor | None],
     wanted: list[bool],
 ) -> list[Tensor]:
-    from gatewise.backends.cpu import calls
-
     meaning = _meaning(cell, options)
-    return calls.backward((cell, options), meaning, operands, inputs, states, parameters, y, saved, dy, finals, wanted)
+    return calls.backward(
+        _machine(options), (cell, options), meaning, operands, inputs, states, parameters, y, saved, dy, finals, wanted
+    )
 
 
 def _backward_fake(
@@ -207,13 +215,14 @@ def refuse_onnx() -> None:
         )
 
 
-def _observe() -> None:
-    """Before a call that others see."""
-    if not torch.compiler.is_compiling():
-        from gatewise.ops import flops
+observers: list[Callable[[], None]] = [refuse_onnx]
+"""What is done before a call that others see."""
 
-        refuse_onnx()
-        flops.enrol()
+
+def _observe() -> None:
+    if not torch.compiler.is_compiling():
+        for prepare in observers:
+            prepare()
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
@@ -239,7 +248,7 @@ def forward(
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """``gatewise::forward``, of tensors whose gradients nobody records."""
     if _plain((*operands, *inputs, *states, *parameters)):
-        return _forward_cpu(cell, options, operands, inputs, states, parameters)
+        return _forward(cell, options, operands, inputs, states, parameters)
     signature.check_together((*operands, *inputs, *states, *parameters))
     _observe()
     result: tuple[Tensor, list[Tensor], Tensor] = torch.ops.gatewise.forward(
@@ -265,16 +274,16 @@ def backward(
     arguments = (cell, options, operands, inputs, states, parameters, y, saved, dy, finals, wanted)
     arriving = [t for t in (dy, *finals) if t is not None]
     if _plain((*operands, *inputs, *states, *parameters, y, saved, *arriving)):
-        return _backward_cpu(*arguments)
+        return _backward(*arguments)
     signature.check_together((*operands, *inputs, *states, *parameters, y, saved, *arriving))
     _observe()
     result: list[Tensor] = torch.ops.gatewise.backward(*arguments)
     return result
 
 
-library.impl("forward", _forward_cpu, "CPU")
-library.impl("backward", _backward_cpu, "CPU")
-library.impl("trace", _trace_cpu, "CPU")
+for _name, _function in (("forward", _forward), ("backward", _backward), ("trace", _trace)):
+    for _backend in REGISTERED:
+        library.impl(_name, _function, _backend.dispatch_key)
 torch.library.register_fake("gatewise::forward", _forward_fake, lib=library)
 torch.library.register_fake("gatewise::backward", _backward_fake, lib=library)
 torch.library.register_fake("gatewise::trace", _trace_fake, lib=library)

@@ -18,7 +18,7 @@ from gatewise.study.measure import inference_seconds, training_bytes
 from gatewise.study.statistics import Paired, paired
 from gatewise.tasks.base import Task, cell_of, task_named
 from gatewise.tasks.errors import InputError, need
-from gatewise.tasks.folder import CONFIG, nothing_on_error, writable, write_json
+from gatewise.tasks.folder import CONFIG, whole, write_json
 
 LARGEST = 1 << 14
 SIZINGS = ("size", "parameters", "time")
@@ -154,8 +154,8 @@ def compare(
     if not probe.measurable():
         raise InputError(f"data: {kind.metric} is undefined for them, so that there is nothing to compare")
     plan = _plan(probe, data, resolved, hidden_size, equal, options)
-    with nothing_on_error(directory):
-        folder = None if directory is None else writable(directory)
+    folder = None if directory is None else Path(directory)
+    with whole(directory):
         if folder is not None and not resume:
             shutil.rmtree(folder / FITS, ignore_errors=True)
         fitted = _run(kind, data, plan, seeds, folder, report)

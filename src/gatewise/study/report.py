@@ -16,7 +16,7 @@ from gatewise.study.gradients import BothWaysError, of_model, saliency
 from gatewise.study.page import Block
 from gatewise.study.tracing import Traced, nth, traced
 from gatewise.tasks.base import Task, load
-from gatewise.tasks.folder import read_json, writable, write_bytes, write_json
+from gatewise.tasks.folder import read_json, whole, write_bytes, write_json
 
 PAGE, FIGURES = "report.html", "report.json"
 MOST_STEPS, MOST_UNITS = 300, 96
@@ -43,10 +43,11 @@ def report(directory: str | Path, output: str | Path | None = None, data: Any = 
         *_gates(task, data),
         *_gradients(task, data),
     ]
-    folder = writable(directory if output is None else output)
-    write_json(folder / FIGURES, {"title": _title(task), "blocks": blocks})
-    results = read_json(folder / FIGURES)  # the page shows what the file holds
-    write_bytes(folder / PAGE, page.render(results["title"], results["blocks"]).encode())
+    folder = Path(directory if output is None else output)
+    with whole(folder, locked=False):
+        write_json(folder / FIGURES, {"title": _title(task), "blocks": blocks})
+        results = read_json(folder / FIGURES)  # the page shows what the file holds
+        write_bytes(folder / PAGE, page.render(results["title"], results["blocks"]).encode())
     return results
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from torch import nn
 from gatewise import cells
 from gatewise.compiler import Cell, CellError, parse
 from gatewise.tasks.checks import check_choice, check_integer
+from gatewise.tasks.claim import LOCK
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import (
     CHECKPOINT,
@@ -28,14 +28,18 @@ from gatewise.tasks.folder import (
     METRICS,
     WEIGHTS,
     check_sha256,
-    nothing_on_error,
-    prepare,
+    new_run,
+    old_run,
     read_json,
     read_tensors,
+    remove,
     sha256,
+    whole,
     write_json,
     write_tensors,
 )
+from gatewise.tasks.outcome import Scores as Scores  # tasks take it from here
+from gatewise.tasks.outcome import entry, read_metrics
 from gatewise.tasks.own_cells import imported
 from gatewise.tasks.training import PRECISIONS, History, MakeReporter, Objective, Schedule, train
 
@@ -48,9 +52,6 @@ TASKS = {"forecast": "gatewise.tasks.forecast.forecaster:Forecaster"}
 TASKS |= {"adding": "gatewise.tasks.exercises:Adding", "copy": "gatewise.tasks.exercises:Copy"}
 TASKS |= {"digits": "gatewise.tasks.exercises:Digits", "mackey_glass": "gatewise.tasks.exercises:MackeyGlass"}
 TASKS |= {"translate": "gatewise.tasks.translate.translator:Translator"}
-
-Scores = dict[str, dict[str, float]]
-"""Name of a model or baseline → name of a metric → value."""
 
 
 class Task(ABC):
@@ -112,7 +113,7 @@ class Task(ABC):
 
     @abstractmethod
     def save_data(self, folder: Path) -> None:
-        """Write what prediction needs beside the weights."""
+        """Write what prediction needs beside the weights, by the functions of ``folder``, into ``data_files``."""
 
     @abstractmethod
     def load_data(self, folder: Path) -> None: ...
@@ -166,16 +167,17 @@ class Task(ABC):
             precision: ``32-true`` or ``bf16-mixed``, of training; a run is resumed with its own.
 
         Raises:
-            InputError: for bad data or an unusable directory, before anything is computed or written.
+            InputError: for bad data or an unusable directory, before anything is computed or written; for a training
+                that breaks down. WriteError: when the directory can be written no longer. A model that was reached by
+                then stays in the directory, and so does what ``resume`` needs.
         """
         check_integer("devices", devices, 1, MOST_DEVICES)
         check_choice("precision", precision, PRECISIONS)
         before = dict(vars(self))
         try:
             self.precision = precision
-            with nothing_on_error(directory):
-                self.read(data, validation)
-                folder = None if directory is None else prepare(directory)
+            self.read(data, validation)
+            with new_run(directory, self._names()) as folder:
                 self._untrained()
                 if folder is not None:
                     self._save_description(folder)
@@ -203,7 +205,8 @@ class Task(ABC):
                 those of the run. report, devices: as for ``fit``.
 
         Raises:
-            InputError: when there is no run, or data or an option differ from the run's.
+            InputError: when there is no run, it is in use, or data or an option differ from the run's.
+            WriteError: when the directory can be written no longer; the run stays as of its last finished epoch.
         """
         check_integer("devices", devices, 1, MOST_DEVICES)
         folder = Path(directory)
@@ -211,17 +214,25 @@ class Task(ABC):
         if precision not in (None, task.precision):
             raise InputError(f"precision: the run in {folder} was started with {task.precision!r}, got {precision!r}")
         task._check_same(folder, data, validation, options)
-        if (folder / METRICS).exists():
+        if (folder / METRICS).exists() and not any((folder / name).exists() for name in (CHECKPOINT, LOCK)):
             task._load_weights(folder)
             return task
-        task._untrained()
-        return task._train(folder, report, devices, resume=True)
+        with old_run(folder):
+            if (folder / METRICS).exists():  # it was finished meanwhile, or killed between its last two steps
+                task._load_weights(folder)
+                remove(folder / CHECKPOINT)
+                return task
+            task._untrained()
+            return task._train(folder, report, devices, resume=True)
 
     def save(self, directory: str | Path) -> None:
-        """Write the fitted model to a directory that holds none yet."""
-        module = self.fitted()
-        with nothing_on_error(directory):
-            folder = prepare(directory)
+        """Write the fitted model to a directory that holds none yet.
+
+        Raises:
+            InputError: when it holds one, is in use or cannot be written; then nothing is left in it.
+        """
+        module, folder = self.fitted(), Path(directory)
+        with whole(directory, self._names()):
             write_tensors(folder / WEIGHTS, module.state_dict())
             self._save_description(folder)
             self._save_metrics(folder)
@@ -268,8 +279,13 @@ class Task(ABC):
         self.scores = self.score()
         if folder is not None:
             self._save_metrics(folder)
-            (folder / CHECKPOINT).unlink(missing_ok=True)
+            remove(folder / CHECKPOINT)
         return self
+
+    @classmethod
+    def _names(cls) -> tuple[str, ...]:
+        """The files of a run."""
+        return CONFIG, WEIGHTS, CHECKPOINT, METRICS, *cls.data_files
 
     def _save_description(self, folder: Path) -> None:
         self.save_data(folder)
@@ -298,8 +314,8 @@ class Task(ABC):
                 f"got task {config.get('task')!r} of format {config.get('format')!r}"
             )
         path = folder / CONFIG
-        cell, options = _entry(config, "cell", str, path), _entry(config, "options", dict, path)
-        digests = _entry({"sha256": {}, **config}, "sha256", dict, path)
+        cell, options = entry(config, "cell", str, path), entry(config, "options", dict, path)
+        digests = entry({"sha256": {}, **config}, "sha256", dict, path)
         try:
             task = cls(cell=parse(cell), **options)  # type: ignore[call-arg]
         except (TypeError, ValueError, CellError) as error:
@@ -307,7 +323,7 @@ class Task(ABC):
         for name in cls.data_files:
             if (folder / name).is_file():
                 check_sha256(folder / name, digests.get(name))
-        task.precision = _entry({"precision": PRECISIONS[0], **config}, "precision", str, path)
+        task.precision = entry({"precision": PRECISIONS[0], **config}, "precision", str, path)
         if task.precision not in PRECISIONS:
             raise InputError(f"{path} is damaged: its entry 'precision' must be one of {', '.join(PRECISIONS)}")
         task.load_data(folder)
@@ -329,31 +345,7 @@ class Task(ABC):
                 raise InputError(f"{folder / WEIGHTS}: {name} must be finite, got infinity or not-a-number")
         self.module = module.eval()
         if (folder / METRICS).exists():
-            self._load_metrics(folder / METRICS)
-
-    def _load_metrics(self, path: Path) -> None:
-        from gatewise.tasks.training import Epoch
-
-        metrics = read_json(path)
-        for name, kind in (("history", list), ("scores", dict)):
-            if not _entry(metrics, name, kind, path):
-                raise InputError(f"{path} is damaged: its entry {name!r} is empty, expected at least one")
-        digests = _entry({"sha256": {}, **metrics}, "sha256", dict, path)
-        check_sha256(path.with_name(WEIGHTS), digests.get(WEIGHTS))
-        try:
-            self.history = History(
-                [Epoch(**epoch) for epoch in metrics["history"]], finished=True, higher_is_better=self.higher_is_better
-            )
-            if not all(isinstance(v, (int, float)) for e in self.history.epochs for v in vars(e).values()):
-                raise TypeError
-            self.scores = {
-                name: {metric: math.nan if value is None else float(value) for metric, value in figures.items()}
-                for name, figures in metrics["scores"].items()
-            }
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise InputError(
-                f"{path} is damaged: expected epochs of numbers in 'history' and figures by name in 'scores'"
-            ) from None
+            self.history, self.scores = read_metrics(folder / METRICS, self.higher_is_better)
 
     def _check_same(self, folder: Path, data: Any, validation: Any, options: dict[str, Any]) -> None:
         asked = type(self)(**{**self.options(), "cell": self.cell, **options})
@@ -370,15 +362,6 @@ class Task(ABC):
 
     @abstractmethod
     def same_data(self, other: Any) -> bool: ...
-
-
-def _entry(values: dict[str, Any], name: str, kind: type, path: Path) -> Any:
-    """An entry of a JSON file, which must be of a kind."""
-    if name not in values:
-        raise InputError(f"{path} is damaged: its entry {name!r} is missing")
-    if not isinstance(values[name], kind):
-        raise InputError(f"{path} is damaged: its entry {name!r} must be of {kind.__name__}, got {values[name]!r}")
-    return values[name]
 
 
 def cell_of(value: str | Cell) -> Cell:

@@ -1,13 +1,26 @@
-"""The one error that bad input raises, and the sentence for a missing optional dependency."""
+"""The errors that bad input and an unwritable place raise, and the sentence for a missing optional dependency."""
 
 from __future__ import annotations
 
+import errno
 import importlib
 from types import ModuleType
 
 
 class InputError(ValueError):
     """Bad input to an application: one sentence with the argument, what came and what was expected."""
+
+
+class WriteError(InputError):
+    """A file or directory that cannot be written: one sentence with its name and the reason; ``__cause__`` has more."""
+
+
+FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused, in words."""
+    return "the disk is full" if error.errno in FULL else str(error.strerror or error)
 
 
 def need(module: str, extra: str = "apps") -> ModuleType:

@@ -7,9 +7,9 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import safetensors
 from safetensors.torch import save
 from torch import Tensor
 
-from gatewise.tasks.errors import InputError
+from gatewise.tasks.claim import LOOSE, PART, Claim, claim_on, claimed
+from gatewise.tasks.errors import InputError, WriteError, reason
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -25,36 +26,123 @@ CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.json"
 
 
-def prepare(directory: str | Path) -> Path:
-    """Make a directory for a new run, and prove that it can be written.
+@contextlib.contextmanager
+def new_run(directory: str | Path | None, names: Iterable[str]) -> Iterator[Path | None]:
+    """A directory for a new run, held while it is written; None: there is to be none.
+
+    After an error a run with a model stays; of another what this call wrote is removed, and nothing else. Ctrl-C leaves
+    whatever can be resumed.
+
+    Args:
+        directory: of the run. names: of the files that it will write; none of them may be there.
 
     Raises:
-        InputError: when it cannot be made or written, or already holds a run.
+        InputError: when it holds a run or one of these files, or another process holds it.
+        WriteError: when it cannot be written, or no longer; the sentence says what was kept.
     """
-    folder = writable(directory)
+    if directory is None:
+        yield None
+        return
+    with claimed(directory, check=partial(_check_new, tuple(names))) as claim:
+        try:
+            yield claim.folder
+        except BaseException as error:
+            needed = WEIGHTS if isinstance(error, Exception) else CONFIG
+            kept = claim.holds() and (claim.folder / needed).exists()
+            if not kept:
+                claim.take_back()
+            with _ending(claim, resumable=True):
+                raise
+
+
+@contextlib.contextmanager
+def old_run(directory: Path) -> Iterator[None]:
+    """The directory of a run that is gone on with, held while it is written. Nothing is ever removed after an error.
+
+    Raises:
+        InputError: when another process holds it.
+        WriteError: when it cannot be written, or no longer; the sentence says what was kept.
+    """
+    with claimed(directory, "run directory") as claim, _ending(claim, resumable=True):
+        yield
+
+
+@contextlib.contextmanager
+def whole(directory: str | Path | None, names: Iterable[str] = (), locked: bool = True) -> Iterator[None]:
+    """A directory that gets some files or, after any error, none; None: there is to be no directory.
+
+    Args:
+        directory: to be written. names: of files that may not be there yet. locked: whether others are kept out.
+
+    Raises:
+        InputError: when it holds a run or one of these files, or another process holds it.
+        WriteError: when it cannot be written.
+    """
+    if directory is None:
+        yield
+        return
+    names = tuple(names)
+    with claimed(directory, locked=locked, check=partial(_check_new, names) if names else None) as claim:
+        try:
+            yield
+        except BaseException:
+            claim.take_back()
+            with _ending(claim):
+                raise
+
+
+def _check_new(names: tuple[str, ...], folder: Path, left: bool) -> None:
+    """Refuse a directory with a run, or with files that would be written over, unless a killed process left them."""
     if (folder / CONFIG).exists():
         raise InputError(
             f"output directory {folder} already holds a run; go on with it by --resume or choose another directory"
         )
-    return folder
+    for name in names:
+        if (folder / name).exists() and not left:
+            raise InputError(
+                f"output directory {folder} already holds a file {name}, which a run would write over; choose another "
+                "directory"
+            )
+
+
+@contextlib.contextmanager
+def _ending(claim: Claim, resumable: bool = False) -> Iterator[None]:
+    """Where a directory can be written or read no longer, say so in one sentence, with what is left of a run in it."""
+    try:
+        yield
+    except OSError as error:
+        claim.check()  # raises when the directory has gone
+        if error.filename is None or Path(error.filename).parent != claim.folder:
+            raise
+        refused = f"{error.filename} cannot be read or written: {reason(error)}"
+        raise WriteError(f"{refused}; {state(claim.folder)}" if resumable else refused) from error
+    except InputError as error:
+        if not resumable or not claim.holds():
+            raise
+        if isinstance(error, WriteError):
+            raise WriteError(f"{error}; {state(claim.folder)}") from error
+        if (claim.folder / WEIGHTS).exists():
+            raise InputError(f"{error}; {claim.folder} keeps the best model so far") from error
+        raise
+
+
+def state(folder: Path) -> str:
+    """What a training that ended early left."""
+    if (folder / WEIGHTS).exists():
+        return f"{folder} keeps the best model so far, --resume goes on"
+    if (folder / CONFIG).exists():
+        return f"{folder} holds no model yet, since no epoch was finished; --resume starts it anew"
+    return "nothing was written"
 
 
 def writable(directory: str | Path) -> Path:
     """Make a directory if there is none, and prove that it can be written.
 
     Raises:
-        InputError: when it cannot be made or written.
+        WriteError: when it cannot be made or written.
     """
-    if not str(directory):
-        raise InputError("output directory must have a name, got ''")
-    folder = Path(directory)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"output directory {folder} cannot be written: {error.strerror or error}") from None
-    return folder
+    with claimed(directory, locked=False) as claim:
+        return claim.folder
 
 
 def new_file(path: str | Path, suffixes: tuple[str, ...]) -> Path:
@@ -71,26 +159,6 @@ def new_file(path: str | Path, suffixes: tuple[str, ...]) -> Path:
     return writable(file.parent) / file.name
 
 
-@contextlib.contextmanager
-def nothing_on_error(directory: str | Path | None) -> Iterator[None]:
-    """Take back the files and directories that were made inside the block when it fails; Ctrl-C is no failure."""
-    if directory is None:
-        yield
-        return
-    folder = Path(directory)
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    held = set(folder.iterdir()) if folder.is_dir() else set()
-    try:
-        yield
-    except Exception:
-        for path in set(folder.iterdir()) - held if folder.is_dir() else ():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        with contextlib.suppress(OSError):
-            for path in made:
-                path.rmdir()
-        raise
-
-
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, as hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -100,23 +168,61 @@ def check_sha256(path: Path, expected: Any) -> None:
     """Refuse a file that is not the one whose SHA-256 was noted; None: nothing was noted.
 
     Raises:
-        InputError: when it differs.
+        InputError: when it differs, or cannot be read.
     """
-    if expected is not None and sha256(path) != expected:
+    try:
+        found = None if expected is None else sha256(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {reason(error)}") from None
+    if found != expected:
         raise InputError(f"{path} is damaged: its SHA-256 is not the one noted when the run was written")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write beside and rename, so that a reader or a crash never sees half a file."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write beside and rename, so that a reader, a crash or a power failure never leaves half a file.
+
+    Raises:
+        WriteError: when it cannot be written; what was there before is still there.
+    """
+    claim = claim_on(path.parent)
+    if claim is not None:
+        claim.check()
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        ending = LOOSE if claim is None or claim.lock is None else PART
+        handle, name = tempfile.mkstemp(ending, f".{path.name}.", path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(handle)
+            os.chmod(name, 0o666 & ~_umask())
+            if claim is not None:
+                claim.note(path, os.stat(name))
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise WriteError(_refused(path, error)) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file of a run that is no longer needed, where there is one.
+
+    Raises:
+        WriteError: when the system refuses.
+    """
+    claim = claim_on(path.parent)
+    if claim is not None:
+        claim.check()
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise WriteError(_refused(path, error)) from error
+
+
+def _refused(path: Path, error: OSError) -> str:
+    return f"{path} cannot be written: {reason(error)}"
 
 
 def _umask() -> int:
@@ -162,7 +268,9 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path.parent} is a file, expected the directory of a model") from None
     except IsADirectoryError:
         raise InputError(f"{path} is a directory, expected a file") from None
-    except (ValueError, OSError, RecursionError):
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {reason(error)}") from None
+    except (ValueError, RecursionError):
         raise InputError(f"{path} is damaged: it cannot be read as JSON") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} is foreign: expected a JSON object, got {type(value).__name__}")
@@ -178,7 +286,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise InputError(f"{path.parent} holds no finished model: {path.name} is missing")
     try:
+        path.open("rb").close()  # safetensors calls every file that it may not read a missing one
         with safetensors.safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, ValueError):
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {reason(error)}") from None
+    except (safetensors.SafetensorError, ValueError):
         raise InputError(f"{path} is damaged or not a safetensors file") from None

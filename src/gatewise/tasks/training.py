@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import tempfile
 import time
 from abc import ABC, abstractmethod
@@ -21,10 +22,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from gatewise.tasks.errors import InputError, need
+from gatewise.tasks.claim import Claim, claim_on, under
+from gatewise.tasks.errors import InputError, WriteError, need
 from gatewise.tasks.folder import CHECKPOINT, WEIGHTS, read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -193,27 +195,34 @@ def train(
     fabric = Fabric(accelerator="cpu", devices=devices, strategy="ddp_spawn", plugins=mixed)
     with tempfile.TemporaryDirectory() as handed:
         result = Path(handed) / "best.safetensors"
-        job = partial(_process, result=result, job=(objective, schedule, seed, folder, report, title, resume))
+        claim = None if folder is None else claim_on(folder)
+        job = partial(_process, result, claim, job=(objective, schedule, seed, folder, report, title, resume))
         try:
             fabric.launch(job)
         except ProcessRaisedException as error:
             kind, _, sentence = str(error).strip().splitlines()[-1].partition(": ")
-            if not kind.endswith(InputError.__name__):
-                raise
-            raise InputError(sentence) from None
+            for known in (WriteError, InputError):
+                if kind.endswith(known.__name__):
+                    raise known(sentence) from None
+            raise
+        except ProcessExitedException as error:
+            how = f"was ended by {error.signal_name}" if error.signal_name else f"ended with code {error.exit_code}"
+            raise InputError(f"process {error.error_index + 1} of {devices} of the training {how}") from error
         best, metadata = read_tensors(result)
     objective.module.load_state_dict(best)
     objective.module.eval()
     return History.read(metadata["history"], objective.higher_is_better, finished=True)
 
 
-def _process(fabric: Fabric, result: Path, job: tuple[Any, ...]) -> None:
-    """The training in one of several processes. The first leaves history and best weights in a file: what it returned
-    would go through a pipe, which nobody empties before the process ends, and which holds 64 KB."""
+def _process(result: Path, claim: Claim | None, fabric: Fabric, job: tuple[Any, ...]) -> None:
+    """The training in one of several processes, which hold the run's directory together. The first leaves history and
+    best weights in a file: what it returned would go through a pipe, which nobody empties before the process ends, and
+    which holds 64 KB."""
     module: nn.Module = job[0].module
     for tensor in (*module.parameters(), *module.buffers()):  # else all processes would write into one memory
         tensor.data = tensor.data.clone()
-    history = _run(fabric, *job)
+    with under(claim):
+        history = _run(fabric, *job)
     if fabric.is_global_zero:
         write_tensors(result, module.state_dict(), {"history": history.text()})
     fabric.barrier()
@@ -284,6 +293,8 @@ class _Loop:
         self.objective.module.train()
         started, losses, size = time.perf_counter(), [], 0
         for i in range(steps):
+            if world > 1 and _orphaned():
+                raise InputError("the process that began this training has ended")
             batch = next(batches)
             size += self.objective.size(batch)
             losses.append(self.step(before + i, batch if world == 1 else self.objective.share(batch, rank, world)))
@@ -378,6 +389,12 @@ class _Loop:
         except (KeyError, ValueError, TypeError, RuntimeError):
             raise InputError(f"{folder / CHECKPOINT} is foreign: it is not a checkpoint of this run") from None
         self.best = read_tensors(folder / WEIGHTS)[0]
+
+
+def _orphaned() -> bool:
+    """Whether the process that spawned this one was killed: nobody would take up what this one does."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and not parent.is_alive()
 
 
 def _diverged(step: int, what: str) -> InputError:

@@ -182,7 +182,8 @@ def test_changed_plans(cell: str, change: Callable[[Plan], Plan]) -> None:
 @pytest.mark.parametrize("what", ["total", "tail"])
 def test_gradients_of_weights_are_not_summed(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows enough for two runs of them, of which the second replaces the first, or is taken for empty."""
-    from gatewise.backends.cpu import jit, recipe, reduce, sums, vector_sums
+    from gatewise.backends.cpu import jit, reduce, sums, vector_sums
+    from gatewise.backends.kernels import recipe
 
     def replaced(c: Code, place: Value, value: Value, mask: Value | None) -> None:
         c.store(value, place, mask)
@@ -210,7 +211,8 @@ def _whole_groups(c: Code, depth: Value, rows: Callable[[Value, int], None]) -> 
 @pytest.mark.parametrize("what", ["rows", "units", "depth", "steps"])
 def test_one_too_few(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels that forget the last row, unit, column or step."""
-    from gatewise.backends.cpu import launch, recipe
+    from gatewise.backends.cpu import launch
+    from gatewise.backends.kernels import recipe
 
     real = launch._prepare
 

@@ -77,7 +77,7 @@ def test_planted_mistakes(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = launch._depth
     monkeypatch.setattr(launch, "_depth", lambda product, widths, units: real(product, widths, units) - 1)
     monkeypatch.setattr(launch, "_prepared", {})
-    monkeypatch.setattr("gatewise.backends.cpu.recipe._recipes", {})
+    monkeypatch.setattr("gatewise.backends.kernels.recipe._recipes", {})
     with pytest.raises(Disagreement):
         compare(case)
 

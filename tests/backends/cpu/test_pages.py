@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import gatewise as gw
-from gatewise.backends.cpu import pages, program
+from gatewise.backends.cpu import pages
 
 SMAPS = Path("/proc/self/smaps")
 linux = pytest.mark.skipif(
@@ -32,7 +32,7 @@ def asked(address: int) -> bool:
 
 @linux
 def test_large_memory_is_asked_for_in_large_pages() -> None:
-    large = program.empty((40 << 20,), torch.uint8)  # too large for the heap: a mapping of its own
+    large = pages.empty((40 << 20,), torch.uint8)  # too large for the heap: a mapping of its own
     assert asked(large.data_ptr() + large.nbytes // 2)
 
 

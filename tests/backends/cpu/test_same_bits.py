@@ -17,7 +17,8 @@ from kernel_cells import ALL
 from torch import Tensor
 
 from gatewise import Cell
-from gatewise.backends.cpu import launch, recipe, tiers
+from gatewise.backends.cpu import launch, tiers
+from gatewise.backends.kernels import recipe
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 

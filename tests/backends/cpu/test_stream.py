@@ -10,7 +10,8 @@ from comparing import threads
 from torch import Tensor
 
 import gatewise as gw
-from gatewise.backends.cpu import frame, stream, tiers
+from gatewise.backends.cpu import stream, tiers
+from gatewise.backends.kernels import frame
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gatewise.backends.cpu import jit, launch, openmp, tiers, vector_sums
-from gatewise.backends.cpu.program import Memory, Program
-from gatewise.backends.cpu.reduce import Job, reduce
+from gatewise.backends.cpu import jit, openmp, tiers, vector_sums
+from gatewise.backends.cpu.program import CpuProgram
+from gatewise.backends.kernels.memory import Memory
+from gatewise.backends.kernels.program import Job
 
 TIERS = ["avx512", "avx2", "sse2", "neon"]
 
@@ -19,10 +20,9 @@ def rows(tensor: Tensor) -> tuple[int, int, int]:
 
 def run(tier: str, delta: Tensor, jobs: list[tuple[int, Tensor, tuple[Tensor, ...]]]) -> None:
     """On tensors where they lie: the program knows no symbolic addresses but that of its scratch memory."""
-    to = launch.target(tier, delta.dtype)
-    program = Program(tier, delta.dtype)
+    program = CpuProgram(tier, delta.dtype)
     found = [Job(first, Memory.of(total), tuple(rows(o) for o in operand)) for first, total, operand in jobs]
-    reduce(program, to, Memory.of(delta), found)
+    program.reduce(Memory.of(delta), found)
     program.finish()
     program([])
 

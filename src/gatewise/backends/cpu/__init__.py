@@ -1,0 +1,110 @@
+"""The processor as a backend: plans become LLVM IR, machine code, and calls on torch's own threads.
+
+Nothing heavy is imported before the first call.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gatewise.backends.signature import KERNEL_DTYPES
+from gatewise.compiler.cell import Cell
+from gatewise.torch_internals import constant
+
+if TYPE_CHECKING:
+    from gatewise.backends.cpu.program import CpuProgram
+    from gatewise.backends.cpu.stream import Steps
+
+
+@constant
+def _default_tier(matrix: bool = False) -> str:
+    """The tier of this machine, its matrix unit included or not, or that of GATEWISE_TIER; empty where no tier runs. A
+    constant to torch.compile."""
+    return _tier_named(os.environ.get("GATEWISE_TIER", ""), matrix)
+
+
+@functools.lru_cache(maxsize=16)
+def _tier_named(name: str, matrix: bool) -> str:
+    from gatewise.backends.cpu import tiers
+
+    if not tiers.available():
+        return ""
+    found = tiers.default().name
+    return tiers.with_matrix(found) if matrix and not name else found
+
+
+class Cpu:
+    """See ``base.Backend``."""
+
+    name, dispatch_key = "cpu", "CPU"
+
+    def problem(self, device: str, dtype: torch.dtype) -> str:
+        if device not in ("cpu", "meta"):
+            return f"the cpu backend computes on the CPU, but the tensors are on {device}"
+        if dtype not in KERNEL_DTYPES:
+            return f"the cpu backend computes in float32 and float64, but the tensors are {str(dtype).split('.')[-1]}"
+        if not _default_tier():
+            return "the cpu backend writes code for x86-64 and AArch64, and this machine is neither"
+        return ""
+
+    def tier(self, half_products: bool) -> tuple[str, bool]:
+        found = _default_tier(half_products)
+        return found, found.endswith("+amx")
+
+    def check_tier(self, tier: str) -> None:
+        from gatewise.backends.cpu import tiers
+
+        if tier not in tiers.available():
+            known = ", ".join(tiers.available())
+            raise ValueError(f"tier must be one of {known} on this machine, but came {tier!r}{tiers.unnamed(tier)}")
+
+    def threads(self) -> int:
+        from gatewise.backends.cpu import openmp
+
+        return openmp.threads()
+
+    def program(self, tier: str, dtype: torch.dtype) -> CpuProgram:
+        from gatewise.backends.cpu.program import CpuProgram
+
+        return CpuProgram(tier, dtype)
+
+    def steps(
+        self,
+        cell: Cell,
+        tier: str,
+        dtype: torch.dtype,
+        sizes: tuple[int, int, int],
+        parameters: Sequence[Mapping[str, Tensor]],
+        halves: bool,
+    ) -> Steps:
+        from gatewise.backends.cpu.stream import Steps
+
+        return Steps(cell, tier, dtype, *sizes, parameters, halves)
+
+    def report(self) -> dict[str, object]:
+        import llvmlite
+        import llvmlite.binding as llvm
+
+        from gatewise.backends.cpu import openmp, tiers
+
+        in_half = "bfloat16 products on the matrix unit" if self.tier(True)[1] else "bfloat16 computes in float32"
+        kinds = "float32, float64 and bfloat16 weights on the CPU: kernels compiled from the equations"
+        return {
+            "llvmlite": llvmlite.__version__,
+            "llvm": ".".join(str(v) for v in llvm.llvm_version_info),
+            "host": llvm.get_host_cpu_name(),
+            "tier": _default_tier(),
+            "tiers": tiers.available(),
+            "threads": openmp.threads(),
+            "threading": openmp.reason(),
+            self.name: f"{kinds}; {in_half}",
+        }
+
+
+BACKEND = Cpu()

@@ -6,12 +6,12 @@ from contextlib import nullcontext
 
 import llvmlite.ir as ir
 
-from gatewise.backends.cpu import frame as slots
 from gatewise.backends.cpu import matrix
-from gatewise.backends.cpu.frame import Frame
 from gatewise.backends.cpu.lanes import I32, I64, PTR, Code
 from gatewise.backends.cpu.matrix_phase import MatrixPhaseWriter
 from gatewise.backends.cpu.phase import Options, PhaseWriter
+from gatewise.backends.kernels import frame as slots
+from gatewise.backends.kernels.frame import Frame
 from gatewise.compiler.schedule import Plan
 
 ENTRIES = ("run", "steps")

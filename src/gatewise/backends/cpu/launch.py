@@ -6,17 +6,19 @@ What depends on sizes alone is worked out once (``_prepare``); a call packs, wri
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from gatewise.backends.cpu import emit, frame, jit, matrix, openmp, pack, tile
+from gatewise.backends.cpu import emit, jit, matrix, openmp, pack, pages, tile
 from gatewise.backends.cpu.phase import Options
-from gatewise.backends.cpu.program import ALIGNMENT, Program, empty
 from gatewise.backends.cpu.tiers import Tier, get
+from gatewise.backends.kernels import frame
+from gatewise.backends.kernels.memory import Place
+from gatewise.backends.kernels.program import ALIGNMENT, Packed, Program, Weights
 from gatewise.compiler.schedule import Plan, Product, Ref
 
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
@@ -27,24 +29,6 @@ OWN_SHARE = 5 << 16
 """Weights (of any dtype) from which a core should read its share of them alone while rows are few."""
 SECOND_LEVEL = 1 << 20
 """Bytes of weights from which kernels fetch ahead: the smaller of today's second-level caches."""
-
-Place = tuple[int, int, int, int, int, int, int, int]
-"""Where an array lies, in the order of the frame's fields: base, stride, row, mask, shift, special step, and the base
-and row of that step."""
-
-
-def place(
-    base: int,
-    stride: int = 0,
-    row: int = 0,
-    mask: int = -1,
-    shift: int = 0,
-    special: int = -1,
-    special_base: int = 0,
-    special_row: int = 0,
-) -> Place:
-    """Addresses, and strides in bytes; see ``frame`` for the fields."""
-    return (base, stride, row, mask, shift, special, special_base, special_row)
 
 
 @dataclass(frozen=True)
@@ -189,10 +173,6 @@ def prepare(key: str, plan: Plan, to: Target, rows: int, units: int, widths: Map
     return prepared
 
 
-Weights = Callable[[str], tuple[int, int]]
-"""Address and bytes per row of a weight by its name."""
-
-
 def _packings(units: int, weights: Weights, panel: _Panel, at: int) -> list[list[int]]:
     """What the packer gets for one product's weights."""
     found = []
@@ -204,7 +184,7 @@ def _packings(units: int, weights: Weights, panel: _Panel, at: int) -> list[list
 
 def pack_panels(prepared: Prepared, to: Target, units: int, weights: Weights) -> tuple[Tensor, list[int]]:
     """The memory with the packed weights of all products, and the products' part of the frame: packed now."""
-    memory = empty((prepared.rounded + sum(p.total for p in prepared.panels) + ALIGNMENT,), torch.uint8)
+    memory = pages.empty((prepared.rounded + sum(p.total for p in prepared.panels) + ALIGNMENT,), torch.uint8)
     first = memory.data_ptr() + (-memory.data_ptr()) % ALIGNMENT
     address = first + prepared.rounded
     numbers: list[int] = []
@@ -218,7 +198,7 @@ def pack_panels(prepared: Prepared, to: Target, units: int, weights: Weights) ->
 
 
 @dataclass(frozen=True)
-class Packed:
+class Ready(Packed):
     """A plan in a program: prepared, its weights packed."""
 
     prepared: Prepared
@@ -227,29 +207,11 @@ class Packed:
 
 
 def packed(
-    program: Program,
-    key: str,
-    plan: Plan,
-    to: Target,
-    *,
-    rows: int,
-    units: int,
-    widths: Mapping[str, int],
-    weights: Weights,
-    entry: str,
-    like: Packed | None = None,
+    program: Program, prepared: Prepared, to: Target, units: int, weights: Weights, like: Packed | None = None
 ) -> Packed:
-    """Prepare a plan for so many rows and units, and pack its weights into scratch memory.
-
-    Args:
-        key: names the plan among all plans, for the cache of machine code.
-        widths: columns of each array that is an operand of a product, where they are not ``units``.
-        entry: how weights are packed: ``transposed`` when their rows are units, ``copied`` when they are columns.
-        like: the plan for another number of rows, whose packed weights serve if they lie as these would.
-    """
-    prepared = prepare(key, plan, to, rows, units, widths, entry)
-    if like is not None and _serves(like.prepared, prepared):
-        return Packed(prepared, like.numbers)
+    """Pack the weights of a plan into scratch memory; see ``Program.packed``."""
+    if isinstance(like, Ready) and _serves(like.prepared, prepared):
+        return Ready(prepared, like.numbers)
     numbers: list[int] = []
     rounded = program.take(prepared.rounded // to.size).base
     apart = False
@@ -259,7 +221,7 @@ def packed(
             program.stage(prepared.pack_share, packing, threads=panel.workers, apart=apart)
             apart = True
         numbers += (panel.depth, memory.base, panel.block, rounded + panel.rounded[0], panel.rounded[1])
-    return Packed(prepared, numbers)
+    return Ready(prepared, numbers)
 
 
 def _serves(like: Prepared, prepared: Prepared) -> bool:
@@ -269,22 +231,14 @@ def _serves(like: Prepared, prepared: Prepared) -> bool:
     return room and all(a.line == b.line for a, b in pairs)
 
 
-def run(program: Program, plan: Packed, *, steps: int, places: Mapping[str, Place], apart: bool = False) -> None:
-    """Run a plan over ``steps`` steps; ``places`` has every array of it."""
-    prepared = plan.prepared
+def run(program: Program, packed: Packed, *, steps: int, places: Mapping[str, Place]) -> None:
+    """Write the frame of a plan's run; see ``Program.run``."""
+    assert isinstance(packed, Ready)
+    prepared = packed.prepared
     numbers: list[int] = [steps, *prepared.header]
     for name in prepared.arrays:
         numbers += places[name]
-    program.stage(prepared.share, [*numbers, *plan.numbers], threads=prepared.header[2], apart=apart)
-
-
-def portions(total: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """Rows in runs of one size, each a step, and the rest as a step of its own: (first row, steps, rows of a step)."""
-    whole, rest = divmod(total, size)
-    if whole:
-        yield 0, whole, size
-    if rest:
-        yield whole * size, 1, rest
+    program.stage(prepared.share, [*numbers, *packed.numbers], threads=prepared.header[2])
 
 
 def _products(plan: Plan) -> list[tuple[tuple[int, int], Product]]:

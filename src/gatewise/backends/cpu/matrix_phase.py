@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import llvmlite.ir as ir
 
-from gatewise.backends.cpu import frame as slots
 from gatewise.backends.cpu import matrix
 from gatewise.backends.cpu.matrix import DEPTH, LINE, ROWS, SUMS, TILE
 from gatewise.backends.cpu.phase import PhaseWriter
+from gatewise.backends.kernels import frame as slots
 from gatewise.compiler.schedule import Product, Ref
 
 CHUNK = 8

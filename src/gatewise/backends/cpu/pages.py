@@ -9,7 +9,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
 
 WORTH = 4 << 20
 """Bytes from which memory is worth asking: a range must hold whole pages of 2 MB."""
@@ -33,3 +36,14 @@ def ask(address: int, size: int) -> None:
         first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
         last = (address + size) // mmap.PAGESIZE * mmap.PAGESIZE
         advise(first, last - first, mmap.MADV_HUGEPAGE)
+
+
+_CPU = torch.device("cpu")  # said, since torch.set_default_device may say another
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Uninitialised memory; filled with NaN under ``torch.use_deterministic_algorithms``, which tests use."""
+    memory = torch.empty(shape, dtype=dtype, device=_CPU)
+    if memory.nbytes >= WORTH:
+        ask(memory.data_ptr(), memory.nbytes)
+    return memory

@@ -14,9 +14,9 @@ from typing import Protocol
 
 import llvmlite.ir as ir
 
-from gatewise.backends.cpu import frame as slots
-from gatewise.backends.cpu.frame import Frame
 from gatewise.backends.cpu.lanes import Code
+from gatewise.backends.kernels import frame as slots
+from gatewise.backends.kernels.frame import Frame
 from gatewise.compiler.expression import Node, float_of
 from gatewise.compiler.schedule import Phase, Plan, Ref
 

@@ -4,34 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from gatewise.backends.cpu import jit, openmp, sums
 from gatewise.backends.cpu.launch import Target
 from gatewise.backends.cpu.matrix_sums import MatrixSums
-from gatewise.backends.cpu.program import Memory, Program
 from gatewise.backends.cpu.sums import Loops
 from gatewise.backends.cpu.tiers import Tier
 from gatewise.backends.cpu.vector_sums import VectorSums
+from gatewise.backends.kernels.memory import Memory, Rows
+from gatewise.backends.kernels.program import Job, Program
 
 _PAGE = 4096
 _WORTH_SHARING = 1 << 16
 """Numbers of δ from which a second thread helps."""
-
-Rows = tuple[int, int, int]
-"""Some rows of a matrix: address, bytes per row, how many."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """``total += Σ δ[:, first : first + M]ᵀ · operand``."""
-
-    first: int
-    total: Memory
-    """(M, N), dense."""
-    operand: tuple[Rows, ...]
-    """As many rows of N numbers as δ has, in one or two pieces; none: a sum of δ alone, N = 1."""
 
 
 @lru_cache(maxsize=16)
@@ -44,15 +30,15 @@ def _kernel(tier: Tier, dtype: str) -> int:
     return jit.load(f"sums {dtype}", _loops(tier, dtype).text, tier, sums.ENTRIES).address("share")
 
 
-def reduce(program: Program, to: Target, delta: Memory, jobs: Sequence[Job]) -> None:
+def reduce(program: Program, to: Target, one: int, delta: Memory, jobs: Sequence[Job]) -> None:
     """Do all jobs.
 
     Args:
-        delta: (rows, numbers) of gradients of pre-activations.
+        one: the address of a one. delta: (rows, numbers) of gradients of pre-activations.
     """
     count, numbers = delta.shape
     dtype = str(to.dtype).removeprefix("torch.")
-    loops, one = _loops(to.tier, dtype), program.constant(1.0)
+    loops = _loops(to.tier, dtype)
     operands = {job.operand: job.total.shape[1] for job in jobs}
     tables = {o: _slots(o or ((one, 0, count),), width) for o, width in operands.items()}
     used = 0

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from gatewise.backends import prologue, signature
-from gatewise.backends.cpu import arrays, frame, jit, launch, openmp, program
-from gatewise.backends.cpu.launch import Place, Prepared, Target, place
-from gatewise.backends.cpu.program import Memory
-from gatewise.backends.cpu.sequence import Call
+from gatewise.backends.cpu import arrays, jit, launch, openmp, pages, program
+from gatewise.backends.cpu.launch import Prepared, Target
 from gatewise.backends.cpu.tiers import get
+from gatewise.backends.kernels import frame
+from gatewise.backends.kernels.memory import Memory, Place
+from gatewise.backends.kernels.sequence import Call
 from gatewise.compiler.cell import Cell, is_matrix, vector_name
 from gatewise.compiler.expression import Width
 from gatewise.compiler.plan import input_operands, make_plans
@@ -70,18 +71,18 @@ def _chain(tier: str) -> Callable[[int], None]:
 class _Layer:
     """One layer, packed: what its two frames have in common."""
 
-    def __init__(self, call: Call, plan: Plan) -> None:
+    def __init__(self, call: Call, to: Target, plan: Plan) -> None:
         self.plan, self.widths, self.rows, self.units = plan, call.widths(), call.rows, call.units
         self.states = call.cell.states
         key = f"{call.cell.text}forward"
-        self.prepared: Prepared = launch.prepare(key, plan, call.to, self.rows, self.units, self.widths, "transposed")
-        self.memory, self.panels = launch.pack_panels(self.prepared, call.to, self.units, call.weight)
+        self.prepared: Prepared = launch.prepare(key, plan, to, self.rows, self.units, self.widths, "transposed")
+        self.memory, self.panels = launch.pack_panels(self.prepared, to, self.units, call.weight)
         biases = call.biases()
         bare = [i for i in range(len(call.cell.uses)) if i not in call.layout.projected]
         self.places = call.element_wise() | call.scratch(plan) | biases
         self.places |= {f"gx.{i}": biases[f"bias.{i}"] for i in bare}
         for k, operand in enumerate(call.operands):
-            self.places[f"operand.{k}"] = place(0, 0, operand.shape[-1] * call.to.size)
+            self.places[f"operand.{k}"] = Place(0, 0, operand.shape[-1] * to.size)
         self.alive = call.space
 
     def frame(self, moving: Mapping[str, Place]) -> ctypes.Array[ctypes.c_int64]:
@@ -126,9 +127,9 @@ class _Chain:
         for s, name in enumerate(layer.states):
             before, after = (self.slots[t, s, self.first + k].data_ptr() for t in (turn, 1 - turn))
             # Step 0 is the special one: it reads the value before from an address of its own.
-            places[f"state.{name}"] = place(after, 0, row, special=0, special_base=before, special_row=row)
+            places[f"state.{name}"] = Place(after, 0, row, special=0, special_base=before, special_row=row)
         if k > 0 and below:
-            places[below] = place(self.slots[1 - turn, 0, self.first + k - 1].data_ptr(), 0, row)
+            places[below] = Place(self.slots[1 - turn, 0, self.first + k - 1].data_ptr(), 0, row)
         return places
 
     def _list(self, turn: int) -> ctypes.Array[ctypes.c_int64]:
@@ -170,14 +171,14 @@ class _Here:
     """Memory that is there now, and stays: what the places of a layer point at."""
 
     def __init__(self, tier: str, dtype: torch.dtype) -> None:
-        self.tier, self.dtype, self.held = tier, dtype, list[Tensor]()
+        self.tier, self.dtype, self.size, self.held = tier, dtype, dtype.itemsize, list[Tensor]()
 
     def hold(self, tensor: Tensor) -> Memory:
         self.held.append(tensor)
         return Memory.of(tensor)
 
     def take(self, *shape: int) -> Memory:
-        return self.hold(program.empty(shape, self.dtype))
+        return self.hold(pages.empty(shape, self.dtype))
 
     def zeros(self, count: int) -> int:
         return self.hold(torch.zeros(count, dtype=self.dtype, device="cpu")).base
@@ -202,7 +203,6 @@ def _call(
     here = _Here(to.tier.name, to.dtype)
     return Call(
         cell,
-        to,
         here,
         [here.hold(o) for o in operands],
         {name: here.hold(value) for name, value in inputs.items()},
@@ -295,7 +295,7 @@ class Steps:
         terms = {name: inputs[name] for name in make_plans(self.cell).input_terms}
         matrices = {name: p for name, p in parameters.items() if not name.startswith(vector_name(""))}
         call = _call(self.cell, self.to, operands, terms, states, matrices)
-        return _Layer(call, make_plans(self.cell, False).forward)
+        return _Layer(call, self.to, make_plans(self.cell, False).forward)
 
     def _share(self, threads: int) -> None:
         self._threads = threads

@@ -14,10 +14,11 @@ from gatewise.study.trial import accuracy, cost, inside
 from gatewise.study.trial.plan import LONG, SHORT, Scale, everything
 from gatewise.study.trial.runs import Report, Runs
 from gatewise.study.trial.section import Section
+from gatewise.tasks.claim import LOCK, claimed
 from gatewise.tasks.errors import InputError, need
-from gatewise.tasks.folder import read_json, writable, write_bytes, write_json
+from gatewise.tasks.folder import read_json, write_bytes, write_json
 
-RESULTS, PAGE = "results.json", "index.html"
+RESULTS, PAGE, MARK = "results.json", "index.html", "trial.json"
 CLAIMS: list[Callable[[Runs], Section | list[Section]]] = [
     cost.counts,
     accuracy.about_as_well,
@@ -61,6 +62,12 @@ def trial(
         need(module, "study")
     chosen = scale or (LONG if full else SHORT)
     folder = _folder(directory, chosen)
+    with claimed(folder):
+        return _tried(folder, chosen, report, processes)
+
+
+def _tried(folder: Path, chosen: Scale, report: Report | None, processes: int | None) -> dict[str, Any]:
+    write_json(folder / MARK, _plain(chosen))
     started = time.perf_counter()
     runs = Runs(folder, chosen, report, processes)
     runs.tuned(everything(chosen))
@@ -87,14 +94,12 @@ def _folder(directory: str | Path, scale: Scale) -> Path:
     folder = Path(directory)
     if folder.is_file():
         raise InputError(f"output directory {folder} is a file")
-    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if held and not held & {"fits", "trial.json"}:
+    held = {path.name for path in folder.iterdir()} - {LOCK} if folder.is_dir() else set()
+    if held and not held & {"fits", MARK}:
         raise InputError(f"output directory {folder} holds something else than a trial; choose another directory")
-    mark = folder / "trial.json"
+    mark = folder / MARK
     if mark.is_file() and read_json(mark) != _plain(scale):
         raise InputError(f"output directory {folder} holds a trial of another size ({read_json(mark).get('name')})")
-    writable(folder)
-    write_json(mark, _plain(scale))
     return folder
 
 

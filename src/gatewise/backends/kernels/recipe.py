@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from gatewise.backends import signature
-from gatewise.backends.cpu import openmp, program, tiers
-from gatewise.backends.cpu.program import Memory, Program
+from gatewise.backends.kernels.memory import Memory
+from gatewise.backends.kernels.program import Program
 
 REMEMBERED = 1024
 """Programs that are kept; some tens of kilobytes each."""
@@ -46,8 +45,7 @@ class Recipe:
             tensors = list(tensors)
             for k in self.dense:
                 tensors[k] = tensors[k].contiguous()
-        dtype = self.program.dtype
-        results = [program.empty(shape, dtype) for shape in self.results]
+        results = [self.program.empty(shape) for shape in self.results]
         self.program([*tensors, *results])
         return results
 
@@ -67,9 +65,8 @@ class Recipe:
 class Builder:
     """Names the tensors of a call to a program, in their order, then the results."""
 
-    def __init__(self, tier: str, tensors: Sequence[Tensor], names: Sequence[str], dtype: torch.dtype) -> None:
-        self._names = list(names)
-        self.program = Program(tiers.here(tier), dtype)
+    def __init__(self, program: Program, tensors: Sequence[Tensor], names: Sequence[str]) -> None:
+        self.program, self._names = program, list(names)
         self._tensors, self._next = tensors, 0
         self._dense: list[int] = []
         self._results: list[tuple[int, ...]] = []
@@ -121,9 +118,9 @@ class Builder:
 _recipes: dict[tuple[object, ...], Recipe] = {}
 
 
-def find(identity: tuple[object, ...], tensors: Sequence[Tensor], build: Callable[[], Recipe]) -> Recipe:
-    """The recipe of this name for tensors like these."""
-    key = (*identity, openmp.threads(), tensors[0].dtype, *[(t.shape, t.stride()) for t in tensors])
+def find(identity: tuple[object, ...], threads: int, tensors: Sequence[Tensor], build: Callable[[], Recipe]) -> Recipe:
+    """The recipe of this name for tensors like these, and for so many threads."""
+    key = (*identity, threads, tensors[0].dtype, *[(t.shape, t.stride()) for t in tensors])
     found = _recipes.get(key)
     if found is None:
         if len(_recipes) >= REMEMBERED:

@@ -1,4 +1,4 @@
-"""The operators on the cpu backend: which tensors go into a cell's programs, and which come out."""
+"""The operators on a machine: which tensors go into a cell's programs, and which come out."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Protocol
 from torch import Tensor
 
 from gatewise.backends import signature
-from gatewise.backends.cpu import gradients, launch, recipe, recompute, sequence
-from gatewise.backends.cpu.layout import written_terms
-from gatewise.backends.cpu.recipe import Builder, Recipe
+from gatewise.backends.base import Machine
+from gatewise.backends.kernels import gradients, recipe, recompute, sequence
+from gatewise.backends.kernels.layout import written_terms
+from gatewise.backends.kernels.recipe import Builder, Recipe
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import make_plans
 
@@ -31,6 +32,7 @@ Meaning = Callable[[], tuple[Cell, Options]]
 
 
 def forward(
+    machine: Machine,
     identity: tuple[str, str],
     meaning: Meaning,
     operands: Tensors,
@@ -48,7 +50,7 @@ def forward(
     def build() -> Recipe:
         cell, options = meaning()
         given = _Given(cell, options, operands, inputs, states, parameters)
-        builder = given.checked()
+        builder = given.checked(machine)
         call = _call(builder, cell, options, given)
         shape = (call.steps, call.rows, call.units)
         y = builder.result(*shape)
@@ -58,11 +60,12 @@ def forward(
         sequence.forward(builder.program, call, y, finals, slabs, saved, training=options.training)
         return builder.finish()
 
-    y, *finals, saved = recipe.find(identity, tensors, build)(tensors)
+    y, *finals, saved = recipe.find(identity, machine.threads(), tensors, build)(tensors)
     return y, finals, saved
 
 
 def trace(
+    machine: Machine,
     identity: tuple[str, str],
     meaning: Meaning,
     operands: Tensors,
@@ -80,7 +83,7 @@ def trace(
         cell, options = meaning()
         given = _Given(cell, options, operands, inputs, states, parameters)
         shape = given.shape
-        builder = given.checked(("gates", gates, ((len(cell.gates), *shape),)))
+        builder = given.checked(machine, ("gates", gates, ((len(cell.gates), *shape),)))
         call = _call(builder, cell, options, given)
         values = builder.in_place()
         y = builder.result(*shape)
@@ -88,11 +91,12 @@ def trace(
         sequence.trace(builder.program, call, y, finals, values)
         return builder.finish()
 
-    y, *finals = recipe.find(("trace", *identity), tensors, build)(tensors)
+    y, *finals = recipe.find(("trace", *identity), machine.threads(), tensors, build)(tensors)
     return y, finals
 
 
 def backward(
+    machine: Machine,
     identity: tuple[str, str],
     meaning: Meaning,
     operands: Tensors,
@@ -113,7 +117,7 @@ def backward(
     def build() -> Recipe:
         cell, options = meaning()
         called = _Given(cell, options, operands, inputs, states, parameters)
-        builder = called.checked(*called.of_backward(y, saved, dy, finals))
+        builder = called.checked(machine, *called.of_backward(y, saved, dy, finals))
         call = _call(builder, cell, options, called, backward=True)
         given_y, given_saved = builder.dense(), builder.dense()
         lanes = builder.dense if called.empty else builder.lanes
@@ -139,7 +143,8 @@ def backward(
             (recompute if options.recompute else gradients).backward(builder.program, call, given, results)
         return builder.finish()
 
-    found = iter(recipe.find((*identity, *wanted, *[t is None for t in arriving]), tensors, build)(tensors))
+    key = (*identity, *wanted, *[t is None for t in arriving])
+    found = iter(recipe.find(key, machine.threads(), tensors, build)(tensors))
     cell, _ = meaning()
     written = written_terms(cell)
     return [
@@ -206,13 +211,14 @@ class _Given:
         named = zip(cell.states, finals, strict=True)
         return found + [(f"gradient of final state {n}", t, (shape[1:],)) for n, t in named if t is not None]
 
-    def checked(self, *further: signature.Expected) -> Builder:
+    def checked(self, machine: Machine, *further: signature.Expected) -> Builder:
         """The builder of a program for these tensors, and for further ones behind them."""
         expected = [*self.expected, *further]
         signature.check_shapes(self.cell, expected)
+        signature.check_dtypes(self.cell, expected)
         names = [f"{what} of cell {self.cell.name}" for what, _, _ in expected]
         tensors = [tensor for _, tensor, _ in expected]
-        return Builder(self.options.tier, tensors, names, tensors[0].dtype)
+        return Builder(machine.program(self.options.tier, tensors[0].dtype), tensors, names)
 
 
 def _call(builder: Builder, cell: Cell, options: Options, given: _Given, backward: bool = False) -> sequence.Call:
@@ -222,7 +228,6 @@ def _call(builder: Builder, cell: Cell, options: Options, given: _Given, backwar
     state = builder.dense if given.empty else builder.lanes
     return sequence.Call(
         cell,
-        launch.target(builder.program.tier, builder.program.dtype),
         builder.program,
         [builder.dense() for _ in given.operands],
         {n: builder.dense() if f"in.{n}" in summed else builder.lanes() for n in plans.input_terms},

@@ -1,4 +1,4 @@
-"""The backward of a sequence on the cpu backend: kernels for what recurs, then sums over time and batch.
+"""The backward of a sequence: kernels for what recurs, then sums over time and batch.
 
 A long sequence is taken in parts, so that the gradients of the pre-activations of one part are still in cache when they
 are summed, and never lie in memory for all steps.
@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gatewise.backends.cpu import launch
-from gatewise.backends.cpu.launch import Place, place
-from gatewise.backends.cpu.layout import Run, gradient_order, runs
-from gatewise.backends.cpu.program import Memory, Program
-from gatewise.backends.cpu.reduce import Job, Rows, reduce
-from gatewise.backends.cpu.sequence import Call, OverRows, copy_rows, later, packed, parts, turns
+from gatewise.backends.kernels.layout import Run, gradient_order, runs
+from gatewise.backends.kernels.memory import Memory, Place, Rows
+from gatewise.backends.kernels.program import Job, Program
+from gatewise.backends.kernels.sequence import Call, OverRows, packed, parts, turns
 from gatewise.compiler.plan import make_plans
 
 PART = 4 << 20
@@ -56,29 +54,29 @@ def of_nothing(program: Program, call: Call, given: Given, wanted: Wanted) -> No
         if arriving is None:
             program.flat("clear", result.base, result.numbers)
         else:
-            copy_rows(program, result, arriving)
+            program.flat("copy", result.base, result.numbers, arriving.base)
 
 
 class _Backward:
     def __init__(self, program: Program, call: Call, given: Given, wanted: Wanted) -> None:
         self.program, self.call, self.given, self.wanted = program, call, given, wanted
         self.plans, self.used = make_plans(call.cell), gradient_order(call.cell)
-        step_bytes = call.rows * len(self.used) * call.units * call.to.size
+        step_bytes = call.rows * len(self.used) * call.units * program.size
         self.spans = parts(call.steps, call.rows, step_bytes, PART)
 
     def write(self) -> None:
         program, call = self.program, self.call
         self.biases = self._bias_sums()
-        code = packed(program, call, "backward", self.plans.backward, "copied")
+        code = packed(program, call, "backward", self.plans.backward, transposed=False)
         inputs = self._input_kernels()
         places, adjoints = self._places()
         d = program.take(self.spans[0][1], call.rows, len(self.used), call.units)
         for first, steps in self.spans:
             own = d.some(0, steps)
-            moved = {name: later(p, first) for name, p in places.items()}
+            moved = {name: p.later(first) for name, p in places.items()}
             for k, i in enumerate(self.used):
                 moved[f"d.{i}"] = call.over_time(own, backward=True, slab=k)
-            launch.run(program, code, steps=steps, places=moved)
+            program.run(code, steps=steps, places=moved)
             begin = first if call.reverse else call.steps - first - steps
             self._operands(inputs, own, begin)
             with program.temporary():
@@ -92,7 +90,7 @@ class _Backward:
 
     def _places(self) -> tuple[dict[str, Place], list[Memory]]:
         """Every array of the backward's plan but the gradients of pre-activations; and the gradients of the states."""
-        call, given, plan, size = self.call, self.given, self.plans.backward, self.call.to.size
+        call, given, plan, size = self.call, self.given, self.plans.backward, self.program.size
         zero = Memory(self.program.zeros(call.units), (call.steps, call.rows, call.units), (0, 0, size))
         places = call.element_wise(backward=True) | call.scratch(plan)
         places["dy"] = call.over_time(given.dy or zero, backward=True)
@@ -106,7 +104,7 @@ class _Backward:
                 places[f"now.{state}"] = now
                 # The value before a step is that after the step before it, which comes next on the way back.
                 special = (call.steps - 1, initial.base, initial.strides[0])
-                places[f"state.{state}"] = (now[0] + now[1], now[1], now[2], -1, 0, *special)
+                places[f"state.{state}"] = Place(now.base + now.stride, now.stride, now.row, -1, 0, *special)
         adjoints = []
         for state, arriving in zip(call.cell.states, given.finals, strict=True):
             adjoints.append(self.program.take(turns(plan, f"adjoint.{state}"), call.rows, call.units))
@@ -131,14 +129,14 @@ class _Backward:
                 self.program.flat("clear", result.base, result.numbers)
                 kernels.append(None)
             else:
-                kernels.append(OverRows(self.program, call, f"input {k}", plan, "copied", width, widths, counts))
+                kernels.append(OverRows(self.program, call, f"input {k}", plan, False, width, widths, counts))
         return kernels
 
     def _operands(self, kernels: Sequence[OverRows | None], d: Memory, begin: int) -> None:
         for kernel, result in zip(kernels, self.wanted.operands, strict=True):
             if kernel is not None:
-                places = {f"d.{i}": place(d.base + j * d.strides[2], 0, d.strides[1]) for j, i in enumerate(self.used)}
-                places["dx"] = place(result.at(begin).base, 0, result.strides[1])
+                places = {f"d.{i}": Place(d.base + j * d.strides[2], 0, d.strides[1]) for j, i in enumerate(self.used)}
+                places["dx"] = Place(result.at(begin).base, 0, result.strides[1])
                 kernel.run(d.shape[0] * d.shape[1], places)
 
     # Gradients of the parameters: sums over time and batch
@@ -175,7 +173,7 @@ class _Backward:
                     jobs.append(Job(run.slab * units, out, tuple(self._values(run.source, begin, d.shape[0]))))
         if jobs:
             together = Memory(d.base, (rows, len(self.used) * units), (d.strides[1], d.strides[3]))
-            reduce(self.program, self.call.to, together, jobs)
+            self.program.reduce(together, jobs)
         diagonal = self.wanted.parameters.get("weight_diagonal")
         if diagonal is not None:
             self._diagonals(diagonal, flat, begin, d.shape[0])

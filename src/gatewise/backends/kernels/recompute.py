@@ -11,10 +11,11 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from gatewise.backends.cpu import gradients, sequence
-from gatewise.backends.cpu.gradients import Given, Wanted
-from gatewise.backends.cpu.program import Memory, Program
-from gatewise.backends.cpu.sequence import Call
+from gatewise.backends.kernels import gradients, sequence
+from gatewise.backends.kernels.gradients import Given, Wanted
+from gatewise.backends.kernels.memory import Memory
+from gatewise.backends.kernels.program import Program
+from gatewise.backends.kernels.sequence import Call
 from gatewise.compiler.plan import make_plans
 
 AT_ONCE = 16 << 20
@@ -26,7 +27,7 @@ def _runs(call: Call) -> list[tuple[int, int]]:
     plans = make_plans(call.cell)
     # Saved values, states and, for every pre-activation, its input product or gradient and two packed copies.
     arrays = len(plans.saved) + len(call.cell.states) + 3 * len(call.cell.uses)
-    step = max(1, arrays * call.rows * call.units * call.to.size)
+    step = max(1, arrays * call.rows * call.units * call.space.size)
     size = max(1, AT_ONCE // step, math.isqrt(call.steps))
     count = max(1, -(-call.steps // size))
     bounds = [call.steps * k // count for k in range(count + 1)]
@@ -60,7 +61,7 @@ def _part(call: Call, first: int, end: int, states: Sequence[Memory]) -> Call:
     operands = [o.some(first, end) for o in call.operands]
     inputs = {name: value.some(first, end) for name, value in call.inputs.items()}
     steps = end - first
-    return Call(call.cell, call.to, call.space, operands, inputs, states, call.parameters, call.reverse, steps)
+    return Call(call.cell, call.space, operands, inputs, states, call.parameters, call.reverse, steps)
 
 
 def _before(call: Call, first: int, end: int, given: Given) -> Sequence[Memory]:

@@ -1,4 +1,4 @@
-"""A cell over a sequence on the cpu backend: which memory each array of a plan is."""
+"""A cell over a sequence: which memory each array of a plan is, and in which order plans run."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from gatewise.backends.cpu import launch
-from gatewise.backends.cpu.launch import Packed, Place, Target, place
-from gatewise.backends.cpu.layout import layout
-from gatewise.backends.cpu.program import Memory, Program
+from gatewise.backends.kernels.layout import layout
+from gatewise.backends.kernels.memory import Memory, Place, portions
+from gatewise.backends.kernels.program import Packed, Program
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import gate_arrays, make_plans, traced
 from gatewise.compiler.schedule import Plan, Ref
@@ -24,6 +23,9 @@ PARTS = 16
 
 class Space(Protocol):
     """Where a call's own memory comes from: a program, or memory that is there now."""
+
+    @property
+    def size(self) -> int: ...  # bytes of a number
 
     def take(self, *shape: int) -> Memory: ...
 
@@ -45,7 +47,6 @@ class Call:
     def __init__(
         self,
         cell: Cell,
-        to: Target,
         space: Space,
         operands: Sequence[Memory],
         inputs: Mapping[str, Memory],
@@ -54,7 +55,7 @@ class Call:
         reverse: bool,
         steps: int,
     ) -> None:
-        self.cell, self.to, self.space, self.reverse, self.steps = cell, to, space, reverse, steps
+        self.cell, self.space, self.reverse, self.steps = cell, space, reverse, steps
         self.rows, self.units = states[0].shape
         self.operands, self.inputs, self.states, self.parameters = operands, inputs, states, parameters
         bias = parameters.get("bias_hh")
@@ -63,17 +64,18 @@ class Call:
 
     def over_time(self, memory: Memory, *, backward: bool = False, slab: int = 0) -> Place:
         """An array of one slice per step, walked in the order of the forward or the backward."""
-        base, step, row = memory.base + slab * self.units * self.to.size, *memory.strides[:2]
+        base, step, row = memory.base + slab * self.units * self.space.size, *memory.strides[:2]
         if self.reverse != backward:
-            return place(base + (memory.shape[0] - 1) * step, -step, row)
-        return place(base, step, row)
+            return Place(base + (memory.shape[0] - 1) * step, -step, row)
+        return Place(base, step, row)
 
     def carried(self, memory: Memory, initial: Memory, *, whole: bool) -> Place:
         """A state, or its gradient on the way back: every step reads what the step before wrote. The array has a slice
         for every step (``whole``) or a few that are used in turn."""
-        base, step = self.over_time(memory)[:2] if whole else (memory.base, memory.strides[0])
+        walked = self.over_time(memory)
+        base, step = (walked.base, walked.stride) if whole else (memory.base, memory.strides[0])
         mask = -1 if whole else memory.shape[0] - 1
-        return place(base, step, memory.strides[1], mask, -1, 0, initial.base, initial.strides[0])
+        return Place(base, step, memory.strides[1], mask, -1, 0, initial.base, initial.strides[0])
 
     def scratch(self, plan: Plan) -> dict[str, Place]:
         """Memory for values that later phases of a step read; operands of products have two slices in turn."""
@@ -81,14 +83,14 @@ class Call:
         for name in plan.kept:
             slices = 2 if name in plan.operands else 1
             memory = self.space.take(slices, self.rows, self.units)
-            places[name] = place(memory.base, memory.strides[0], memory.strides[1], slices - 1)
+            places[name] = Place(memory.base, memory.strides[0], memory.strides[1], slices - 1)
         return places
 
     def element_wise(self, *, backward: bool = False) -> dict[str, Place]:
         places = {f"in.{name}": self.over_time(value, backward=backward) for name, value in self.inputs.items()}
         diagonal = self.parameters.get("weight_diagonal")
         if diagonal is not None:
-            places |= {f"weight_diagonal.{k}": place(diagonal.at(k).base) for k in range(diagonal.shape[0])}
+            places |= {f"weight_diagonal.{k}": Place(diagonal.at(k).base) for k in range(diagonal.shape[0])}
         return places
 
     def weight(self, name: str) -> tuple[int, int]:
@@ -106,7 +108,7 @@ class Call:
             if not found:
                 zero = zero or self.space.zeros(self.units)
             address = self.space.add(self.units, *found) if len(found) == 2 else (*found, zero)[0]
-            places[f"bias.{i}"] = place(address)
+            places[f"bias.{i}"] = Place(address)
         return places
 
     def widths(self) -> dict[str, int]:
@@ -125,7 +127,7 @@ RESIDENT = 2 << 20
 inputs and units ran at 102 GFLOP/s with the input product inside (6 MB), at 154 without."""
 
 
-def hoists(call: Call) -> bool:
+def hoists(call: Call, weight_size: int) -> bool:
     """Whether the input products of all steps are computed beforehand.
 
     Not for a single step; and not with rows enough to fill a tile and weights that stay in cache, where writing the
@@ -133,10 +135,9 @@ def hoists(call: Call) -> bool:
     """
     if call.steps == 1:
         return False
-    size = 2 if call.to.tier.matrix else call.to.size
     columns = sum(u.state is not None for u in call.cell.uses) * call.units
     columns += sum(len(u.inputs) for u in call.cell.uses) * max((o.shape[-1] for o in call.operands), default=0)
-    return call.rows < 8 or size * call.units * columns > RESIDENT
+    return call.rows < 8 or weight_size * call.units * columns > RESIDENT
 
 
 def packed(
@@ -144,24 +145,22 @@ def packed(
     call: Call,
     name: str,
     plan: Plan,
-    entry: str,
     *,
+    transposed: bool,
     rows: int = 0,
     units: int = 0,
     widths: Mapping[str, int] | None = None,
     like: Packed | None = None,
 ) -> Packed:
     """A plan of the cell, by its name among them, for the rows and units of the call or others."""
-    return launch.packed(
-        program,
+    return program.packed(
         f"{call.cell.text}{name}",
         plan,
-        call.to,
         rows=rows or call.rows,
         units=units or call.units,
         widths=call.widths() if widths is None else widths,
         weights=call.weight,
-        entry=entry,
+        transposed=transposed,
         like=like,
     )
 
@@ -178,14 +177,6 @@ def parts(steps: int, rows: int, step_bytes: int, wanted: int) -> list[tuple[int
     return [(first, min(size, steps - first)) for first in range(0, steps, size)]
 
 
-def later(moved: Place, first: int) -> Place:
-    """An array as the steps from a later one on see it; those of which a few slices serve in turn go round on."""
-    base, stride, row, mask, shift, special, special_base, special_row = moved
-    base += first * stride if mask == -1 else 0
-    special = special - first if special >= first else -1
-    return base, stride, row, mask, shift, special, special_base, special_row
-
-
 class OverRows:
     """A plan without recurrence over all rows of some steps, some rows at a time: a run of rows is a step."""
 
@@ -195,7 +186,7 @@ class OverRows:
         call: Call,
         name: str,
         plan: Plan,
-        entry: str,
+        transposed: bool,
         units: int,
         widths: Mapping[str, int],
         counts: Sequence[int],
@@ -203,15 +194,17 @@ class OverRows:
         """counts: the numbers of rows that ``run`` will be asked for."""
         self.program, self.codes = program, dict[int, Packed]()
         first: Packed | None = None
-        for rows in dict.fromkeys(r for count in counts for _, _, r in launch.portions(count, ROWS_AT_ONCE)):
-            code = packed(program, call, name, plan, entry, rows=rows, units=units, widths=widths, like=first)
+        for rows in dict.fromkeys(r for count in counts for _, _, r in portions(count, ROWS_AT_ONCE)):
+            code = packed(
+                program, call, name, plan, transposed=transposed, rows=rows, units=units, widths=widths, like=first
+            )
             self.codes[rows] = code
             first = first or code
 
     def run(self, count: int, places: Mapping[str, Place]) -> None:
-        for first, steps, rows in launch.portions(count, ROWS_AT_ONCE):
-            moved = {n: place(p[0] + first * p[2], rows * p[2], p[2]) for n, p in places.items()}
-            launch.run(self.program, self.codes[rows], steps=steps, places=moved)
+        for first, steps, rows in portions(count, ROWS_AT_ONCE):
+            moved = {n: Place(p.base + first * p.row, rows * p.row, p.row) for n, p in places.items()}
+            self.program.run(self.codes[rows], steps=steps, places=moved)
 
 
 def forward(
@@ -225,7 +218,7 @@ def forward(
     training: bool,
 ) -> None:
     """Write the output (T, B, H), the final states, and what is kept, (slab, T, B, H): states, or ``gate_slabs``."""
-    hoist = hoists(call)
+    hoist = hoists(call, program.weight_size)
     plans = make_plans(call.cell, hoist)
     plan, name = (plans.training, "training") if training else (plans.forward, "forward")
     _recur(program, call, plan, name, hoist, y, finals, slabs, saved)
@@ -233,7 +226,7 @@ def forward(
 
 def trace(program: Program, call: Call, y: Memory, finals: Sequence[Memory], gates: Memory) -> None:
     """Write the output, the final states and the gates' values, (gate, T, B, H)."""
-    hoist = hoists(call)
+    hoist = hoists(call, program.weight_size)
     _recur(program, call, traced(call.cell, hoist), "trace", hoist, y, finals, gate_arrays(call.cell), gates)
 
 
@@ -252,7 +245,7 @@ def _recur(
     cell = call.cell
     if y.numbers == 0:
         for final, initial in zip(finals, call.states, strict=True):
-            copy_rows(program, final, initial)
+            program.flat("copy", final.base, final.numbers, initial.base)  # both dense where nothing is computed
         return
     values = {s: saved.at(slabs.index(s)) for s in cell.states if s in slabs}
     values[cell.states[0]] = y
@@ -266,22 +259,16 @@ def _recur(
         if state not in whole:
             values[state] = call.space.take(turns(plan, f"state.{state}"), call.rows, call.units)
         places[f"state.{state}"] = call.carried(values[state], initial, whole=state in whole)
-    code = packed(program, call, f"{name}{' hoisted' if hoist else ''}", plan, "transposed")
+    code = packed(program, call, f"{name}{' hoisted' if hoist else ''}", plan, transposed=True)
     project = make_plans(cell, hoist).project if hoist else None
     if project is None:
-        launch.run(program, code, steps=call.steps, places=places)
+        program.run(code, steps=call.steps, places=places)
     else:
         _in_parts(program, call, code, project, places)
     last = 0 if call.reverse else call.steps - 1
     for state, final in zip(cell.states, finals, strict=True):
         slot = last if state in whole else (call.steps - 1) & (values[state].shape[0] - 1)
         program.flat("copy", final.base, final.numbers, values[state].at(slot).base)
-
-
-def copy_rows(program: Program, out: Memory, source: Memory) -> None:
-    """(B, H), of any stride in B, into dense memory."""
-    for row in range(source.shape[0]):
-        program.flat("copy", out.at(row).base, source.shape[1], source.at(row).base)
 
 
 def gate_slabs(cell: Cell) -> tuple[str, ...]:
@@ -292,19 +279,19 @@ def gate_slabs(cell: Cell) -> tuple[str, ...]:
 
 def _in_parts(program: Program, call: Call, code: Packed, project: Plan, places: Mapping[str, Place]) -> None:
     """Input products of some steps, then these steps, and so on."""
-    projected, size = call.layout.projected, call.to.size
+    projected, size = call.layout.projected, program.size
     width = len(projected) * call.units
     spans = parts(call.steps, call.rows, call.rows * width * size, HOISTED)
     counts = [count * call.rows for _, count in spans]
-    over = OverRows(program, call, "project", project, "transposed", call.units, call.widths(), counts)
+    over = OverRows(program, call, "project", project, True, call.units, call.widths(), counts)
     gx = program.take(spans[0][1], call.rows, width)
     for first, steps in spans:
         begin = call.steps - first - steps if call.reverse else first
-        rows = {f"operand.{k}": place(o.at(begin).base, 0, o.strides[1]) for k, o in enumerate(call.operands)}
-        rows |= {f"gx.{i}": place(gx.base + k * call.units * size, 0, gx.strides[1]) for k, i in enumerate(projected)}
+        rows = {f"operand.{k}": Place(o.at(begin).base, 0, o.strides[1]) for k, o in enumerate(call.operands)}
+        rows |= {f"gx.{i}": Place(gx.base + k * call.units * size, 0, gx.strides[1]) for k, i in enumerate(projected)}
         rows |= {f"bias.{i}": places[f"bias.{i}"] for i in projected}
         over.run(steps * call.rows, rows)
-        moved = {name: later(p, first) for name, p in places.items()}
+        moved = {name: p.later(first) for name, p in places.items()}
         own = gx.some(0, steps)
         moved |= {f"gx.{i}": call.over_time(own, slab=k) for k, i in enumerate(projected)}
-        launch.run(program, code, steps=steps, places=moved)
+        program.run(code, steps=steps, places=moved)

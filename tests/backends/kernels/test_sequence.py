@@ -16,8 +16,11 @@ from comparing import Case, Problem, evaluate, problem, same_bits, threads
 from kernel_cells import ALL
 
 from gatewise import Cell
-from gatewise.backends.cpu import program, recipe
-from gatewise.backends.cpu.program import Memory, Program
+from gatewise.backends.cpu import pages
+from gatewise.backends.cpu.program import CpuProgram
+from gatewise.backends.kernels import recipe
+from gatewise.backends.kernels.memory import Memory
+from gatewise.backends.kernels.program import ALIGNMENT, UNIT
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -50,8 +53,8 @@ def test_one_row_is_not_a_number(cell: Cell, what: str, value: float) -> None:
 def test_nothing_is_written_outside(cell: Cell, hidden: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tensor that kernels write stands between two stretches of a mark, which stays."""
     made: list[tuple[torch.Tensor, int, int]] = []
-    take, call = Program.take, Program.__call__
-    guards: dict[Program, list[int]] = {}
+    take, call = CpuProgram.take, CpuProgram.__call__
+    guards: dict[CpuProgram, list[int]] = {}
 
     def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         margin, count = 256, math.prod(shape)
@@ -60,23 +63,23 @@ def test_nothing_is_written_outside(cell: Cell, hidden: int, monkeypatch: pytest
         made.append((memory, margin, count))
         return memory[margin : margin + count].view(shape)
 
-    def guarded(self: Program, *shape: int) -> Memory:
+    def guarded(self: CpuProgram, *shape: int) -> Memory:
         """Scratch memory stands between stretches, too."""
         before, memory, after = take(self, 64), take(self, *shape), take(self, 64)
-        guards.setdefault(self, []).extend(m.base - program.UNIT for m in (before, after))
+        guards.setdefault(self, []).extend(m.base - UNIT for m in (before, after))
         return memory
 
-    def checked(self: Program, tensors: list[torch.Tensor]) -> None:
+    def checked(self: CpuProgram, tensors: list[torch.Tensor]) -> None:
         call(self, tensors)
         memory, margin, _ = made[-1]
-        first = margin + -(memory.data_ptr() + margin) % program.ALIGNMENT
+        first = margin + -(memory.data_ptr() + margin) % ALIGNMENT
         for at in guards[self]:
             assert (memory[first + at : first + at + 64 * self.size] == 255).all()
 
-    monkeypatch.setattr(program, "empty", empty)
-    monkeypatch.setattr(Program, "take", guarded)
-    monkeypatch.setattr(Program, "__call__", checked)
-    monkeypatch.setattr(Program, "temporary", lambda self: contextlib.nullcontext())
+    monkeypatch.setattr(pages, "empty", empty)
+    monkeypatch.setattr(CpuProgram, "take", guarded)
+    monkeypatch.setattr(CpuProgram, "__call__", checked)
+    monkeypatch.setattr(CpuProgram, "temporary", lambda self: contextlib.nullcontext())
     monkeypatch.setattr(recipe, "_recipes", {})
     expected = None
     for count in (1, 2):
@@ -94,7 +97,7 @@ def test_nothing_is_written_outside(cell: Cell, hidden: int, monkeypatch: pytest
 
 def touch_nothing_else() -> None:
     """Runs in a process of its own, which dies when a kernel reads or writes beyond an edge."""
-    real = program.empty
+    real = pages.empty
     for name in ("gru", "lstm", "driven"):
         for hidden, inputs, batch in ((1, 1, 1), (33, 3, 2), (65, 130, 9)):
             p = problem(Case(ALL[name], hidden=hidden, inputs=inputs, batch=batch, steps=3))
@@ -102,9 +105,9 @@ def touch_nothing_else() -> None:
             for end in (False, True):
                 tensors = {k: fenced.like(v, at_end=end) for k, v in p.tensors.items()}
                 cotangents = {k: fenced.like(v, at_end=end) for k, v in p.cotangents.items()}
-                program.empty = partial(fenced.empty, at_end=end)
+                pages.empty = partial(fenced.empty, at_end=end)
                 same_bits(expected, evaluate(Problem(p.case, tensors, cotangents), "cpu"))
-                program.empty = real
+                pages.empty = real
     print("untouched")
 
 

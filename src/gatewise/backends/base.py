@@ -1,0 +1,103 @@
+"""What a backend is, and what a machine gives the kernels' floor.
+
+A *backend* is a way to run a cell: the registry (``backends``) asks each in turn whether it can. A *machine* is what
+``kernels`` needs to turn plans into a call: threads to count with and programs to fill (see ``kernels.program``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gatewise.backends.kernels.program import Program
+from gatewise.compiler.cell import Cell
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend, the instruction tier where it has several, and the reason in words."""
+
+    name: str
+    tier: str
+    reason: str
+    matrix: bool = False
+    """Whether products are taken in bfloat16, from weights that kernels round as they pack them."""
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.tier}" if self.tier else self.name
+
+
+class Machine(Protocol):
+    """What the floor of kernels works on."""
+
+    def threads(self) -> int:
+        """How many share the work now: what a program depends on beside sizes and strides."""
+
+    def program(self, tier: str, dtype: torch.dtype) -> Program:
+        """An empty program."""
+
+
+class Engine(Protocol):
+    """What computes the steps of a stream."""
+
+    @property
+    def states(self) -> Tensor:
+        """The memory of the states itself, (states, layers, batch, hidden_size)."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether a step of all layers is one native call."""
+
+    def pack(self, parameters: Sequence[Mapping[str, Tensor]]) -> None:
+        """Take over weights, by value."""
+
+    def step(self, x: Tensor, out: Tensor, given: Sequence[Tensor]) -> None:
+        """One step of all layers; ``given`` are the cell's keyword inputs."""
+
+
+class Backend(Machine, Protocol):
+    """A way to run a cell by kernels, and the machine that they run on."""
+
+    @property
+    def name(self) -> str:
+        """As users write it."""
+
+    @property
+    def dispatch_key(self) -> str:
+        """Under which torch's dispatcher asks for its operators."""
+
+    def problem(self, device: str, dtype: torch.dtype) -> str:
+        """Why it cannot run a call on tensors of this kind of device and dtype; empty where it can."""
+
+    def tier(self, half_products: bool) -> tuple[str, bool]:
+        """The tier that calls take, and whether its products are in bfloat16, which may only be where that is asked."""
+
+    def check_tier(self, tier: str) -> None:
+        """Refuse a tier that this machine cannot run.
+
+        Raises:
+            ValueError: with the tiers that it can.
+        """
+
+    def steps(
+        self,
+        cell: Cell,
+        tier: str,
+        dtype: torch.dtype,
+        sizes: tuple[int, int, int],
+        parameters: Sequence[Mapping[str, Tensor]],
+        halves: bool,
+    ) -> Engine:
+        """The engine of a stack of layers of one cell.
+
+        Args:
+            sizes: columns of x, rows of the batch, units. parameters: of every layer, by the names of
+                ``Cell.parameter_shapes``. halves: whether they were rounded to bfloat16.
+        """
+
+    def report(self) -> dict[str, object]:
+        """What ``gatewise info`` prints of it; under its own name a sentence on what it runs."""
