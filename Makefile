@@ -5,7 +5,13 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 BIN := .venv/bin
+# Processes that run tests; each takes about 1 GB of memory. WORKERS=0 runs all in one.
+WORKERS ?= 2
+# For example PYTEST_FLAGS="--durations 50 tests/nn".
+PYTEST_FLAGS ?=
 READY := .venv/.ready
+# A file's tests stay in one process, where they share fits and compilations.
+PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all bench lint clean
 
@@ -19,10 +25,10 @@ demo: $(READY)
 	$(BIN)/gatewise compare forecast
 
 test: lint
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow" $(PYTEST_FLAGS)
 
 test-all: lint
-	$(BIN)/pytest
+	$(PYTEST) $(PYTEST_FLAGS)
 
 lint: $(READY)
 	$(BIN)/ruff check

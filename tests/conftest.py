@@ -1,5 +1,5 @@
-"""Lets tests import their shared helpers (cells_zoo, strategies, tensor_gate) from this folder; keeps compiled kernels
-out of the user's cache; fixtures for every folder."""
+"""Lets tests import their shared helpers by name (those in ``support``, and the folders' conftests); keeps compiled
+kernels out of the user's cache; fixtures for every folder."""
 
 import os
 import sys
@@ -11,12 +11,20 @@ from typing import Any
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent / "support"), str(Path(__file__).parent)]
 
-# One cache for the whole run and the processes that tests start. A GATEWISE_CACHE that is already set is used instead.
+# One cache for the whole run, its workers and the processes that tests start: they inherit what is set here. A
+# GATEWISE_CACHE that is already set is used instead.
 if "GATEWISE_CACHE" not in os.environ:
     _cache = tempfile.TemporaryDirectory(prefix="gatewise-tests-", ignore_cleanup_errors=True)
     os.environ["GATEWISE_CACHE"] = _cache.name
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers (``-n 2``) share the cores among them; tests of threads ask for theirs."""
+    workers = config.getoption("numprocesses", None)
+    if workers:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 
 @pytest.fixture

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tasks.translate.conftest import toy
+from tasks.translate.conftest import few_phrases, toy
 
 from gatewise import cli
 
@@ -26,6 +27,12 @@ QUICK = {
 
 def pages_with(pattern: str) -> list[Any]:
     return [pytest.param(page, id=page.name) for page in PAGES if re.search(pattern, page.read_text(), re.MULTILINE)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_phrases() -> Iterator[None]:
+    with few_phrases():
+        yield
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import pytest
 import torch
 from cells_zoo import ZOO
+from kernel_cells import BUILT_IN
 from tensor_gate import TensorGate, make_inputs, make_parameters, run_function
 from torch import Tensor
 
@@ -12,7 +13,7 @@ import gatewise as gw
 from gatewise import Cell, cell, cells, ops
 from gatewise.backends import eager
 
-ALL = {**{name: cells.get(name) for name in cells.names()}, **ZOO}
+ALL = {**BUILT_IN, **ZOO}
 DTYPE = torch.float64
 
 

@@ -8,16 +8,17 @@ import torch
 from cells_zoo import ZOO
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_cells import BUILT_IN
 from strategies import cells as random_cells
 from tensor_gate import make_inputs, make_parameters
 from torch import Tensor
 
-from gatewise import Cell, cell, cells, hard_sigmoid, maximum, minimum, relu, softplus, where
+from gatewise import Cell, cell, hard_sigmoid, maximum, minimum, relu, softplus, where
 from gatewise.backends import eager
 from gatewise.compiler.expression import Node, postorder
 from gatewise.compiler.gradient import Gradient, gradient
 
-ALL = {**{name: cells.get(name) for name in cells.names()}, **ZOO}
+ALL = {**BUILT_IN, **ZOO}
 INPUT, HIDDEN, BATCH = 5, 7, 3
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -211,8 +212,7 @@ for cell in ALL.values():
 
 def test_plans_are_the_same_in_every_process() -> None:
     """From the text alone, whatever Python's hash seed: names of kernels in the cache depend on it."""
-    here = os.path.dirname(os.path.dirname(__file__))
-    path = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(__file__).parents[1] / "support"), os.environ.get("PYTHONPATH", "")])
     running = [
         subprocess.Popen(
             [sys.executable, "-c", PRINT],

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from cells_zoo import ZOO
 from hypothesis import given, settings
+from kernel_cells import BUILT_IN
 from strategies import cells as random_cells
 
 from gatewise import Cell, CellError, cell, cells, tanh
 from gatewise.compiler import parse
 
-ALL = {**{name: cells.get(name) for name in cells.names()}, **ZOO}
+ALL = {**BUILT_IN, **ZOO}
 GRU = """\
 def gru(gate, x, h):
     _0 = gate.r(x, h)

@@ -45,6 +45,7 @@ class Tagger(nn.Module):
         return h
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS.keys())
 @pytest.mark.parametrize("training", [True, False])
 def test_a_layer_itself(make: Callable[[], nn.Module], training: bool) -> None:

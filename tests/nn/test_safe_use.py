@@ -116,7 +116,7 @@ def test_workers_of_a_data_loader_after_use() -> None:
 INTERRUPTED = """
 import signal, torch, gatewise as gw
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs are started without
-layer, x, long = gw.GRU(4, 64), torch.randn(5, 3, 4), torch.randn(40000, 17, 4)
+layer, x, long = gw.GRU(4, 64), torch.randn(5, 3, 4), torch.randn(15000, 17, 4)
 expected = layer(x)[0]
 layer(long[:10])
 stopped = False

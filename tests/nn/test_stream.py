@@ -65,8 +65,9 @@ def test_same_bits(cell: gw.Cell, layers: int, batch: int, width: int, hidden: i
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_cell(name: str) -> None:
+    """At the sizes of ``test_accuracy``, whose kernels serve here too."""
     layers = 1 if "input" in dict(ALL[name].inputs).values() else 2
-    assert_as_sequence(gw.Recurrent(ALL[name], 6, 20, layers), 2)
+    assert_as_sequence(gw.Recurrent(ALL[name], 5, 65, layers), 3)
 
 
 def test_cell_that_computes_with_x_first() -> None:

@@ -95,7 +95,7 @@ def test_a_cell_of_ones_own_at_equal_time(tmp_path: Path) -> None:
 
 
 def test_translators_are_compared_at_even_sizes_and_as_long_as_asked(tmp_path: Path) -> None:
-    asked: dict[str, Any] = {**TRANSLATOR, "hidden_size": 12, "max_steps": 33}
+    asked: dict[str, Any] = {**TRANSLATOR, "hidden_size": 12, "max_steps": 17}
     result = compare("translate", toy(120), cells=["gru", own], seeds=1, directory=tmp_path, **asked)
     assert [(e.cell, e.sizing) for e in result.entries] == [("gru", "both"), ("own", "size"), ("own", "parameters")]
     assert result.entries[2].hidden_size % 2 == 0
@@ -104,7 +104,7 @@ def test_translators_are_compared_at_even_sizes_and_as_long_as_asked(tmp_path: P
     assert set(result.baselines) == {"dictionary", "copy"}
     assert all(e.inference_seconds for e in result.entries)
     model = load(tmp_path / "fits" / "own-size-12-seed0")
-    assert model.history.steps == 33
+    assert model.history.steps == 17
     assert sum(p.numel() for p in model.fitted().parameters()) == result.entries[1].parameters
     with pytest.raises(InputError, match="hidden_size must be even"):
         compare("translate", toy(120), **{**asked, "hidden_size": 13})

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from browsing import opened
-from tasks.translate.conftest import SMALL, toy
+from tasks.translate.conftest import SMALL, few_phrases, toy
 
 from gatewise.study.page import shown
 from gatewise.study.trial import plan, trial
@@ -23,7 +23,7 @@ from gatewise.study.trial.runs import Runs
 from gatewise.tasks import InputError
 from gatewise.tasks.claim import claimed
 from gatewise.tasks.forecast import Forecaster
-from gatewise.tasks.translate import Translator, phrases
+from gatewise.tasks.translate import Translator
 from gatewise.tasks.translate.translator import VALIDATION
 
 TINY = Scale("tiny", 2, (1e-2,), 4, (4, 6), (0.02, 1.0), 2, 1)
@@ -31,15 +31,9 @@ TINY = Scale("tiny", 2, (1e-2,), 4, (4, 6), (0.02, 1.0), 2, 1)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_phrases() -> Iterator[None]:
-    """The embedded phrases, but few of them: untrained translators are slow, since they find no end."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phrases, "COUNTS", {"training": 200, "validation": 20, "test": 20})
-        for cache in (phrases.phrases, plan._read):
-            cache.cache_clear()
+def _few_phrases() -> Iterator[None]:
+    with few_phrases(plan._read):
         yield
-    for cache in (phrases.phrases, plan._read):
-        cache.cache_clear()
 
 
 @pytest.fixture(scope="module")

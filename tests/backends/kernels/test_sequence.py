@@ -1,15 +1,15 @@
 """What kernels read and write: nothing outside of the tensors, and what is not a number stays in its row."""
 
 import contextlib
-import ctypes
 import math
-import mmap
 import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import fenced
 import pytest
 import torch
 from comparing import Case, Problem, evaluate, problem, same_bits, threads
@@ -95,38 +95,17 @@ def test_nothing_is_written_outside(cell: Cell, hidden: int, monkeypatch: pytest
         assert (memory[margin + size :] == mark).all()
 
 
-def at_the_edge(tensor: torch.Tensor, *, end: bool) -> torch.Tensor:
-    """A copy whose memory ends just before, or begins just after, a page that must not be touched."""
-    page, size = mmap.PAGESIZE, tensor.numel() * tensor.element_size()
-    pages = -(-max(size, 1) // page)
-    libc = ctypes.CDLL(None, use_errno=True)
-    area = mmap.mmap(-1, (pages + 2) * page)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(area))
-    for edge in (start, start + (pages + 1) * page):
-        assert libc.mprotect(ctypes.c_void_p(edge), ctypes.c_size_t(page), 0) == 0, ctypes.get_errno()
-    offset = page + (pages * page - size if end else 0)
-    copy = torch.frombuffer(area, dtype=tensor.dtype, count=max(tensor.numel(), 1), offset=offset)
-    copy = copy[: tensor.numel()].view(tensor.shape)
-    return copy.copy_(tensor)
-
-
 def touch_nothing_else() -> None:
     """Runs in a process of its own, which dies when a kernel reads or writes beyond an edge."""
-    tensor = at_the_edge(torch.zeros(3), end=True)
-    child = os.fork()
-    if child == 0:
-        ctypes.string_at(tensor.data_ptr() + 12, 1)
-        os._exit(0)
-    assert os.WIFSIGNALED(os.waitpid(child, 0)[1]), "the edge does not hold"
     real = pages.empty
     for name in ("gru", "lstm", "driven"):
         for hidden, inputs, batch in ((1, 1, 1), (33, 3, 2), (65, 130, 9)):
             p = problem(Case(ALL[name], hidden=hidden, inputs=inputs, batch=batch, steps=3))
             expected = evaluate(p, "cpu")
             for end in (False, True):
-                tensors = {k: at_the_edge(v, end=end) for k, v in p.tensors.items()}
-                cotangents = {k: at_the_edge(v, end=end) for k, v in p.cotangents.items()}
-                pages.empty = lambda shape, dtype, end=end: at_the_edge(real(shape, dtype), end=end)
+                tensors = {k: fenced.like(v, at_end=end) for k, v in p.tensors.items()}
+                cotangents = {k: fenced.like(v, at_end=end) for k, v in p.cotangents.items()}
+                pages.empty = partial(fenced.empty, at_end=end)
                 same_bits(expected, evaluate(Problem(p.case, tensors, cotangents), "cpu"))
                 pages.empty = real
     print("untouched")
@@ -137,7 +116,7 @@ def test_nothing_is_touched_outside() -> None:
     """Inputs, weights and results end at, then begin at, a page without permissions."""
     here = Path(__file__).parent
     code = "import test_sequence; test_sequence.touch_nothing_else()"
-    path = os.pathsep.join([str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(here), str(here.parents[1] / "support"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": path},

@@ -1,8 +1,9 @@
 """Random calls with tensors that are wrong in random ways, in memory between forbidden pages.
 
-``python tests/fuzzing.py --seconds 3600 --seed 1`` runs children of some hundred calls each until the time is up. A
-child that is ended by the system (a read or a write beside a tensor), hangs or finds a wrong result stops it, and the
-call that shows it is printed. A right call must give what the eager reference gives; a wrong one must raise a sentence.
+``python tests/support/fuzzing.py --seconds 3600 --seed 1`` runs children of some hundred calls each until the time is
+up. A child that is ended by the system (a read or a write beside a tensor), hangs or finds a wrong result stops it, and
+the call that shows it is printed. A right call must give what the eager reference gives; a wrong one must raise a
+sentence.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ BIG = (2**31 - 1, 2**31, 2**31 + 1)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python tests/fuzzing.py", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tests/support/fuzzing.py", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--calls", type=int, default=300, help="of one child")
