@@ -73,11 +73,12 @@ def test_operators_keep_torchs_rules(cell: Cell, keep: Keep, steps: int) -> None
     options = ops.Options.text(
         f"cpu/{tiers.default().name}", False, keep, [len(part) for part in parts[:3]], tuple(parameters)
     )
+    flat = [t for part in parts for t in part]
     torch.library.opcheck(
-        torch.ops.gatewise.forward, (cell.text, options, *parts), test_utils=("test_schema", "test_faketensor")
+        torch.ops.gatewise.forward, (cell.text, options, flat), test_utils=("test_schema", "test_faketensor")
     )
     if keep is not Keep.NOTHING:
-        y, _, saved = torch.ops.gatewise.forward(cell.text, options, *parts)
+        y, _, saved = torch.ops.gatewise.forward(cell.text, options, flat)
         count = sum(len(part) for part in parts)
         for dy, finals in (
             (p.cotangents["y"], [None] * len(cell.states)),
@@ -87,7 +88,7 @@ def test_operators_keep_torchs_rules(cell: Cell, keep: Keep, steps: int) -> None
             for wanted in ([first] + [True] * (count - 1), [first and k % 2 == 0 for k in range(count)]):
                 torch.library.opcheck(
                     torch.ops.gatewise.backward,
-                    (cell.text, options, *parts, y, saved, dy, finals, wanted),
+                    (cell.text, options, flat, y, saved, dy, finals, wanted),
                     test_utils=("test_schema", "test_faketensor"),
                 )
 
@@ -246,6 +247,6 @@ def test_an_exported_program_needs_only_the_text() -> None:
     p = problem(Case(FEW[0]))
     options = ops.Options.text(f"cpu/{tiers.default().name}", False, Keep.NOTHING, (1, 0, 1), tuple(p.parameters()))
     y, _, _ = torch.ops.gatewise.forward(
-        text, options, [p.tensors["x"]], [], [p.tensors["state.h"]], list(p.parameters().values())
+        text, options, [p.tensors["x"], p.tensors["state.h"], *p.parameters().values()]
     )
     same_bits({"y": evaluate(p, "cpu", grad=False)["y"]}, {"y": y})

@@ -206,7 +206,7 @@ def test_every_tensor_of_a_backward_is_looked_at() -> None:
 
 def backward(options: str, names: list[str], g: dict[str, Any]) -> Any:
     wanted = [True] * (2 + len(names))
-    parts = [[g["x"]], [], [g["h"]], [g[n] for n in names], g["y"], g["saved"], g["dy"], [g["final"]], wanted]
+    parts = [[g["x"], g["h"], *(g[n] for n in names)], g["y"], g["saved"], g["dy"], [g["final"]], wanted]
     return torch.ops.gatewise.backward(gw.cells.gru.text, options, *parts)
 
 

@@ -88,8 +88,8 @@ def parameters(cell: Cell, given: Mapping[str, Tensor], columns: int, units: int
     Raises:
         RuntimeError: for a parameter that is missing or that the cell does not have.
     """
-    if units == 0:
-        return [(f"parameter {name}", value, (tuple(value.shape),)) for name, value in given.items()]  # nothing is read
+    if columns == 0 or units == 0:
+        raise RuntimeError(f"kernels compute no width of zero, got input_size {columns} and hidden_size {units}")
     shapes: dict[str, tuple[Shape, ...]] = {n: (s,) for n, s in cell.parameter_shapes(columns, units).items()}
     redundant = (len(cell.rows("weight_hh")) * units,)
     shapes["bias_hh"] = (*shapes.get("bias_hh", ()), redundant)

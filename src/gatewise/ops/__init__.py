@@ -70,7 +70,7 @@ def run(
     if differentiable or special:
         outputs = apply(OverTime, cell.text, options, *flat)
         return outputs[0], list(outputs[1:-1])
-    y, finals, _ = operators.forward(cell.text, options, operands, terms, states, list(parameters.values()))
+    y, finals, _ = operators.forward(cell.text, options, list(flat))
     return y, finals
 
 
@@ -95,9 +95,7 @@ def trace(
     operands, terms, parameters = _leaves(cell, x, inputs, states, parameters)
     counts = (len(operands), len(terms), len(states))
     options = Options.text(str(choice), reverse, Keep.NOTHING, counts, list(parameters))
-    y, finals = torch.ops.gatewise.trace(
-        cell.text, options, operands, terms, list(states), list(parameters.values()), gates
-    )
+    y, finals = torch.ops.gatewise.trace(cell.text, options, [*operands, *terms, *states, *parameters.values()], gates)
     return y, finals
 
 

@@ -45,25 +45,25 @@ def _unbatched(dims: Sequence[int | None] | None) -> bool:
 
 
 def forward(
-    operator: Callable[..., Any], info: Any, in_dims: Dims, cell: str, options: str, *lists: Sequence[Tensor]
+    operator: Callable[..., Any],
+    split: Callable[[str, Sequence[Any]], tuple[list[Any], list[Any], list[Any], list[Any]]],
+    info: Any,
+    in_dims: Dims,
+    cell: str,
+    options: str,
+    tensors: Sequence[Tensor],
 ) -> tuple[Any, Any]:
-    """The rule of ``gatewise::forward``."""
+    """The rule of ``gatewise::forward``; ``split`` tells operands, inputs, states and parameters apart."""
     size = info.batch_size
-    operands, inputs, states, parameters = (
-        _fronts(tensors, dims, size) for tensors, dims in zip(lists, in_dims[2:], strict=True)
-    )
+    fronts = _fronts(tensors, in_dims[2], size)
+    operands, inputs, states, _ = split(options, fronts)
     finals_dims = [0] * len(states)
-    if _unbatched(in_dims[5]):
-        joined = ([_join(t, d) for t in part if t is not None] for part, d in ((operands, 1), (inputs, 1), (states, 0)))
-        y, finals, saved = operator(cell, options, *joined, list(lists[3]))
+    if in_dims[2] is None or _unbatched(split(options, in_dims[2])[3]):
+        joined = [*(_join(t, 1) for t in (*operands, *inputs)), *(_join(t, 0) for t in states)]
+        y, finals, saved = operator(cell, options, [*joined, *split(options, tensors)[3]])
         parts = (_part(y, size, 1), [_part(f, size, 0) for f in finals], _part(saved, size, 2))
         return parts, (0, finals_dims, 0)
-    calls = [
-        operator(
-            cell, options, *([t[k] for t in part if t is not None] for part in (operands, inputs, states, parameters))
-        )
-        for k in range(size)
-    ]
+    calls = [operator(cell, options, [t[k] for t in fronts if t is not None]) for k in range(size)]
     finals = [torch.stack(column) for column in zip(*(c[1] for c in calls), strict=True)]
     return (torch.stack([c[0] for c in calls]), finals, torch.stack([c[2] for c in calls])), (0, finals_dims, 0)
 
@@ -74,10 +74,7 @@ def backward(
     in_dims: Dims,
     cell: str,
     options: str,
-    operands: Sequence[Tensor],
-    inputs: Sequence[Tensor],
-    states: Sequence[Tensor],
-    parameters: Sequence[Tensor],
+    tensors: Sequence[Tensor],
     y: Tensor,
     saved: Tensor,
     dy: Tensor | None,
@@ -86,13 +83,13 @@ def backward(
 ) -> tuple[list[Tensor], list[int]]:
     """The rule of ``gatewise::backward``: a call for each example."""
     size = info.batch_size
-    lists = [operands, inputs, states, parameters, [y], [saved], [dy], finals]
-    dims = [*in_dims[2:6], *([d] for d in in_dims[6:9]), in_dims[9]]
-    fronts = [_fronts(tensors, d, size) for tensors, d in zip(lists, dims, strict=True)]
+    lists = [tensors, [y], [saved], [dy], finals]
+    dims = [in_dims[2], *([d] for d in in_dims[3:6]), in_dims[6]]
+    fronts = [_fronts(part, d, size) for part, d in zip(lists, dims, strict=True)]
     calls = []
     for k in range(size):
         parts = [[None if t is None else t[k] for t in part] for part in fronts]
-        flat = [*parts[:4], *(part[0] for part in parts[4:7]), parts[7]]
+        flat = [parts[0], *(part[0] for part in parts[1:4]), parts[4]]
         calls.append(operator(cell, options, *flat, list(wanted)))
     results = [torch.stack(column) for column in zip(*calls, strict=True)]
     return results, [0] * len(results)

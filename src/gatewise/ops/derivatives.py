@@ -18,7 +18,7 @@ from gatewise.backends import eager
 from gatewise.compiler.plan import input_operands, make_plans
 from gatewise.ops import operators
 from gatewise.ops.batched import by_example
-from gatewise.ops.operators import count, parsed, parsed_options, split, step_count
+from gatewise.ops.operators import count, parsed, parsed_options, split
 from gatewise.torch_internals import apply, in_forward_mode, transforms_active
 
 
@@ -29,7 +29,7 @@ class OverTime(torch.autograd.Function):
 
     @staticmethod
     def forward(cell: str, options: str, *flat: Tensor) -> tuple[Tensor, ...]:
-        y, finals, saved = operators.forward(cell, options, *split(options, flat))
+        y, finals, saved = operators.forward(cell, options, list(flat))
         return (y, *finals, saved)
 
     @staticmethod
@@ -60,8 +60,7 @@ class _Backward(torch.autograd.Function):
         n = count(options)
         flat, y, saved, dy, finals = tensors[:n], tensors[n], tensors[n + 1], tensors[n + 2], tensors[n + 3 :]
         needed = [w == "1" for w in wanted]
-        parts = split(options, flat)
-        return tuple(operators.backward(cell, options, *parts, y, saved, dy, list(finals), needed))
+        return tuple(operators.backward(cell, options, list(flat), y, saved, dy, list(finals), needed))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -115,7 +114,7 @@ def _eager(cell_text: str, options: str, flat: Sequence[Tensor]) -> tuple[Tensor
         dict(zip(names, inputs, strict=True)),
         states,
         dict(zip(opts.names, parameters, strict=True)),
-        steps=step_count(operands, inputs),
+        steps=int(flat[0].shape[0]),
         reverse=opts.reverse,
     )
     return (y, *finals)

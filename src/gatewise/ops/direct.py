@@ -15,31 +15,30 @@ from torch import Tensor
 from gatewise.ops import operators
 from gatewise.ops.batched import by_example
 from gatewise.ops.derivatives import differentiable_backward
-from gatewise.ops.operators import Keep, Options, parsed_options, split
+from gatewise.ops.operators import Keep, Options, parsed_options
 
 Lists = tuple[Any, ...]
 
 
 def _setup_context(ctx: Any, inputs: Lists, output: Lists) -> None:
-    ctx.cell, ctx.options, *lists = inputs
+    ctx.cell, ctx.options, tensors = inputs
     y, _, saved = output
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(saved)
-    ctx.save_for_backward(*[tensor for part in lists for tensor in part], y, saved)
+    ctx.save_for_backward(*tensors, y, saved)
 
 
 def _backward(ctx: Any, dy: Tensor | None, finals: list[Tensor | None], _: None) -> Lists:
     *flat, y, saved = ctx.saved_tensors
-    needed = [need for part in ctx.needs_input_grad[2:] for need in part]
+    needed = ctx.needs_input_grad[2]
     options, kept = ctx.options, parsed_options(ctx.options)
     if kept.keep is Keep.NOTHING:  # the program was made for inference: what the backward reads is computed now
-        counts = [len(part) for part in split(options, flat)[:3]]
-        options = Options.text(f"{kept.backend}/{kept.tier}", kept.reverse, Keep.GATES, counts, kept.names)
+        options = Options.text(f"{kept.backend}/{kept.tier}", kept.reverse, Keep.GATES, kept.counts, kept.names)
         with torch.no_grad():
-            saved = operators.forward(ctx.cell, options, *split(options, flat))[2]
+            saved = operators.forward(ctx.cell, options, flat)[2]
     wanted = "".join(["1" if need else "0" for need in needed])
     grads = by_example(partial(differentiable_backward, ctx.cell, options, wanted, *flat, y, saved), dy, *finals)
-    return (None, None, *split(options, [g if need else None for g, need in zip(grads, needed, strict=True)]))
+    return None, None, [g if need else None for g, need in zip(grads, needed, strict=True)]
 
 
 def register() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from gatewise.compiler.cell import is_matrix
 from gatewise.compiler.expression import depends
 from gatewise.compiler.plan import input_operands
-from gatewise.ops.operators import Keep, parsed, parsed_options, step_count
+from gatewise.ops.operators import Keep, parsed, parsed_options, split
 from gatewise.torch_internals import flop_tables
 
 Tensors = Sequence[Tensor]
@@ -35,24 +35,19 @@ def _terms(options: str, parameters: Tensors) -> dict[str, int]:
 def _forward(
     cell: str,
     options: str,
-    operands: Tensors,
-    inputs: Tensors,
-    states: Tensors,
-    parameters: Tensors,
+    tensors: Tensors,
     *_: Any,
     **__: Any,
 ) -> int:
-    rows = step_count(operands, inputs) * states[0].shape[0]
+    states, parameters = split(options, tensors)[2:]
+    rows = int(tensors[0].shape[0]) * int(states[0].shape[0])
     return 2 * rows * sum(_terms(options, parameters).values())
 
 
 def _backward(
     cell: str,
     options: str,
-    operands: Tensors,
-    inputs: Tensors,
-    states: Tensors,
-    parameters: Tensors,
+    tensors: Tensors,
     y: Tensor,
     saved: Tensor,
     dy: Tensor | None,
@@ -60,16 +55,17 @@ def _backward(
     wanted: Sequence[bool],
     **_: Any,
 ) -> int:
+    operands, inputs, states, parameters = split(options, tensors)
     terms, opts, uses = _terms(options, parameters), parsed_options(options), parsed(cell).uses
-    steps, (rows, units) = step_count(operands, inputs), states[0].shape
+    steps, (rows, units) = int(tensors[0].shape[0]), (int(n) for n in states[0].shape)
     weights = sum(terms.get(n, 0) for n, want in zip(opts.names, wanted[-len(opts.names) :], strict=True) if want)
     gates = Counter(pair for use in uses for pair in use.inputs)  # that multiply an operand
-    widths = [gates[pair] * t.shape[-1] for pair, t in zip(input_operands(parsed(cell)), operands, strict=False)]
+    widths = [gates[pair] * int(t.shape[-1]) for pair, t in zip(input_operands(parsed(cell)), operands, strict=False)]
     given = units * sum(width for width, want in zip(widths, wanted, strict=False) if want)
     start = len(operands) + len(inputs)
     first = any(wanted[start : start + len(states)])
     recurrent = [use.state for use in uses if use.state is not None]
     # Where the first states have no gradient, gates that stand before a product still have one.
     back = sum(steps if first or depends(node, ("affine",)) else max(steps - 1, 0) for node in recurrent)
-    again = _forward(cell, options, operands, inputs, states, parameters) if opts.keep is Keep.STATES else 0
+    again = _forward(cell, options, tensors) if opts.keep is Keep.STATES else 0
     return 2 * rows * (steps * (weights + given) + units * units * back) + again

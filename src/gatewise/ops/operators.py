@@ -24,18 +24,12 @@ from gatewise.ops import batching
 from gatewise.torch_internals import observed
 
 library = torch.library.Library("gatewise", "DEF")
+library.define("forward(str cell, str options, Tensor[] tensors) -> (Tensor, Tensor[], Tensor)")
 library.define(
-    "forward(str cell, str options, Tensor[] operands, Tensor[] inputs, Tensor[] states, Tensor[] parameters) "
-    "-> (Tensor, Tensor[], Tensor)"
-)
-library.define(
-    "backward(str cell, str options, Tensor[] operands, Tensor[] inputs, Tensor[] states, Tensor[] parameters, "
+    "backward(str cell, str options, Tensor[] tensors, "
     "Tensor y, Tensor saved, Tensor? dy, Tensor?[] finals, bool[] wanted) -> Tensor[]"
 )
-library.define(
-    "trace(str cell, str options, Tensor[] operands, Tensor[] inputs, Tensor[] states, Tensor[] parameters, "
-    "Tensor(a!) gates) -> (Tensor, Tensor[])"
-)
+library.define("trace(str cell, str options, Tensor[] tensors, Tensor(a!) gates) -> (Tensor, Tensor[])")
 
 parsed = lru_cache(maxsize=256)(parse)
 
@@ -55,9 +49,11 @@ class Options:
     backward, how many operands, inputs and states there are, and the names of the parameters."""
 
     def __init__(self, text: str) -> None:
-        where, reverse, keep, _, *names = text.split(" ")
+        where, reverse, keep, counts, *names = text.split(" ")
         self.backend, _, self.tier = where.partition("/")
         self.reverse, self.keep, self.names = reverse == "1", Keep(keep), tuple(names)
+        self.counts = tuple([int(n) for n in counts.split(",")])
+        """Operands, inputs and states among the tensors; the parameters come behind them."""
         self.training, self.recompute = self.keep is Keep.GATES, self.keep is Keep.STATES
 
     @staticmethod
@@ -99,37 +95,25 @@ def _machine(options: str) -> Machine:
     return get(parsed_options(options).backend)
 
 
-def step_count(operands: Sequence[Tensor], inputs: Sequence[Tensor]) -> int:
-    return int((*operands, *inputs)[0].shape[0])
-
-
 def _forward(
     cell: str,
     options: str,
-    operands: list[Tensor],
-    inputs: list[Tensor],
-    states: list[Tensor],
-    parameters: list[Tensor],
+    tensors: list[Tensor],
 ) -> tuple[Tensor, list[Tensor], Tensor]:
-    return calls.forward(
-        _machine(options), (cell, options), _meaning(cell, options), operands, inputs, states, parameters
-    )
+    return calls.forward(_machine(options), (cell, options), _meaning(cell, options), tensors)
 
 
 def _forward_fake(
     cell: str,
     options: str,
-    operands: list[Tensor],
-    inputs: list[Tensor],
-    states: list[Tensor],
-    parameters: list[Tensor],
+    tensors: list[Tensor],
 ) -> tuple[Tensor, list[Tensor], Tensor]:
-    signature.check_together((*operands, *inputs, *states, *parameters))
+    signature.check_together(tensors)
     refuse_onnx()
     keep, traced = parsed_options(options).keep, parsed(cell)
     plans = make_plans(traced)
-    steps = (*operands, *inputs)[0].shape[0]
-    y = states[0].new_empty((steps, *states[0].shape))
+    _, _, states, _ = split(options, tensors)
+    y = states[0].new_empty((tensors[0].shape[0], *states[0].shape))
     gates, states_kept = len(plans.saved) + len(plans.histories), len(traced.states) - 1
     slabs = {Keep.NOTHING: 0, Keep.GATES: gates, Keep.STATES: states_kept}[keep]
     return (
@@ -142,36 +126,25 @@ def _forward_fake(
 def _trace(
     cell: str,
     options: str,
-    operands: list[Tensor],
-    inputs: list[Tensor],
-    states: list[Tensor],
-    parameters: list[Tensor],
+    tensors: list[Tensor],
     gates: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
-    return calls.trace(
-        _machine(options), (cell, options), _meaning(cell, options), operands, inputs, states, parameters, gates
-    )
+    return calls.trace(_machine(options), (cell, options), _meaning(cell, options), tensors, gates)
 
 
 def _trace_fake(
     cell: str,
     options: str,
-    operands: list[Tensor],
-    inputs: list[Tensor],
-    states: list[Tensor],
-    parameters: list[Tensor],
+    tensors: list[Tensor],
     gates: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
-    return _forward_fake(cell, options, operands, inputs, states, parameters)[:2]
+    return _forward_fake(cell, options, tensors)[:2]
 
 
 def _backward(
     cell: str,
     options: str,
-    operands: list[Tensor],
-    inputs: list[Tensor],
-    states: list[Tensor],
-    parameters: list[Tensor],
+    tensors: list[Tensor],
     y: Tensor,
     saved: Tensor,
     dy: Tensor | None,
@@ -179,30 +152,24 @@ def _backward(
     wanted: list[bool],
 ) -> list[Tensor]:
     meaning = _meaning(cell, options)
-    return calls.backward(
-        _machine(options), (cell, options), meaning, operands, inputs, states, parameters, y, saved, dy, finals, wanted
-    )
+    return calls.backward(_machine(options), (cell, options), meaning, tensors, y, saved, dy, finals, wanted)
 
 
 def _backward_fake(
     cell: str,
     options: str,
-    operands: list[Tensor],
-    inputs: list[Tensor],
-    states: list[Tensor],
-    parameters: list[Tensor],
+    tensors: list[Tensor],
     y: Tensor,
     saved: Tensor,
     dy: Tensor | None,
     finals: list[Tensor | None],
     wanted: list[bool],
 ) -> list[Tensor]:
-    flat = [*operands, *inputs, *states, *parameters]
     opts = parsed_options(options)
-    any_operand = any(wanted[: len(operands)])
-    first = len(wanted) - len(opts.names)
-    made = [any_operand if k < len(operands) else k < first or wanted[k] for k in range(len(flat))]
-    return [t.new_empty(t.shape) if m else t.new_empty(0) for t, m in zip(flat, made, strict=True)]
+    operands, first = opts.counts[0], sum(opts.counts)
+    any_operand = any(wanted[:operands])
+    made = [any_operand if k < operands else k < first or wanted[k] for k in range(len(tensors))]
+    return [t.new_empty(t.shape) if m else t.new_empty(0) for t, m in zip(tensors, made, strict=True)]
 
 
 def refuse_onnx() -> None:
@@ -241,29 +208,21 @@ def _plain(tensors: Iterable[Tensor]) -> bool:
 def forward(
     cell: str,
     options: str,
-    operands: list[Tensor],
-    inputs: list[Tensor],
-    states: list[Tensor],
-    parameters: list[Tensor],
+    tensors: list[Tensor],
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """``gatewise::forward``, of tensors whose gradients nobody records."""
-    if _plain((*operands, *inputs, *states, *parameters)):
-        return _forward(cell, options, operands, inputs, states, parameters)
-    signature.check_together((*operands, *inputs, *states, *parameters))
+    if _plain(tensors):
+        return _forward(cell, options, tensors)
+    signature.check_together(tensors)
     _observe()
-    result: tuple[Tensor, list[Tensor], Tensor] = torch.ops.gatewise.forward(
-        cell, options, operands, inputs, states, parameters
-    )
+    result: tuple[Tensor, list[Tensor], Tensor] = torch.ops.gatewise.forward(cell, options, tensors)
     return result
 
 
 def backward(
     cell: str,
     options: str,
-    operands: list[Tensor],
-    inputs: list[Tensor],
-    states: list[Tensor],
-    parameters: list[Tensor],
+    tensors: list[Tensor],
     y: Tensor,
     saved: Tensor,
     dy: Tensor | None,
@@ -271,11 +230,11 @@ def backward(
     wanted: list[bool],
 ) -> list[Tensor]:
     """``gatewise::backward``, as ``forward``."""
-    arguments = (cell, options, operands, inputs, states, parameters, y, saved, dy, finals, wanted)
+    arguments = (cell, options, tensors, y, saved, dy, finals, wanted)
     arriving = [t for t in (dy, *finals) if t is not None]
-    if _plain((*operands, *inputs, *states, *parameters, y, saved, *arriving)):
+    if _plain((*tensors, y, saved, *arriving)):
         return _backward(*arguments)
-    signature.check_together((*operands, *inputs, *states, *parameters, y, saved, *arriving))
+    signature.check_together((*tensors, y, saved, *arriving))
     _observe()
     result: list[Tensor] = torch.ops.gatewise.backward(*arguments)
     return result
@@ -290,7 +249,7 @@ torch.library.register_fake("gatewise::trace", _trace_fake, lib=library)
 
 
 def _forward_vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
-    return batching.forward(torch.ops.gatewise.forward, info, in_dims, *arguments)
+    return batching.forward(torch.ops.gatewise.forward, split, info, in_dims, *arguments)
 
 
 def _backward_vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:

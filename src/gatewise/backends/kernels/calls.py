@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Protocol
 
 from torch import Tensor
@@ -24,6 +25,8 @@ class Options(Protocol):
     training: bool
     recompute: bool
     names: tuple[str, ...]
+    counts: tuple[int, ...]
+    """Operands, inputs and states among the tensors; the parameters come behind them."""
 
 
 Tensors = Sequence[Tensor]
@@ -35,26 +38,22 @@ def forward(
     machine: Machine,
     identity: tuple[str, str],
     meaning: Meaning,
-    operands: Tensors,
-    inputs: Tensors,
-    states: Tensors,
-    parameters: Tensors,
+    tensors: Tensors,
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """The output (T, B, H), the final states, and what the backward needs: (slabs, T, B, H).
 
     Args:
         identity: of the cell and the options; ``meaning`` gives them.
     """
-    tensors = (*operands, *inputs, *states, *parameters)
 
     def build() -> Recipe:
         cell, options = meaning()
-        given = _Given(cell, options, operands, inputs, states, parameters)
+        given = _Given(cell, options, tensors)
         builder = given.checked(machine)
         call = _call(builder, cell, options, given)
         shape = (call.steps, call.rows, call.units)
         y = builder.result(*shape)
-        finals = [builder.result(*shape[1:]) for _ in states]
+        finals = [builder.result(*shape[1:]) for _ in cell.states]
         slabs = _slabs(cell, options)
         saved = builder.result(len(slabs), *shape)
         sequence.forward(builder.program, call, y, finals, slabs, saved, training=options.training)
@@ -68,30 +67,27 @@ def trace(
     machine: Machine,
     identity: tuple[str, str],
     meaning: Meaning,
-    operands: Tensors,
-    inputs: Tensors,
-    states: Tensors,
-    parameters: Tensors,
+    tensors: Tensors,
     gates: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
     """The output and the final states; ``gates``, (gate, T, B, H), is filled with the gates' values."""
-    tensors = (*operands, *inputs, *states, *parameters, gates)
-    if any(signature.overlap(gates, tensor) for tensor in tensors[:-1]):
+    if any(signature.overlap(gates, tensor) for tensor in tensors):
         raise RuntimeError("gates must have memory of its own, got that of a tensor which the call reads")
+    whole = (*tensors, gates)
 
     def build() -> Recipe:
         cell, options = meaning()
-        given = _Given(cell, options, operands, inputs, states, parameters)
+        given = _Given(cell, options, tensors)
         shape = given.shape
         builder = given.checked(machine, ("gates", gates, ((len(cell.gates), *shape),)))
         call = _call(builder, cell, options, given)
         values = builder.in_place()
         y = builder.result(*shape)
-        finals = [builder.result(*shape[1:]) for _ in states]
+        finals = [builder.result(*shape[1:]) for _ in cell.states]
         sequence.trace(builder.program, call, y, finals, values)
         return builder.finish()
 
-    y, *finals = recipe.find(("trace", *identity), machine.threads(), tensors, build)(tensors)
+    y, *finals = recipe.find(("trace", *identity), machine.threads(), whole, build)(whole)
     return y, finals
 
 
@@ -99,10 +95,7 @@ def backward(
     machine: Machine,
     identity: tuple[str, str],
     meaning: Meaning,
-    operands: Tensors,
-    inputs: Tensors,
-    states: Tensors,
-    parameters: Tensors,
+    tensors: Tensors,
     y: Tensor,
     saved: Tensor,
     dy: Tensor | None,
@@ -112,11 +105,11 @@ def backward(
     """Gradients of all operands, inputs, states and parameters; of those that are not wanted, an empty
     tensor."""
     arriving = (dy, *finals)
-    tensors = (*operands, *inputs, *states, *parameters, y, saved, *[t for t in arriving if t is not None])
+    whole = (*tensors, y, saved, *[t for t in arriving if t is not None])
 
     def build() -> Recipe:
         cell, options = meaning()
-        called = _Given(cell, options, operands, inputs, states, parameters)
+        called = _Given(cell, options, tensors)
         builder = called.checked(machine, *called.of_backward(y, saved, dy, finals))
         call = _call(builder, cell, options, called, backward=True)
         given_y, given_saved = builder.dense(), builder.dense()
@@ -124,11 +117,11 @@ def backward(
         given_dy, *given_finals = (None if t is None else lanes() for t in arriving)
         given = gradients.Given(given_y, given_saved, given_dy, given_finals)
         written = written_terms(cell)
-        any_operand = any(wanted[: len(operands)])
+        any_operand = any(wanted[: options.counts[0]])
         d_operands = [builder.result(*(o.shape if any_operand else (0,))) for o in call.operands]
         terms = {n: builder.result(*y.shape) for n in call.inputs if n in written}
         d_states = [builder.result(*s.shape) for s in call.states]
-        own = wanted[-len(parameters) :] if parameters else []
+        own = wanted[sum(options.counts) :]
         d_parameters = {
             name: builder.result(*(p.shape if want else (0,)))
             for (name, p), want in zip(call.parameters.items(), own, strict=True)
@@ -144,17 +137,15 @@ def backward(
         return builder.finish()
 
     key = (*identity, *wanted, *[t is None for t in arriving])
-    found = iter(recipe.find(key, machine.threads(), tensors, build)(tensors))
-    cell, _ = meaning()
+    found = iter(recipe.find(key, machine.threads(), whole, build)(whole))
+    cell, options = meaning()
+    operands, inputs, _ = options.counts
+    if not inputs:
+        return list(found)
     written = written_terms(cell)
-    return [
-        *(next(found) for _ in operands),
-        *(
-            _summed(value, next(found) if name in written else None)
-            for name, value in zip(make_plans(cell).input_terms, inputs, strict=True)
-        ),
-        *found,
-    ]
+    named = zip(make_plans(cell).input_terms, tensors[operands : operands + inputs], strict=True)
+    first = [next(found) for _ in range(operands)]
+    return [*first, *(_summed(value, next(found) if name in written else None) for name, value in named), *found]
 
 
 def _summed(value: Tensor, term: Tensor | None) -> Tensor:
@@ -176,26 +167,20 @@ class _Given:
         RuntimeError: for a tensor of another shape than the cell and the other tensors ask for.
     """
 
-    def __init__(
-        self,
-        cell: Cell,
-        options: Options,
-        operands: Tensors,
-        inputs: Tensors,
-        states: Tensors,
-        parameters: Tensors,
-    ) -> None:
-        self.cell, self.options, self.operands = cell, options, operands
+    def __init__(self, cell: Cell, options: Options, tensors: Tensors) -> None:
+        first, second, third = accumulate(options.counts)
+        self.cell, self.options, self.operands = cell, options, tensors[:first]
+        inputs, states, parameters = tensors[first:second], tensors[second:third], tensors[third:]
         terms = make_plans(cell).input_terms
         counts = (len(inputs), len(states), len(parameters))
-        if counts != (len(terms), len(cell.states), len(options.names)) or not (operands or inputs):
+        if counts != (len(terms), len(cell.states), len(options.names)) or second == 0:
             raise RuntimeError(f"the tensors of a call of cell {cell.name} do not fit its options, got {counts}")
         named = dict(zip(terms, inputs, strict=True))
-        self.expected = signature.operands(cell, operands, named, states)
-        self.shape = self.steps, self.rows, self.units = int((*operands, *inputs)[0].shape[0]), *states[0].shape
+        self.expected = signature.operands(cell, self.operands, named, states)
+        self.shape = self.steps, self.rows, self.units = int(tensors[0].shape[0]), *states[0].shape
         self.empty = 0 in self.shape
         """Whether there is nothing to compute."""
-        columns = signature.input_size(cell, operands, named)
+        columns = signature.input_size(cell, self.operands, named)
         own = dict(zip(options.names, parameters, strict=True))
         self.expected += signature.parameters(cell, own, columns, self.units)
 
