@@ -238,7 +238,11 @@ def test_what_an_interrupted_fit_left_is_said(tmp_path: Path) -> None:
 
 def test_ctrl_c_keeps_the_best_model_and_resume_goes_on(run: Run, data: Path, tmp_path: Path) -> None:
     options = ["--horizon", "4", "--hidden-size", "6", "--patience", "999"]
-    command = [sys.executable, "-c", "from gatewise.cli import main; main()", "fit", "forecast", str(data)]
+    # Background jobs of a shell are started with SIGINT ignored; what they start inherits that.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gatewise.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "fit", "forecast", str(data)]
     command += ["-o", str(tmp_path / "m"), "--epochs", "2000", *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
@@ -246,7 +250,10 @@ def test_ctrl_c_keeps_the_best_model_and_resume_goes_on(run: Run, data: Path, tm
     while not started.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()  # of one that has ended, nothing happens
     assert process.returncode == 130
     assert "--resume goes on" in err.splitlines()[-1]
     assert "Traceback" not in err
