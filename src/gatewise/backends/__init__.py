@@ -95,15 +95,12 @@ def choose(device: torch.device, dtype: torch.dtype, half: torch.dtype | None = 
     for backend in REGISTERED:
         if name not in ("auto", backend.name):
             continue
-        problem = backend.problem(device.type, dtype)
+        problem, own, matrix = backend.offer(device.type, dtype, half_products)
         if problem:
             first_problem = first_problem or problem
             continue
         reason = "asked for by name" if name == backend.name else "compiled for this machine"
-        if tier:
-            return Choice(backend.name, tier, reason)
-        own, matrix = backend.tier(half_products)
-        return Choice(backend.name, own, reason, matrix)
+        return Choice(backend.name, tier, reason) if tier else Choice(backend.name, own, reason, matrix)
     if name != "auto":
         raise RuntimeError(first_problem)
     return Choice(EAGER, "", first_problem)

@@ -7,8 +7,7 @@ A *backend* is a way to run a cell: the registry (``backends``) asks each in tur
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -17,8 +16,7 @@ from gatewise.backends.kernels.program import Program
 from gatewise.compiler.cell import Cell
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """A backend, the instruction tier where it has several, and the reason in words."""
 
     name: str
@@ -70,11 +68,15 @@ class Backend(Machine, Protocol):
     def dispatch_key(self) -> str:
         """Under which torch's dispatcher asks for its operators."""
 
-    def problem(self, device: str, dtype: torch.dtype) -> str:
-        """Why it cannot run a call on tensors of this kind of device and dtype; empty where it can."""
+    def offer(self, device: str, dtype: torch.dtype, half_products: bool) -> tuple[str, str, bool]:
+        """What it makes of calls on tensors of this kind of device and dtype.
 
-    def tier(self, half_products: bool) -> tuple[str, bool]:
-        """The tier that calls take, and whether its products are in bfloat16, which may only be where that is asked."""
+        Args:
+            half_products: whether products may be taken in bfloat16.
+
+        Returns:
+            Why it cannot run them, empty where it can; the tier that they take; whether its products are in bfloat16.
+        """
 
     def check_tier(self, tier: str) -> None:
         """Refuse a tier that this machine cannot run.

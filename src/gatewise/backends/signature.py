@@ -39,8 +39,8 @@ def check_shapes(cell: Cell, expected: Iterable[Expected]) -> None:
             raise RuntimeError(f"{what} of cell {cell.name} must have shape {wanted}, got {tuple(tensor.shape)}")
 
 
-def check_dtypes(cell: Cell, expected: Iterable[Expected]) -> None:
-    """Refuse a tensor in a precision that no kernel computes in.
+def check_dtypes(cell: Cell, expected: Sequence[Expected]) -> None:
+    """Refuse a tensor in a precision that no kernel computes in, or in another than the first.
 
     Raises:
         RuntimeError: as torch's operators do.
@@ -48,6 +48,11 @@ def check_dtypes(cell: Cell, expected: Iterable[Expected]) -> None:
     for what, tensor, _ in expected:
         if tensor.dtype not in KERNEL_DTYPES:
             raise RuntimeError(f"{what} of cell {cell.name} must be in float32 or float64, got {tensor.dtype}")
+        if tensor.dtype != expected[0][1].dtype:
+            raise RuntimeError(
+                f"{what} of cell {cell.name} must have the dtype of the other tensors, {expected[0][1].dtype}, "
+                f"got {tensor.dtype}"
+            )
 
 
 def operands(

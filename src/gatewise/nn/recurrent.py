@@ -293,7 +293,7 @@ class Recurrent(Layer):
         along = beside(self, x, batched, lengths, reset, inputs)
         x, through = x if along is None else along.blank(x), run or self._run
         y, final = self._stack(x, states, lambda k, x, start: through(k, x, start, along))
-        y, final = y.to(half or input.dtype), narrowed(final, half, hx)
+        y, final = y if half is None else y.to(half), narrowed(final, half, hx)
         if self.batch_first and batched:
             y = y.transpose(0, 1)
         if not batched:

@@ -44,18 +44,16 @@ class Cpu:
 
     name, dispatch_key = "cpu", "CPU"
 
-    def problem(self, device: str, dtype: torch.dtype) -> str:
+    def offer(self, device: str, dtype: torch.dtype, half_products: bool) -> tuple[str, str, bool]:
         if device not in ("cpu", "meta"):
-            return f"the cpu backend computes on the CPU, but the tensors are on {device}"
+            return f"the cpu backend computes on the CPU, but the tensors are on {device}", "", False
         if dtype not in KERNEL_DTYPES:
-            return f"the cpu backend computes in float32 and float64, but the tensors are {str(dtype).split('.')[-1]}"
-        if not _default_tier():
-            return "the cpu backend writes code for x86-64 and AArch64, and this machine is neither"
-        return ""
-
-    def tier(self, half_products: bool) -> tuple[str, bool]:
-        found = _default_tier(half_products)
-        return found, found.endswith("+amx")
+            name = str(dtype).split(".")[-1]
+            return f"the cpu backend computes in float32 and float64, but the tensors are {name}", "", False
+        tier = _default_tier(half_products)
+        if not tier:
+            return "the cpu backend writes code for x86-64 and AArch64, and this machine is neither", "", False
+        return "", tier, half_products and tier.endswith("+amx")
 
     def check_tier(self, tier: str) -> None:
         from gatewise.backends.cpu import tiers
@@ -93,7 +91,8 @@ class Cpu:
 
         from gatewise.backends.cpu import openmp, tiers
 
-        in_half = "bfloat16 products on the matrix unit" if self.tier(True)[1] else "bfloat16 computes in float32"
+        matrix = self.offer("cpu", torch.float32, True)[2]
+        in_half = "bfloat16 products on the matrix unit" if matrix else "bfloat16 computes in float32"
         kinds = "float32, float64 and bfloat16 weights on the CPU: kernels compiled from the equations"
         return {
             "llvmlite": llvmlite.__version__,

@@ -99,11 +99,11 @@ class CpuProgram(Program):
         self._arguments = struct.Struct(f"{2 + self.tensors}q")
         self._address = ctypes.addressof(self._description)
 
-    def __call__(self, tensors: Sequence[Tensor]) -> None:
+    def __call__(self, addresses: Sequence[int]) -> None:
         scratch = pages.empty((self._bytes,), torch.uint8)
         address = scratch.data_ptr()
         aligned = address + -address % ALIGNMENT
-        self._call(self._arguments.pack(self._address, aligned, *[t.data_ptr() for t in tensors]))
+        self._call(self._arguments.pack(self._address, aligned, *addresses))
 
 
 @lru_cache(maxsize=16)

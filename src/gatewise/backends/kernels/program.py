@@ -166,8 +166,8 @@ class Program(ABC):
         """Nothing is added any more: lay down what calls need."""
 
     @abstractmethod
-    def __call__(self, tensors: Sequence[Tensor]) -> None:
-        """Run on real memory: the tensors in the order in which they were named."""
+    def __call__(self, addresses: Sequence[int]) -> None:
+        """Run on real memory: the addresses of the tensors in the order in which they were named."""
 
     def relocations(self) -> list[tuple[int, int, int]]:
         """The numbers of the frames that are addresses: (place in the frames, 1 for scratch memory or 2 and on for

@@ -36,28 +36,26 @@ class Recipe:
         """The results, in memory of their own.
 
         Raises:
-            RuntimeError: for a tensor of another dtype than the first, or without the memory that its shape asks for.
+            RuntimeError: for a tensor without the memory that its shape asks for.
         """
-        if not self._there(tensors):
+        addresses = [t.data_ptr() for t in tensors]
+        if 0 in addresses or not self._there(tensors):
             tensors = [t.new_zeros(t.shape) if t._is_zerotensor() else t for t in tensors]  # zeros without memory
             signature.check_memory(tensors, self.names, self.program.dtype)
-        if self.dense:
-            tensors = list(tensors)
-            for k in self.dense:
-                tensors[k] = tensors[k].contiguous()
+            addresses = [t.data_ptr() for t in tensors]
+        copies = {k: tensors[k].contiguous() for k in self.dense}
+        for k, copy in copies.items():
+            addresses[k] = copy.data_ptr()
         results = [self.program.empty(shape) for shape in self.results]
-        self.program([*tensors, *results])
+        self.program([*addresses, *[r.data_ptr() for r in results]])
         return results
 
     def _there(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether all tensors have the program's dtype and the memory that their shape asks for: what may change from
-        call to call, in 0.2 µs a tensor."""
-        dtype, size = self.program.dtype, self.program.size
+        """Whether all tensors have the memory that their shape asks for: what may change from call to call, beside an
+        address of zero."""
+        size = self.program.size
         for tensor, extent in zip(tensors, self.extents, strict=True):
-            if tensor.dtype is not dtype:
-                return False
-            there = tensor.untyped_storage().nbytes() if tensor.data_ptr() else 0
-            if extent and extent + size * tensor.storage_offset() > there:
+            if extent + size * tensor.storage_offset() > tensor.untyped_storage().nbytes() and extent:
                 return False
         return True
 
@@ -120,7 +118,7 @@ _recipes: dict[tuple[object, ...], Recipe] = {}
 
 def find(identity: tuple[object, ...], threads: int, tensors: Sequence[Tensor], build: Callable[[], Recipe]) -> Recipe:
     """The recipe of this name for tensors like these, and for so many threads."""
-    key = (*identity, threads, tensors[0].dtype, *[(t.shape, t.stride()) for t in tensors])
+    key = (*identity, threads, *[(t.shape, t.stride(), t.dtype) for t in tensors])
     found = _recipes.get(key)
     if found is None:
         if len(_recipes) >= REMEMBERED:
