@@ -210,6 +210,13 @@ def backward(options: str, names: list[str], g: dict[str, Any]) -> Any:
     return torch.ops.gatewise.backward(gw.cells.gru.text, options, *parts)
 
 
+def test_kernels_refuse_a_width_of_zero() -> None:
+    for width, hidden in ((0, 8), (6, 0)):
+        parameters = {"weight_ih": torch.zeros(3 * hidden, width), "weight_hh": torch.zeros(3 * hidden, hidden)}
+        with pytest.raises(RuntimeError, match="no width of zero"):
+            ops.run(gw.cells.gru, torch.zeros(5, 3, width), {}, [torch.zeros(3, hidden)], parameters)
+
+
 def test_what_a_trace_fills_is_memory_of_its_own() -> None:
     cell, x, h = gw.cells.gru, torch.randn(5, 3, 6), torch.randn(3, 8)
     parameters = {n: torch.randn(s) for n, s in cell.parameter_shapes(6, 8).items()}

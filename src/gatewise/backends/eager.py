@@ -17,6 +17,7 @@ from torch import Tensor
 from gatewise.backends.autocast import linear
 from gatewise.compiler import functions
 from gatewise.compiler.cell import Cell, vector_name
+from gatewise.compiler.definition import weight_name
 from gatewise.compiler.expression import Node, postorder
 
 
@@ -126,7 +127,7 @@ class Affine:
         use = self.uses[node]
         total: Any = None
         for name, operand in use.inputs:
-            weight = self.block("weight_ih" if name == "x" else f"weight_{name}", use.gate)
+            weight = self.block(weight_name(name), use.gate)
             assert weight is not None
             product = linear(evaluate([operand], values)[0], weight)
             total = product if total is None else total + product

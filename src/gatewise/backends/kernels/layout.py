@@ -6,12 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from gatewise.compiler.cell import Cell
+from gatewise.compiler.definition import weight_name
 from gatewise.compiler.plan import input_operands, make_plans
-
-
-def weight_name(owner: str) -> str:
-    """The parameter that multiplies an input."""
-    return "weight_ih" if owner == "x" else f"weight_{owner}"
 
 
 class Layout:
