@@ -28,14 +28,14 @@ from benches import machine
 from gatewise.compiler import Cell
 from gatewise.nn import Recurrent
 from gatewise.study.compare import solve
-from gatewise.tasks.base import cell_of
+from gatewise.tasks.cells_by_name import cell_of
 from gatewise.tasks.folder import write_json
 from gatewise.tasks.progress import Progress
+from gatewise.tasks.text.vocabulary import END
 from gatewise.tasks.training import PRECISIONS
 from gatewise.tasks.translate import Translator
 from gatewise.tasks.translate.network import TranslationNetwork
 from gatewise.tasks.translate.pairs import Pairs, read_pairs
-from gatewise.tasks.translate.vocabulary import END
 
 DATA = Path("../shared/data/multi30k")
 GOALS = {"test": 52.4, "validation, tokenised": 57.96}

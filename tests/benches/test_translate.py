@@ -11,7 +11,7 @@ from tasks.translate.conftest import SMALL, toy
 
 from benches.translate import SIZES, TorchLayer, TorchTranslator, name_of, parameters, rows, tables, units_of
 from gatewise.nn import Recurrent
-from gatewise.tasks.base import cell_of
+from gatewise.tasks.cells_by_name import cell_of
 from gatewise.tasks.translate import Translator
 from gatewise.tasks.translate.network import TranslationNetwork
 

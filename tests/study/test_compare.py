@@ -88,7 +88,7 @@ SMALL: dict[str, Any] = {"hidden_size": 5, "max_steps": 6, "span": 4, "seeds": 2
 def test_a_cell_of_ones_own_at_equal_time(tmp_path: Path) -> None:
     result = compare("adding", cells=["gru", own], equal=["time"], directory=tmp_path, **SMALL)
     assert [(e.cell, e.sizing, e.hidden_size) for e in result.entries] == [("gru", "both", 5), ("own", "time", 5)]
-    steps = load(tmp_path / "fits" / "own-time-5-seed1").options()["max_steps"]
+    steps = load(tmp_path / "fits" / "own-time-5-seed1").options.max_steps
     assert steps >= 1
     assert load(tmp_path / "fits" / "own-time-5-seed1").cell == own
     draw(result, tmp_path / "compare.png")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gatewise.tasks import InputError, load
-from gatewise.tasks.base import cell_of
+from gatewise.tasks.cells_by_name import cell_of
 from gatewise.tasks.exercises import Adding
 from gatewise.tasks.folder import CONFIG, METRICS, WEIGHTS, write_bytes
 

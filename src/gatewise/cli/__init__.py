@@ -22,10 +22,9 @@ except KeyboardInterrupt:
     raise SystemExit(130) from None
 
 app.add_typer(fit.app, name="fit")
-app.command()(use.predict)
-app.command()(use.score)
+for name, verb in use.apps.items():
+    app.add_typer(verb, name=name)
 app.add_typer(compare.app, name="compare")
-app.command()(study.trace)
 app.command()(study.gradients)
 app.command()(study.trial)
 app.command()(study.report)

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from gatewise.cli.common import Json, Text, print_table
-from gatewise.tasks.base import cell_of
+from gatewise.cli.common import Json, Text
+from gatewise.tasks.cells_by_name import cell_of
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import dumps, new_file, write_bytes
+from gatewise.tasks.verbs import print_table
 
 
 def info(json: Json = False) -> None:

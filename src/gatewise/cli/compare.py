@@ -9,121 +9,64 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from gatewise.cli.common import (
-    Backend,
-    DataArgument,
-    Horizon,
-    Integer,
-    Json,
-    Real,
-    Season,
-    backend_of,
-    directory,
-    given,
-    print_table,
-)
-from gatewise.cli.translate import Decoder, Embedding, Kind, Pairs, Source, Target, pair_files
-from gatewise.tasks.base import cell_of
+from gatewise.cli.arguments import by_task, directory, made, parameters, task_named, with_parameters
+from gatewise.cli.common import Backend, Json, backend_of
+from gatewise.tasks.cells_by_name import cell_of
 from gatewise.tasks.folder import dumps
+from gatewise.tasks.verbs import print_table
 
-app = typer.Typer(help="Compare cells on a task: at equal size, parameters or training time.", no_args_is_help=True)
-
-Cells = Annotated[str, typer.Option(help="Names, the reference first; one's own as module:cell or file.py:cell.")]
-Units = Annotated[int, typer.Option(help="Of the reference.")]
-Seeds = Annotated[int, typer.Option(help="Fits of each network.")]
-Steps = Annotated[int, typer.Option(help="Training steps of a fit.")]
-Equal = Annotated[str, typer.Option(help="What is equal: size, parameters, time.")]
-Margin = Annotated[float, typer.Option(help="Difference that counts as none, as a share of the reference's figure.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted comparison.")]
-Output = Annotated[
-    Path,
-    typer.Option(
-        "-o", "--output", metavar="DIR", parser=directory, help="Where compare.json, compare.png and fits go."
-    ),
-]
-PLACE = Path("runs/compare")
-EQUAL = "size,parameters"
+SET_BY_THE_STUDY = ("cell", "seed", "hidden_size", "max_steps", "devices", "num_nodes", "accelerator")
 
 
-@app.command("forecast")
-def compare_forecast(
-    data: DataArgument = None,
-    cells: Cells = "gru,lstm,rnn",
-    hidden_size: Units = 64,
-    seeds: Seeds = 3,
-    max_steps: Steps = 400,
-    horizon: Horizon = None,
-    season: Season = None,
-    equal: Equal = EQUAL,
-    margin: Margin = 0.05,
-    output: Output = PLACE,
-    resume: Resume = False,
-    backend: Backend = None,
-    json: Json = False,
-) -> None:
-    """Compare cells as forecasters."""
-    options = given({"max_steps": max_steps, "horizon": horizon, "season": season}, without=set())
-    study = {"hidden_size": hidden_size, "seeds": seeds, "margin": margin, "resume": resume}
-    _compare("forecast", data, cells, equal, output, backend, json, study | options)
-
-
-@app.command("translate")
-def compare_translate(
-    data: Pairs = None,
-    source: Source = None,
-    target: Target = None,
-    cells: Cells = "gru,lstm,rnn",
-    hidden_size: Annotated[int, typer.Option(help="Of the reference; even.")] = 64,
-    embedding_size: Embedding = None,
-    decoder: Decoder = None,
-    vocabulary: Kind = None,
-    seeds: Seeds = 3,
-    max_steps: Steps = 400,
-    learning_rate: Annotated[Real, typer.Option(help="At its peak.", show_default="0.001; embedded: 0.004")] = None,
-    equal: Equal = EQUAL,
-    margin: Margin = 0.05,
-    output: Output = PLACE,
-    resume: Resume = False,
-    backend: Backend = None,
-    json: Json = False,
-) -> None:
-    """Compare cells as translators."""
-    asked = {"embedding_size": embedding_size, "decoder": decoder, "vocabulary": vocabulary}
-    options = given({**asked, "learning_rate": learning_rate, "max_steps": max_steps}, without=set())
-    study = {"hidden_size": hidden_size, "seeds": seeds, "margin": margin, "resume": resume}
-    chosen = pair_files(data, source, target, "")
-    _compare("translate", chosen, cells, equal, output, backend, json, study | options)
-
-
-def _exercise(name: str, words: str) -> None:
-    """A verb for an exercise that makes its own examples."""
+def _command(name: str) -> Any:
+    """The command for a task; its options are the study's, and the task's that the study does not set."""
+    kind = task_named(name)
+    verb = kind.verb("fit")
 
     def run(
-        cells: Cells = "gru,lstm,rnn",
-        hidden_size: Units = 32,
-        seeds: Seeds = 3,
-        max_steps: Steps = 800,
-        span: Annotated[Integer, typer.Option(help="Steps to keep, or how far ahead.", show_default="its own")] = None,
-        share: Annotated[Real, typer.Option(help="Part of the training data.", show_default="all")] = None,
-        learning_rate: Annotated[Real, typer.Option(help="At its peak.", show_default="0.005")] = None,
-        equal: Equal = EQUAL,
-        margin: Margin = 0.05,
-        output: Output = PLACE,
-        resume: Resume = False,
+        *,
+        cells: Annotated[
+            str, typer.Option(help="Names, the reference first; one's own as module:cell or file.py:cell.")
+        ] = "gru,lstm,rnn",
+        hidden_size: Annotated[
+            int, typer.Option(help=f"Of the reference{'; even' if kind.size_multiple == 2 else ''}.")
+        ] = 64,
+        seeds: Annotated[int, typer.Option(help="Fits of each network.")] = 3,
+        max_steps: Annotated[int, typer.Option(help="Training steps of a fit.")] = 400,
+        equal: Annotated[str, typer.Option(help="What is equal: size, parameters, time.")] = "size,parameters",
+        margin: Annotated[
+            float, typer.Option(help="Difference that counts as none, as a share of the reference's figure.")
+        ] = 0.05,
+        output: Annotated[
+            Path,
+            typer.Option(
+                "-o", "--output", metavar="DIR", parser=directory, help="Where compare.json, compare.png and fits go."
+            ),
+        ] = Path("runs/compare"),
+        resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted comparison.")] = False,
         backend: Backend = None,
         json: Json = False,
+        **given: Any,
     ) -> None:
-        options = given({"span": span, "share": share, "learning_rate": learning_rate}, without=set())
+        data = made(verb, given).chosen()
+        options = {key: value for key, value in given.items() if value is not None}
         study = {"hidden_size": hidden_size, "seeds": seeds, "margin": margin, "resume": resume, "max_steps": max_steps}
-        _compare(name, None, cells, equal, output, backend, json, study | options)
+        _compare(name, data, cells, equal, output, backend, json, study | options)
 
-    app.command(name, help=words)(run)
+    held = [p.name for p in parameters(verb) if p.name.startswith("validation")]
+    added = [*parameters(verb, held), *parameters(kind.options_type, SET_BY_THE_STUDY)]
+    return with_parameters(run, added, f"Compare cells: {(kind.__doc__ or name).splitlines()[0].lower()}")
 
 
-_exercise("adding", "Compare cells on the adding problem: two marked numbers, their sum at the end.")
-_exercise("copy", "Compare cells on copy memory: five symbols to be said again after a span.")
-_exercise("digits", "Compare cells on hand-written digits, read pixel by pixel.")
-_exercise("mackey_glass", "Compare cells on a chaotic series, some steps ahead.")
+app = typer.Typer(
+    cls=by_task(_command),
+    help="Compare cells on a task: at equal size, parameters or training time.",
+    no_args_is_help=True,
+)
+
+
+@app.callback()
+def _root() -> None: ...
 
 
 def _compare(

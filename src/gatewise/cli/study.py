@@ -1,4 +1,4 @@
-"""``gatewise trace``, ``gradients`` and ``trial``: inside a model, and the claims of the literature."""
+"""``gatewise gradients``, ``trial`` and ``report``: inside a model, and the claims of the literature."""
 
 from __future__ import annotations
 
@@ -9,58 +9,21 @@ from typing import Annotated, Any, Optional
 import typer
 from rich.console import Console
 
-from gatewise.cli import translate
-from gatewise.cli.common import Integer, Json, ModelArgument, Text, directory, print_table
-from gatewise.tasks.base import Task, cell_of, load
+from gatewise.cli.arguments import directory
+from gatewise.cli.common import Integer, Json, ModelArgument, Text
+from gatewise.cli.trace import new_pair
+from gatewise.tasks.base import Task
+from gatewise.tasks.cells_by_name import cell_of
 from gatewise.tasks.errors import InputError
-from gatewise.tasks.folder import dumps, new_file, write_bytes, write_json
-from gatewise.tasks.translate import Translator
+from gatewise.tasks.folder import dumps, write_json
+from gatewise.tasks.registry import load
+from gatewise.tasks.verbs import print_table
 
 InputArgument = Annotated[
     Text, typer.Argument(metavar="INPUT", help="As for predict.", show_default="the model's own data")
 ]
 Picture = Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="New .png, .svg or .pdf file.")]
 Row = Annotated[int, typer.Option(help="Which sequence, where the model reads several.", min=0)]
-
-
-def _new_pair(output: str, suffix: str) -> tuple[Path, Path]:
-    """A new picture and the new file with its data beside it."""
-    from gatewise.study.plots import SUFFIXES
-
-    picture = new_file(output, SUFFIXES)
-    return picture, new_file(picture.with_suffix(suffix), (suffix,))
-
-
-def trace(
-    model: ModelArgument, data: InputArgument = None, output: Picture = "trace.png", row: Row = 0, json: Json = False
-) -> None:
-    """The gates of a model over an input: heat maps, rate of change, half-lives, of a translator the attention; a CSV
-    beside the picture."""
-    from gatewise.study.plots import trace_picture
-    from gatewise.study.tracing import MOST_STEPS, nth, traced
-
-    task = load(model)
-    if isinstance(task, Translator):
-        translate.trace(task, data, output, json)
-        return
-    picture, table = _new_pair(output, ".csv")
-    found = traced(task, data, row)
-    trace_picture(found, picture)
-    write_bytes(table, found.csv().encode())
-    steps = len(found.labels)
-    if json:
-        lives = dict(zip(found.units.tolist(), found.half_life.tolist(), strict=True))
-        summary = {"cell": found.cell, "steps": steps, "keeper": found.keeper, "half_life_steps": lives}
-        print(dumps({**summary, "picture": str(picture), "table": str(table)}), end="")
-        return
-    if found.keeper is not None:
-        chosen = [("longest", 0), ("median", len(found.units) // 2), ("shortest", -1)]
-        rows = [(name, str(found.units[k]), f"{found.half_life[k]:.2f}") for name, k in chosen]
-        print_table([f"half-life by {found.keeper}", "unit", "steps"], rows)
-    if steps > MOST_STEPS:
-        drawn = nth(-(-steps // MOST_STEPS))
-        print(f"{steps} steps are more than a picture shows: every {drawn} is drawn, all in the CSV")
-    print(f"{picture}\n{table}")
 
 
 def gradients(
@@ -83,7 +46,7 @@ def gradients(
 
     task = _model(target)
     cell = None if task is not None else cell_of(target)
-    picture, figures = _new_pair(output, ".json")
+    picture, figures = new_pair(output, ".json")
     if task is None:
         if data is not None or of is not None:
             raise InputError(f"INPUT and --of belong to a model, but {target} is a cell")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -16,9 +15,11 @@ import numpy as np
 from gatewise.compiler import Cell
 from gatewise.study.measure import inference_seconds, training_bytes
 from gatewise.study.statistics import Paired, paired
-from gatewise.tasks.base import Task, cell_of, task_named
+from gatewise.tasks.base import Task
+from gatewise.tasks.cells_by_name import cell_of
 from gatewise.tasks.errors import InputError, need
 from gatewise.tasks.folder import CONFIG, whole, write_json
+from gatewise.tasks.registry import task_named
 
 LARGEST = 1 << 14
 SIZINGS = ("size", "parameters", "time")
@@ -144,7 +145,6 @@ def compare(
     need("scipy")
     kind = task_named(task)
     resolved = _checked(seeds, equal, margin, cells, options)
-    options = _as_long(kind, options)
     if directory is not None and (Path(directory) / CONFIG).exists():
         raise InputError(f"output directory {directory} holds the run of a fit; choose another directory")
     if resume and (directory is None or not (Path(directory) / FITS).is_dir()):
@@ -283,15 +283,6 @@ def _probe(kind: type[Task], data: Any, cell: Cell, size: int, options: dict[str
 def _task(kind: type[Task], cell: Cell, size: int, options: dict[str, Any]) -> Task:
     make: Callable[..., Task] = kind
     return make(cell=cell, hidden_size=size, **options)
-
-
-def _as_long(kind: type[Task], options: dict[str, Any]) -> dict[str, Any]:
-    """With epochs enough for ``max_steps`` where a task counts both and none were asked for: an epoch is a step or
-    more, so that the steps alone say how long to train."""
-    settled = options.get("max_steps") is None or "epochs" in options
-    if settled or "epochs" not in inspect.signature(kind).parameters:
-        return options
-    return {**options, "epochs": options["max_steps"]}
 
 
 def solve(count: Callable[[int], int], target: int, multiple: int = 1) -> int:

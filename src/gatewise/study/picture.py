@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from gatewise.study.compare import Comparison, Entry
 from gatewise.tasks.errors import need
-from gatewise.tasks.folder import write_bytes
+from gatewise.tasks.figures import save
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 BAR, LINE = "#9ecae1", "#D55E00"
@@ -49,9 +48,7 @@ def draw(comparison: Comparison, path: Path) -> None:
     runs = f"{comparison.seeds} seeds, ± standard deviation" if comparison.seeds > 1 else "one seed"
     naive = ", ".join(f"{name} {value:.2f}" for name, value in comparison.baselines.items())
     figure.suptitle(f"{comparison.task}: {comparison.metric} of {runs}" + (f"; {naive}" if naive else ""), fontsize=10)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_bytes(path, buffer.getvalue())
+    save(figure, path)
 
 
 def _of_sizing(entries: list[Entry], sizing: str) -> list[Entry]:

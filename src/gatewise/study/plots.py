@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ import numpy as np
 from gatewise.study.gradients import Flow, Saliency
 from gatewise.study.tracing import MOST_STEPS, Traced, nth
 from gatewise.tasks.errors import need
-from gatewise.tasks.folder import write_bytes
+from gatewise.tasks.figures import save
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-SUFFIXES = (".png", ".svg", ".pdf")
 MOST_LABELS = 60
 
 
@@ -23,12 +21,6 @@ def _figure(width: float, height: float) -> Any:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=130, layout="constrained")
-
-
-def _save(figure: Any, path: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:].lower())
-    write_bytes(path, buffer.getvalue())
 
 
 def trace_picture(found: Traced, path: Path) -> None:
@@ -66,7 +58,7 @@ def trace_picture(found: Traced, path: Path) -> None:
     below.set_ylim(bottom=0)
     below.grid(alpha=0.25)
     _positions(below, [found.labels[k] for k in shown])
-    _save(figure, path)
+    save(figure, path)
 
 
 def _positions(axes: Any, labels: list[str]) -> None:
@@ -94,7 +86,7 @@ def gradient_picture(title: str, flows: list[Flow], path: Path, salient: Salienc
         below.set_ylabel("‖∂y/∂x_t‖")
         below.set_title(f"saliency of the input for {salient.output}", fontsize=10)
         _positions(below, salient.labels)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _flows(axes: Any, flows: list[Flow]) -> None:

@@ -15,8 +15,9 @@ from gatewise.study.diagram import diagram
 from gatewise.study.gradients import BothWaysError, of_model, saliency
 from gatewise.study.page import Block
 from gatewise.study.tracing import Traced, nth, traced
-from gatewise.tasks.base import Task, load
+from gatewise.tasks.base import Task
 from gatewise.tasks.folder import read_json, whole, write_bytes, write_json
+from gatewise.tasks.registry import load
 
 PAGE, FIGURES = "report.html", "report.json"
 MOST_STEPS, MOST_UNITS = 300, 96
@@ -60,7 +61,7 @@ def _what(task: Task, directory: Path) -> list[Block]:
         [name, " × ".join(map(str, p.shape)), p.numel()] for name, p in task.fitted().named_parameters()
     ]
     total = sum(p.numel() for p in task.fitted().parameters())
-    options = [[name, _plain(value)] for name, value in task.options().items() if value is not None]
+    options = [[name, _plain(value)] for name, value in task.options.as_json().items() if value is not None]
     return [
         page.heading(_title(task), ""),
         page.text(f"The model in `{directory}`: {total:,} parameters."),

@@ -6,10 +6,11 @@ A saved model is a directory: ``config.json`` (the task, its options, the cell's
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.metadata
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,9 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from numpy.typing import NDArray
 from torch import nn
 
-from gatewise import cells
 from gatewise.compiler import Cell, CellError, parse
-from gatewise.tasks.checks import check_choice, check_integer
 from gatewise.tasks.claim import LOCK
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import (
@@ -38,20 +37,18 @@ from gatewise.tasks.folder import (
     write_json,
     write_tensors,
 )
+from gatewise.tasks.machines import Machines, is_first
+from gatewise.tasks.options import TaskOptions, describe, signature
 from gatewise.tasks.outcome import Scores as Scores  # tasks take it from here
 from gatewise.tasks.outcome import entry, read_metrics
-from gatewise.tasks.own_cells import imported
-from gatewise.tasks.training import PRECISIONS, History, MakeReporter, Objective, Schedule, train
+from gatewise.tasks.training import History, MakeReporter, Objective, Schedule, train
+from gatewise.tasks.verbs import FitData, Predict, ScoreData
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 FORMAT = 1
-MOST_DEVICES = 1024
-TASKS = {"forecast": "gatewise.tasks.forecast.forecaster:Forecaster"}
-TASKS |= {"adding": "gatewise.tasks.exercises:Adding", "copy": "gatewise.tasks.exercises:Copy"}
-TASKS |= {"digits": "gatewise.tasks.exercises:Digits", "mackey_glass": "gatewise.tasks.exercises:MackeyGlass"}
-TASKS |= {"translate": "gatewise.tasks.translate.translator:Translator"}
+DEFAULT_VERBS: Mapping[str, type] = {"fit": FitData, "predict": Predict, "score": ScoreData}
 
 
 class Task(ABC):
@@ -72,25 +69,35 @@ class Task(ABC):
     data_files: ClassVar[tuple[str, ...]] = ()
     """What ``save_data`` may write; SHA-256 in ``config.json``."""
 
-    def __init__(self) -> None:
+    options_type: ClassVar[type[TaskOptions]] = TaskOptions
+    """What the constructor takes."""
+    held_out_name: ClassVar[str] = "held out"
+    """What scores are of."""
+    verbs: ClassVar[Mapping[str, str | type | None]] = {}
+    """Classes of ``tasks.verbs``, or ``module:class``, for the verbs of the command line that the task has its own way
+    with; None for one that it does not have."""
+
+    options: TaskOptions
+    """With what the data decided."""
+
+    def __init_subclass__(cls, **rest: Any) -> None:
+        super().__init_subclass__(**rest)
+        cls.__signature__ = signature(cls.options_type)  # type: ignore[attr-defined]
+        if cls.__doc__ and "options_type" in vars(cls):
+            cls.__doc__ = f"{cls.__doc__.rstrip()}\n\n{describe(cls.options_type)}\n"
+
+    def __init__(self, **options: Any) -> None:
+        self.asked = self.options_type.of(options, type(self).__name__)
+        self.options = self.asked
         self.module: nn.Module | None = None
         self.history = History()
         self.scores: Scores = {}
-        self.precision = PRECISIONS[0]
+
+    @property
+    def cell(self) -> Cell:
+        return self.options.cell
 
     # What a task says about itself
-
-    @property
-    @abstractmethod
-    def cell(self) -> Cell: ...
-
-    @property
-    @abstractmethod
-    def seed(self) -> int: ...
-
-    @abstractmethod
-    def options(self) -> dict[str, Any]:
-        """The constructor's arguments as JSON, without the cell."""
 
     @abstractmethod
     def read(self, data: Any, validation: Any = None) -> None:
@@ -104,8 +111,15 @@ class Task(ABC):
     def objective(self) -> Objective:
         """What the training loop optimises, for the data read and ``module``."""
 
-    @abstractmethod
-    def schedule(self) -> Schedule: ...
+    def steps_per_epoch(self) -> int:
+        """Steps of the optimiser between two validations."""
+        return 25
+
+    def schedule(self) -> Schedule:
+        """How long and how to train, by the options."""
+        o, steps = self.options, self.steps_per_epoch()
+        epochs = o.epochs_of(steps)
+        return Schedule(epochs, steps, o.learning_rate, o.patience or epochs, o.max_steps)
 
     @abstractmethod
     def adopt(self, other: Any) -> None:
@@ -116,7 +130,8 @@ class Task(ABC):
         """Write what prediction needs beside the weights, by the functions of ``folder``, into ``data_files``."""
 
     @abstractmethod
-    def load_data(self, folder: Path) -> None: ...
+    def load_data(self, folder: Path) -> None:
+        """Read what ``save_data`` wrote."""
 
     @abstractmethod
     def predict(self, data: Any = None) -> Any: ...
@@ -140,9 +155,22 @@ class Task(ABC):
 
     def resized(self, cell: Cell, hidden_size: int) -> Self:
         """An unfitted model of another cell and size for the data that this one has read."""
-        other = type(self)(**{**self.options(), "cell": cell, "hidden_size": hidden_size})
+        other = self._like(self.asked, cell=cell, hidden_size=hidden_size)
+        other.options = dataclasses.replace(self.options, cell=other.cell, hidden_size=hidden_size)
         other.adopt(self)
         return other
+
+    @classmethod
+    def verb(cls, name: str) -> Any:
+        """The class of a verb; None where the task does not have it, or no way of its own with it."""
+        own = cls.verbs.get(name, DEFAULT_VERBS.get(name))
+        if isinstance(own, str):
+            module, _, attribute = own.partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        return own
+
+    def _like(self, options: TaskOptions, **changes: Any) -> Self:
+        return type(self)(**{f.name: getattr(options, f.name) for f in dataclasses.fields(options)} | changes)
 
     # The verbs
 
@@ -153,35 +181,31 @@ class Task(ABC):
         validation: Any = None,
         directory: str | Path | None = None,
         report: MakeReporter | None = None,
-        devices: int = 1,
-        precision: str = PRECISIONS[0],
     ) -> Self:
         """Train on data (None: the embedded default) and score on what was held out.
+
+        With several ``devices`` a script must call this in ``if __name__ == "__main__":``. Under ``torchrun`` every
+        process calls it; the first one alone writes the directory and has ``scores``.
 
         Args:
             data: see the task. validation: data of the same kind to validate on, for tasks that take it.
             directory: where the run is kept while it trains; must not hold a run yet.
             report: e.g. ``gatewise.tasks.progress.Progress``; silent when absent.
-            devices: processes that share every batch; a script that asks for several must start in
-                ``if __name__ == "__main__":``.
-            precision: ``32-true`` or ``bf16-mixed``, of training; a run is resumed with its own.
 
         Raises:
             InputError: for bad data or an unusable directory, before anything is computed or written; for a training
                 that breaks down. WriteError: when the directory can be written no longer. A model that was reached by
                 then stays in the directory, and so does what ``resume`` needs.
         """
-        check_integer("devices", devices, 1, MOST_DEVICES)
-        check_choice("precision", precision, PRECISIONS)
         before = dict(vars(self))
         try:
-            self.precision = precision
+            self.options = self.asked
             self.read(data, validation)
-            with new_run(directory, self._names()) as folder:
+            with new_run(directory if is_first() else None, self._names()) as folder:
                 self._untrained()
                 if folder is not None:
                     self._save_description(folder)
-                return self._train(folder, report, devices, resume=False)
+                return self._train(folder, report, resume=False)
         except Exception:  # what was fitted before stays as it was
             vars(self).update(before)
             raise
@@ -194,36 +218,36 @@ class Task(ABC):
         *,
         validation: Any = None,
         report: MakeReporter | None = None,
-        devices: int = 1,
-        precision: str | None = None,
         **options: Any,
     ) -> Self:
         """Go on with an interrupted run, with the result of a run that was never interrupted.
 
         Args:
-            directory: of the run. data, validation, precision, options: need not be repeated; when given they must be
-                those of the run. report, devices: as for ``fit``.
+            directory: of the run. data, validation, options: need not be repeated; when given they must be those of the
+                run, except for those that say where it runs: accelerator, devices and num_nodes.
+            report: as for ``fit``.
 
         Raises:
             InputError: when there is no run, it is in use, or data or an option differ from the run's.
             WriteError: when the directory can be written no longer; the run stays as of its last finished epoch.
         """
-        check_integer("devices", devices, 1, MOST_DEVICES)
         folder = Path(directory)
         task = cls._described(folder)
-        if precision not in (None, task.precision):
-            raise InputError(f"precision: the run in {folder} was started with {task.precision!r}, got {precision!r}")
         task._check_same(folder, data, validation, options)
-        if (folder / METRICS).exists() and not any((folder / name).exists() for name in (CHECKPOINT, LOCK)):
+        finished = (folder / METRICS).exists()
+        if finished and not (is_first() and any((folder / name).exists() for name in (CHECKPOINT, LOCK))):
             task._load_weights(folder)
             return task
+        if not is_first():
+            task._untrained()
+            return task._train(None, report, resume=True)
         with old_run(folder):
             if (folder / METRICS).exists():  # it was finished meanwhile, or killed between its last two steps
                 task._load_weights(folder)
                 remove(folder / CHECKPOINT)
                 return task
             task._untrained()
-            return task._train(folder, report, devices, resume=True)
+            return task._train(folder, report, resume=True)
 
     def save(self, directory: str | Path) -> None:
         """Write the fitted model to a directory that holds none yet.
@@ -261,7 +285,7 @@ class Task(ABC):
         import torch
 
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+            torch.manual_seed(self.options.seed)
             self.module = self._built()
 
     def _built(self) -> nn.Module:
@@ -272,11 +296,12 @@ class Task(ABC):
                 raise
             raise InputError("hidden_size and num_layers ask for a network that does not fit into memory") from None
 
-    def _train(self, folder: Path | None, report: MakeReporter | None, devices: int, resume: bool) -> Self:
-        title = f"{self.name} {self.cell.name}"
-        how = folder, report, title, resume, devices, self.precision
-        self.history = train(self.objective(), self.schedule(), self.seed, *how)
-        self.scores = self.score()
+    def _train(self, folder: Path | None, report: MakeReporter | None, resume: bool) -> Self:
+        o, title = self.options, f"{self.name} {self.cell.name}"
+        machines = Machines(o.precision, o.accelerator, o.devices, o.num_nodes)
+        self.history = train(self.objective(), self.schedule(), o.seed, folder, report, title, resume, machines)
+        if is_first():
+            self.scores = self.score()
         if folder is not None:
             self._save_metrics(folder)
             remove(folder / CHECKPOINT)
@@ -294,8 +319,7 @@ class Task(ABC):
             "gatewise": importlib.metadata.version("gatewise"),
             "task": self.name,
             "cell": self.cell.text,
-            "options": self.options(),
-            "precision": self.precision,
+            "options": self.options.as_json(),
             "sha256": {name: sha256(folder / name) for name in self.data_files if (folder / name).is_file()},
         }
         write_json(folder / CONFIG, description)
@@ -316,16 +340,14 @@ class Task(ABC):
         path = folder / CONFIG
         cell, options = entry(config, "cell", str, path), entry(config, "options", dict, path)
         digests = entry({"sha256": {}, **config}, "sha256", dict, path)
+        older = {"precision": config["precision"]} if "precision" in config else {}  # it stood beside the options once
         try:
-            task = cls(cell=parse(cell), **options)  # type: ignore[call-arg]
+            task = cls(**{**older, **options, "cell": parse(cell)})
         except (TypeError, ValueError, CellError) as error:
-            raise InputError(f"{path} is damaged: {str(error).removeprefix(f'{cls.__name__}.__init__() ')}") from None
+            raise InputError(f"{path} is damaged: {error}") from None
         for name in cls.data_files:
             if (folder / name).is_file():
                 check_sha256(folder / name, digests.get(name))
-        task.precision = entry({"precision": PRECISIONS[0], **config}, "precision", str, path)
-        if task.precision not in PRECISIONS:
-            raise InputError(f"{path} is damaged: its entry 'precision' must be one of {', '.join(PRECISIONS)}")
         task.load_data(folder)
         return task
 
@@ -347,57 +369,21 @@ class Task(ABC):
         if (folder / METRICS).exists():
             self.history, self.scores = read_metrics(folder / METRICS, self.higher_is_better)
 
-    def _check_same(self, folder: Path, data: Any, validation: Any, options: dict[str, Any]) -> None:
-        asked = type(self)(**{**self.options(), "cell": self.cell, **options})
+    def _check_same(self, folder: Path, data: Any, validation: Any, given: dict[str, Any]) -> None:
+        """Refuse options and data that are not the run's; take over those that say where it runs."""
+        asked = self._like(self.options, **given)
         if asked.cell != self.cell:
             raise InputError(f"cell: the run in {folder} was started with {self.cell.name}, got {asked.cell.name}")
-        for name in options.keys() - {"cell"}:
-            was, now = self.options()[name], asked.options()[name]
-            if was != now:
-                raise InputError(f"{name}: the run in {folder} was started with {was!r}, got {now!r}")
+        own, others = self.options.as_json(), asked.options.as_json()
+        for name in own:
+            if own[name] != others[name]:
+                raise InputError(f"{name}: the run in {folder} was started with {own[name]!r}, got {others[name]!r}")
         if data is not None:
             asked.read(data, validation)
             if not self.same_data(asked):
                 raise InputError(f"data: differs from what the run in {folder} was started with")
+        self.options = asked.options if data is None else self._like(self.options, **given).options
 
-    @abstractmethod
-    def same_data(self, other: Any) -> bool: ...
-
-
-def cell_of(value: str | Cell) -> Cell:
-    """A cell by name, one of the user's own as ``module:cell`` or ``file.py:cell``, or the cell itself.
-
-    Raises:
-        InputError: for a name that is none; the sentence lists the names.
-    """
-    if isinstance(value, Cell):
-        return value
-    if isinstance(value, str) and ":" in value:
-        return imported(value)
-    try:
-        return cells.get(value)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-
-
-def task_named(name: str) -> type[Task]:
-    """The class of a task by its name on the command line.
-
-    Raises:
-        InputError: for a name that is none.
-    """
-    if name not in TASKS:
-        raise InputError(f"task must be one of {', '.join(TASKS)}, got {name!r}")
-    module, _, attribute = TASKS[name].partition(":")
-    found: type[Task] = getattr(importlib.import_module(module), attribute)
-    return found
-
-
-def load(directory: str | Path) -> Task:
-    """Load a saved model of whatever task.
-
-    Raises:
-        InputError: for a directory that holds none, or a missing, truncated or foreign file.
-    """
-    config = read_json(Path(directory) / CONFIG)
-    return task_named(str(config.get("task"))).load(directory)
+    def same_data(self, other: Any) -> bool:
+        """Whether another task has read the same data."""
+        return True

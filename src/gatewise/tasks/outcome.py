@@ -41,6 +41,23 @@ def read_metrics(path: Path, higher_is_better: bool) -> tuple[History, Scores]:
     return history, scores
 
 
+def verdict(scores: Scores, metric: str, higher_is_better: bool) -> str:
+    """A sentence where a naive baseline is better than the model, which comes first in ``scores``; else empty."""
+    figures = {name: values[metric] for name, values in scores.items() if not math.isnan(values.get(metric, math.nan))}
+    model, *baselines = scores
+    known = [name for name in baselines if name in figures]
+    if model not in figures or not known:
+        return ""
+    best = (max if higher_is_better else min)(known, key=lambda name: figures[name])
+    worse = figures[model] < figures[best] if higher_is_better else figures[model] > figures[best]
+    if not worse:
+        return ""
+    return (
+        f"The model is worse than the naive baseline {best!r}: its {metric} is {figures[model]:.3f}, the baseline's "
+        f"{figures[best]:.3f}; train longer, change the options, or use the baseline."
+    )
+
+
 def entry(values: dict[str, Any], name: str, kind: type, path: Path) -> Any:
     """An entry of a JSON file, which must be of a kind.
 

@@ -28,6 +28,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from gatewise.tasks.claim import Claim, claim_on, under
 from gatewise.tasks.errors import InputError, WriteError, need
 from gatewise.tasks.folder import CHECKPOINT, WEIGHTS, read_tensors, write_tensors
+from gatewise.tasks.machines import Machines
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -175,8 +176,7 @@ def train(
     report: MakeReporter | None = None,
     title: str = "",
     resume: bool = False,
-    devices: int = 1,
-    precision: str = PRECISIONS[0],
+    machines: Machines = Machines(),  # noqa: B008
 ) -> History:
     """Train the objective's module in place; afterwards it holds the weights of the best epoch, also on Ctrl-C.
 
@@ -185,6 +185,7 @@ def train(
     global random state of torch is left as it was.
     """
     need("lightning_fabric")
+    devices, precision = machines.devices, machines.precision
     from lightning_fabric import Fabric
     from lightning_fabric.plugins import MixedPrecision
 

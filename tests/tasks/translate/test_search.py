@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from gatewise import cells
+from gatewise.tasks.text.exact import Exact
+from gatewise.tasks.text.vocabulary import END, UNKNOWN
 from gatewise.tasks.translate import Translator
 from gatewise.tasks.translate.batches import batch_of
-from gatewise.tasks.translate.exact import Exact
 from gatewise.tasks.translate.network import TranslationNetwork
 from gatewise.tasks.translate.search import BLOCK, Ended, Hypothesis, largest, translate
-from gatewise.tasks.translate.vocabulary import END, UNKNOWN
 
 SOURCES = [[5, 6, 9], [7, 4, 5, 6, 9, 8, 4], [4, 4], [6, 7, 9], [8, 9], [5, 6, 9, 4], [7, 9, 5]]
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from tasks.translate.conftest import SMALL, toy
 
-from gatewise.tasks.base import load
 from gatewise.tasks.errors import InputError
+from gatewise.tasks.registry import load
 from gatewise.tasks.translate import Translator
 from gatewise.tasks.translate.metrics import Dictionary, signatures
 from gatewise.tasks.translate.pairs import read_pairs

@@ -9,7 +9,7 @@ from gatewise.study.statistics import all_of, interval
 from gatewise.study.trial.plan import CELLS, MARGINS, Network, adding, digits, label, parameters, pinned, several, sized
 from gatewise.study.trial.runs import Runs
 from gatewise.study.trial.section import Section, alike, beside, higher, reach, spread
-from gatewise.tasks.base import task_named
+from gatewise.tasks.registry import task_named
 
 
 def _pair_rows(runs: Runs, pairs: list[tuple[Network, Network]], names: tuple[str, str]) -> list[list[object]]:

@@ -12,7 +12,8 @@ from gatewise import cells
 from gatewise.compiler import Cell
 from gatewise.study import compare
 from gatewise.study.compare import solve
-from gatewise.tasks.base import Task, task_named
+from gatewise.tasks.base import Task
+from gatewise.tasks.registry import task_named
 
 MARGINS = {"adding": 0.01, "copy": 5.0, "digits": 3.0, "mackey_glass": 0.01, "forecast": 0.05, "translate": 3.0}
 """Differences of the metric that count as none, fixed before anything was run: a mean squared error of 0.01 where

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from gatewise.study.trial.plan import Network, Scale
-from gatewise.tasks.base import Task, load, task_named
+from gatewise.tasks.base import Task
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import METRICS, read_json
+from gatewise.tasks.registry import load, task_named
 
 Report = Callable[[str, int, int], None]
 

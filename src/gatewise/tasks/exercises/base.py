@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,16 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gatewise.compiler import Cell
 from gatewise.nn import Recurrent
-from gatewise.nn.initialise import NAMED
-from gatewise.tasks.base import Scores, Task, cell_of
+from gatewise.tasks.base import Scores, Task
 from gatewise.tasks.errors import InputError
+from gatewise.tasks.exercises.options import EPOCHS, ExerciseOptions
 from gatewise.tasks.training import Objective, Schedule
+from gatewise.tasks.verbs import Fit, Score
 
-EPOCHS = 20
 HELD_OUT, VALIDATION = 1000, 500
-_LARGEST = {"span": 10**6, "hidden_size": 1 << 14, "max_steps": 10**9, "batch_size": 10**6, "seed": 2**63 - 1}
 Array = NDArray[np.float32]
 
 
@@ -36,43 +34,15 @@ class Examples:
     targets: Tensor
 
 
-@dataclass(frozen=True)
-class Options:
-    """What an exercise was asked for; see ``Exercise``."""
-
-    span: int
-    hidden_size: int
-    max_steps: int
-    batch_size: int
-    learning_rate: float
-    clip_norm: float | None
-    share: float
-    initialise: str
-    seed: int
-
-    def __post_init__(self) -> None:
-        for name, most in _LARGEST.items():
-            value, least = getattr(self, name), 0 if name == "seed" else 1
-            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-                raise InputError(f"{name} must be an integer from {least} to {most}, got {value!r}")
-        for name, top in (("learning_rate", 1.0), ("share", 1.0), ("clip_norm", math.inf)):
-            value = getattr(self, name)
-            if name == "clip_norm" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= top:
-                bound = "" if top == math.inf else f" and at most {top:g}"
-                raise InputError(f"{name} must be a number above 0{bound}, got {value!r}")
-        if self.initialise not in NAMED:
-            raise InputError(f"initialise must be one of {', '.join(NAMED)}, got {self.initialise!r}")
-
-
 class ExerciseNetwork(nn.Module):
-    """A recurrent layer and a linear read-out of its last ``steps`` states."""
+    """Recurrent layers and a linear read-out of their last ``steps`` states."""
 
-    def __init__(self, cell: Cell, features: int, hidden_size: int, outputs: int, steps: int, initialise: str) -> None:
+    def __init__(self, features: int, outputs: int, steps: int, o: ExerciseOptions) -> None:
         super().__init__()
-        self.layer = Recurrent(cell, features, hidden_size, initialise=initialise)
-        self.head = nn.Linear(hidden_size, outputs)
+        self.layer = Recurrent(
+            o.cell, features, o.hidden_size, o.num_layers, dropout=o.dropout, initialise=o.initialise
+        )
+        self.head = nn.Linear(o.hidden_size, outputs)
         self.steps = steps
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,13 +52,7 @@ class ExerciseNetwork(nn.Module):
 
 
 class Exercise(Task):
-    """One recurrent layer and a read-out, trained on examples whose answer is known.
-
-    Args:
-        span: steps over which something must be kept, or how far ahead is asked; see the exercise. cell: name or cell.
-        hidden_size: units. max_steps: steps of AdamW in batches of ``batch_size``; ``learning_rate`` at its peak.
-        clip_norm: largest norm of a gradient, or None. share: part of the training data that may be seen.
-        initialise: how the layer starts, as for ``gatewise.Recurrent``. seed: same seed, same result.
+    """Recurrent layers and a read-out, trained on examples whose answer is known.
 
     The held-out examples are the same for every seed and cell. ``fit`` takes no data.
 
@@ -96,29 +60,10 @@ class Exercise(Task):
         InputError: for a value out of range.
     """
 
-    default_span: ClassVar[int]
     outputs: ClassVar[int]
-
-    def __init__(
-        self,
-        span: int | None = None,
-        cell: str | Cell = "gru",
-        hidden_size: int = 32,
-        max_steps: int = 1000,
-        batch_size: int = 32,
-        learning_rate: float = 5e-3,
-        clip_norm: float | None = 1.0,
-        share: float = 1.0,
-        initialise: str = "torch",
-        seed: int = 0,
-    ) -> None:
-        super().__init__()
-        span = self.default_span if span is None else span
-        rates = (learning_rate, clip_norm, share)
-        self.asked = Options(span, hidden_size, max_steps, batch_size, *rates, initialise, seed)
-        self._cell = cell_of(cell)
-        if self._cell.inputs:
-            raise InputError(f"cell must take nothing beside x, but {self._cell.name} takes {self._cell.inputs[0][0]}")
+    verbs: ClassVar[Mapping[str, str | type | None]] = {"fit": Fit, "predict": None, "score": Score}
+    options_type = ExerciseOptions
+    options: ExerciseOptions
 
     # What an exercise says about itself
 
@@ -153,35 +98,24 @@ class Exercise(Task):
 
     # The protocol
 
-    @property
-    def cell(self) -> Cell:
-        return self._cell
-
-    @property
-    def seed(self) -> int:
-        return self.asked.seed
-
-    def options(self) -> dict[str, Any]:
-        return asdict(self.asked)
-
     def read(self, data: Any, validation: Any = None) -> None:
         for name, value in (("data", data), ("validation", validation)):
             if value is not None:
                 raise InputError(f"{name}: {self.name} makes its own examples and takes none, got {value!r}")
 
     def build(self) -> nn.Module:
-        o = self.asked
-        return ExerciseNetwork(self._cell, self.features, o.hidden_size, self.outputs, self.steps, o.initialise)
+        return ExerciseNetwork(self.features, self.outputs, self.steps, self.options)
 
     def objective(self) -> ExerciseObjective:
         return ExerciseObjective(self)
 
+    def steps_per_epoch(self) -> int:
+        o = self.options
+        return max(1, o.max_steps // (o.epochs or EPOCHS))
+
     def schedule(self) -> Schedule:
-        o = self.asked
-        each = max(1, o.max_steps // EPOCHS)
-        clip = math.inf if o.clip_norm is None else o.clip_norm
-        epochs = -(-o.max_steps // each)
-        return Schedule(epochs, each, o.learning_rate, epochs, o.max_steps, clip_norm=clip)
+        clip = self.options.clip_norm
+        return replace(super().schedule(), clip_norm=math.inf if clip is None else clip)
 
     def adopt(self, other: Any) -> None:
         """The examples follow from the options."""
@@ -191,9 +125,6 @@ class Exercise(Task):
 
     def load_data(self, folder: Path) -> None:
         """The examples follow from the options."""
-
-    def same_data(self, other: Any) -> bool:
-        return True
 
     def predict(self, data: Any = None) -> dict[str, NDArray[Any]]:
         """The held-out examples: ``inputs`` (T, B, features), ``outputs`` (S, B, outputs) and ``targets``."""
@@ -208,7 +139,7 @@ class Exercise(Task):
         self.read(data)
         examples = self.held_out("test")
         with torch.no_grad():
-            outputs = {self._cell.name: self.fitted()(examples.inputs), **self.baselines(examples)}
+            outputs = {self.cell.name: self.fitted()(examples.inputs), **self.baselines(examples)}
         return {name: {self.metric: self.measure(out, examples.targets)} for name, out in outputs.items()}
 
 
@@ -223,7 +154,7 @@ class ExerciseObjective(Objective):
 
     def batches(self, generator: np.random.Generator) -> Iterator[Examples]:
         while True:
-            yield self.exercise.training(self.exercise.asked.batch_size, generator)
+            yield self.exercise.training(self.exercise.options.batch_size, generator)
 
     def loss(self, forward: Callable[..., Tensor], batch: Examples) -> Tensor:
         return self.exercise.loss(forward(batch.inputs), batch.targets)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gatewise.tasks.errors import InputError, need
 from gatewise.tasks.exercises.base import Examples, Exercise
+from gatewise.tasks.exercises.options import DigitsOptions
 
 _ENDS = {"training": (0, 1200), "validation": (1200, 1450), "test": (1450, 1797)}
 
@@ -32,28 +33,28 @@ class Digits(Exercise):
     of the ten it was is asked at the end. ``span`` is the number of steps: 64 for a pixel a step, 8 for a row of eight
     a step. ``share`` is the part of the 1200 training images that may be seen."""
 
+    options_type = DigitsOptions
     name: ClassVar[str] = "digits"
     metric: ClassVar[str] = "wrong %"
-    default_span: ClassVar[int] = 64
     outputs: ClassVar[int] = 10
 
     @property
     def features(self) -> int:
-        return 64 // self.asked.span
+        return 64 // self.options.span
 
     def read(self, data: Any, validation: Any = None) -> None:
         super().read(data, validation)
-        if 64 % self.asked.span:
-            raise InputError(f"span must divide the 64 pixels of a digit, got {self.asked.span}")
+        if 64 % self.options.span:
+            raise InputError(f"span must divide the 64 pixels of a digit, got {self.options.span}")
         _digits()
 
     def _of(self, indices: Tensor) -> Examples:
         pixels, classes = _digits()
-        x = pixels[indices].reshape(len(indices), self.asked.span, self.features).transpose(0, 1).contiguous()
+        x = pixels[indices].reshape(len(indices), self.options.span, self.features).transpose(0, 1).contiguous()
         return Examples(x, classes[indices][None])
 
     def training(self, size: int, generator: np.random.Generator) -> Examples:
-        count = max(1, round(_ENDS["training"][1] * self.asked.share))
+        count = max(1, round(_ENDS["training"][1] * self.options.share))
         return self._of(torch.from_numpy(generator.integers(count, size=size)))
 
     def held_out(self, part: str) -> Examples:

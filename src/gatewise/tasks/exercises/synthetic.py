@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import cached_property, lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gatewise.tasks.errors import InputError
 from gatewise.tasks.exercises.base import HELD_OUT, VALIDATION, Array, Examples, Exercise
+from gatewise.tasks.exercises.options import AddingOptions, CopyOptions, MackeyGlassOptions
 
 _SEEDS = {"validation": (1, VALIDATION), "test": (2, HELD_OUT)}
 
@@ -26,10 +26,10 @@ class Made(Exercise):
 
     @cached_property
     def _few(self) -> Examples:
-        return self.draw(max(1, round(10_000 * self.asked.share)), np.random.default_rng([3, self.asked.span]))
+        return self.draw(max(1, round(10_000 * self.options.share)), np.random.default_rng([3, self.options.span]))
 
     def training(self, size: int, generator: np.random.Generator) -> Examples:
-        if self.asked.share == 1.0:
+        if self.options.share == 1.0:
             return self.draw(size, generator)
         few = self._few
         chosen = torch.from_numpy(generator.integers(few.targets.shape[1], size=size))
@@ -37,7 +37,7 @@ class Made(Exercise):
 
     def held_out(self, part: str) -> Examples:
         seed, size = _SEEDS[part]
-        return self.draw(size, np.random.default_rng([seed, self.asked.span]))
+        return self.draw(size, np.random.default_rng([seed, self.options.span]))
 
 
 class Adding(Made):
@@ -45,14 +45,14 @@ class Adding(Made):
     the end. One mark lies in the first half, so that it must be kept over ``span``/2 to ``span`` steps. Always saying 1
     has a mean squared error of 1/6."""
 
+    options_type = AddingOptions
     name: ClassVar[str] = "adding"
     metric: ClassVar[str] = "MSE"
-    default_span: ClassVar[int] = 50
     features = 2
     outputs: ClassVar[int] = 1
 
     def draw(self, size: int, generator: np.random.Generator) -> Examples:
-        span = max(2, self.asked.span)
+        span = max(2, self.options.span)
         x: Array = np.zeros((span, size, 2), np.float32)
         x[..., 0] = generator.random((span, size), np.float32)
         rows = np.arange(size)
@@ -75,9 +75,9 @@ class Copy(Made):
     ``span`` empty steps, then a signal at which the symbols must be said in order. Guessing is wrong 87.5 % of the
     time."""
 
+    options_type = CopyOptions
     name: ClassVar[str] = "copy"
     metric: ClassVar[str] = "wrong %"
-    default_span: ClassVar[int] = 20
     features = 10
     outputs: ClassVar[int] = 8
     symbols: ClassVar[int] = 5
@@ -88,7 +88,7 @@ class Copy(Made):
 
     def draw(self, size: int, generator: np.random.Generator) -> Examples:
         said = generator.integers(self.outputs, size=(self.symbols, size))
-        signs = np.full((2 * self.symbols + self.asked.span, size), self.outputs)
+        signs = np.full((2 * self.symbols + self.options.span, size), self.outputs)
         signs[: self.symbols] = said
         signs[-self.symbols] = self.outputs + 1
         x = F.one_hot(torch.from_numpy(signs), self.features).float()
@@ -130,9 +130,9 @@ class MackeyGlass(Exercise):
     """A chaotic series: at every step of a window of 100 the value ``span`` steps ahead is asked. The error is in units
     of the series' deviation. In time: 3000 steps to train, 1000 to validate, 1000 held out."""
 
+    options_type = MackeyGlassOptions
     name: ClassVar[str] = "mackey_glass"
     metric: ClassVar[str] = "RMSE"
-    default_span: ClassVar[int] = 12
     features = 1
     outputs: ClassVar[int] = 1
     window: ClassVar[int] = 100
@@ -146,19 +146,14 @@ class MackeyGlass(Exercise):
     def at(self, starts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Examples:
         series = mackey_glass()
         steps = np.arange(self.window)[:, None] + starts
-        x, y = series[steps][..., None], series[steps[self.warm :] + self.asked.span][..., None]
+        x, y = series[steps][..., None], series[steps[self.warm :] + self.options.span][..., None]
         return Examples(torch.from_numpy(x), torch.from_numpy(y))
 
     def _last(self, end: int) -> int:
-        return max(1, end - self.window - self.asked.span)
-
-    def read(self, data: Any, validation: Any = None) -> None:
-        super().read(data, validation)
-        if self.asked.span > 400:
-            raise InputError(f"span must be at most 400 steps ahead for {self.name}, got {self.asked.span}")
+        return max(1, end - self.window - self.options.span)
 
     def training(self, size: int, generator: np.random.Generator) -> Examples:
-        end = max(self.window + self.asked.span + 1, round(3000 * self.asked.share))
+        end = max(self.window + self.options.span + 1, round(3000 * self.options.share))
         return self.at(generator.integers(self._last(end), size=size))
 
     def held_out(self, part: str) -> Examples:

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
 
-from gatewise.compiler import Cell
-from gatewise.tasks.base import Scores, Task, cell_of
-from gatewise.tasks.checks import check_plain_cell
+from gatewise.tasks.base import Scores, Task
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import write_bytes
 from gatewise.tasks.forecast.grid import Series, regular
 from gatewise.tasks.forecast.metrics import last_value, mase, naive_error, seasonal_naive, smape
 from gatewise.tasks.forecast.network import ForecastNetwork
-from gatewise.tasks.forecast.options import Options
+from gatewise.tasks.forecast.options import ForecastOptions
 from gatewise.tasks.forecast.table import Table, Times, Values, read, to_csv
 from gatewise.tasks.forecast.windows import Batch, TrainingWindows, forecasts, scaled
-from gatewise.tasks.training import Objective, Schedule
+from gatewise.tasks.training import Objective
 
 DATA = "data.csv"
 BATCH_SIZE = 32
-STEPS_PER_EPOCH = 25
 MOST_ORIGINS = 256
 LAST_TIME = np.datetime64("9999-12-31T23:59:59", "s")
 
@@ -45,14 +42,7 @@ class Forecaster(Task):
 
     Data: the path of a CSV file or a data frame, long (``unique_id, ds, y``; missing values empty) or with just two
     columns, time and value; None stands for weekly CO₂ at Mauna Loa. The last horizon of every series is held out for
-    the score, and stretches before it for validation; training sees neither.
-
-    Args:
-        horizon: steps to forecast; one season when None. season: steps in a season; from the frequency when None.
-        cell: name of a built-in cell, or a Cell. hidden_size, num_layers, dropout: of the encoder.
-        epochs, max_steps: how long to train, at 25 steps of 32 windows an epoch. learning_rate: its peak.
-        patience: epochs without improvement on the validation data before training stops.
-        seed: same seed, same result. label: what the values are, with their unit, for the picture.
+    the score, and stretches before it for validation; training sees neither. An epoch is 25 steps of 32 windows.
 
     Raises:
         InputError: for a value out of range.
@@ -60,29 +50,17 @@ class Forecaster(Task):
 
     name: ClassVar[str] = "forecast"
     metric: ClassVar[str] = "MASE"
+    held_out_name: ClassVar[str] = "held-out horizon"
     data_files: ClassVar[tuple[str, ...]] = (DATA,)
+    options_type = ForecastOptions
+    verbs: ClassVar[Mapping[str, str | type | None]] = {
+        "fit": "gatewise.tasks.forecast.verbs:FitForecast",
+        "predict": "gatewise.tasks.forecast.verbs:PredictForecast",
+    }
+    options: ForecastOptions
 
-    def __init__(
-        self,
-        horizon: int | None = None,
-        season: int | None = None,
-        cell: str | Cell = "gru",
-        hidden_size: int = 64,
-        num_layers: int = 1,
-        dropout: float = 0.0,
-        epochs: int = 16,
-        max_steps: int | None = None,
-        learning_rate: float = 3e-3,
-        patience: int = 8,
-        seed: int = 0,
-        label: str | None = None,
-    ) -> None:
-        super().__init__()
-        self._options = Options(
-            horizon, season, hidden_size, num_layers, dropout, epochs, max_steps, learning_rate, patience, seed, label
-        )
-        self._cell = cell_of(cell)
-        check_plain_cell(self._cell)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self.table: Table | None = None
         self.series: list[Series] = []
         self.season = self.horizon = self.context = 1
@@ -90,20 +68,9 @@ class Forecaster(Task):
     # The protocol
 
     @property
-    def cell(self) -> Cell:
-        return self._cell
-
-    @property
-    def seed(self) -> int:
-        return self._options.seed
-
-    @property
     def label(self) -> str:
         """What the values are."""
-        return self._options.label or (self.table.label if self.table else "y")
-
-    def options(self) -> dict[str, Any]:
-        return {**asdict(self._options), "label": self.label}
+        return self.options.label or (self.table.label if self.table else "y")
 
     def read(self, data: Any, validation: Any = None) -> None:
         if validation is not None:
@@ -113,23 +80,20 @@ class Forecaster(Task):
     def _take(self, table: Table) -> None:
         series = regular(table)
         frequency = series[0].frequency
-        season = self._options.season or frequency.season
-        horizon = self._options.horizon or max(season, 12 if season == 1 else season)
-        _check_season(series, self._options.season)
+        season = self.options.season or frequency.season
+        horizon = self.options.horizon or max(season, 12 if season == 1 else season)
+        _check_season(series, self.options.season)
         _check_lengths(series, horizon)
         self.table, self.series = table, series
+        self.options = replace(self.options, label=self.label)
         self.season, self.horizon, self.context = season, horizon, max(2 * season, 2 * horizon, 16)
 
     def build(self) -> nn.Module:
-        o = self._options
-        return ForecastNetwork(self._cell, o.hidden_size, o.num_layers, o.dropout, self.horizon)
+        o = self.options
+        return ForecastNetwork(o.cell, o.hidden_size, o.num_layers, o.dropout, self.horizon, o.initialise)
 
     def objective(self) -> ForecastObjective:
         return ForecastObjective(self.fitted(), self.series, self.horizon, self.season, self.context)
-
-    def schedule(self) -> Schedule:
-        o = self._options
-        return Schedule(o.epochs, STEPS_PER_EPOCH, o.learning_rate, o.patience, o.max_steps)
 
     def adopt(self, other: Forecaster) -> None:
         self.table, self.series = other.table, other.series
@@ -157,17 +121,17 @@ class Forecaster(Task):
         Returns:
             Columns of equal length: ``unique_id`` (str), ``ds`` (datetime64), ``y`` (float64, in units of the data).
         """
-        table = self.predict_table(data)
+        table = self.forecast(self.chosen_series(data))
         return {
             "unique_id": np.repeat(list(table.series), self.horizon),
             "ds": np.concatenate([times for times, _ in table.series.values()]),
             "y": np.concatenate([values for _, values in table.series.values()]),
         }
 
-    def predict_table(self, data: Any = None) -> Table:
-        """The same as a Table."""
+    def forecast(self, chosen: list[Series]) -> Table:
+        """Forecasts beyond the end of series that were read."""
         forecasts_by_name = {}
-        for series in self.chosen_series(data):
+        for series in chosen:
             end = len(series.values)
             times = series.times(end, end + self.horizon)
             if times[-1] > LAST_TIME:
@@ -213,7 +177,7 @@ class Forecaster(Task):
         """The same for one series."""
         end = len(series.values) - self.horizon
         history = series.values[:end]
-        by_name = {self._cell.name: self.continue_series(series, end)}
+        by_name = {self.cell.name: self.continue_series(series, end)}
         if self.season > 1:
             by_name["seasonal naive"] = seasonal_naive(history, self.horizon, self.season)
         by_name["last value"] = last_value(history, self.horizon)

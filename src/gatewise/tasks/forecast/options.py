@@ -1,37 +1,36 @@
-"""What a forecaster may be asked for, and the sentence for everything else."""
+"""What a forecaster may be asked for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from gatewise.tasks.checks import check_integer, check_share, check_size, check_training
+from gatewise.tasks import checks
 from gatewise.tasks.errors import InputError
+from gatewise.tasks.options import TaskOptions, again, option
 
 MOST_STEPS = 10**6
 
 
-@dataclass(frozen=True)
-class Options:
-    """What a forecaster was asked for; see ``Forecaster``."""
+@dataclass(frozen=True, kw_only=True)
+class ForecastOptions(TaskOptions):
+    """What a forecaster may be asked for."""
 
-    horizon: int | None
-    season: int | None
-    hidden_size: int
-    num_layers: int
-    dropout: float
-    epochs: int
-    max_steps: int | None
-    learning_rate: float
-    patience: int
-    seed: int
-    label: str | None
+    inputs: ClassVar[tuple[str, ...]] = ("mask", "gap", "last")
 
-    def __post_init__(self) -> None:
-        for name, value in (("horizon", self.horizon), ("season", self.season)):
-            if value is not None:
-                check_integer(name, value, 1, MOST_STEPS)
-        check_size(self.hidden_size, self.num_layers)
-        check_share("dropout", self.dropout)
-        check_training(self.epochs, self.max_steps, self.learning_rate, self.patience, self.seed)
-        if self.label is not None and not isinstance(self.label, str):
-            raise InputError(f"label must be a text or None, got {self.label!r}")
+    horizon: int | None = option(None, "Steps to forecast.", checks.integer(1, MOST_STEPS), shown="one season")
+    season: int | None = option(
+        None, "Steps in a season.", checks.integer(1, MOST_STEPS), shown="from the frequency of the data"
+    )
+    label: str | None = option(
+        None, "What the values are, with their unit, for the picture.", checks.text, shown="the name of the column"
+    )
+    epochs: int | None = again(TaskOptions, "epochs", None, "16 of 25 steps, or what max_steps makes")
+
+    def check(self) -> None:
+        super().check()
+        if self.cell.inputs and self.num_layers > 1:
+            raise InputError(
+                f"num_layers must be 1 for {self.cell.name}, whose {self.cell.inputs[0][0]} is of the data's width, "
+                f"got {self.num_layers}"
+            )

@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gatewise.tasks.errors import need
-from gatewise.tasks.folder import write_bytes
+from gatewise.tasks.figures import save
 from gatewise.tasks.forecast.forecaster import Forecaster, HeldOut
 from gatewise.tasks.forecast.grid import Series
 from gatewise.tasks.forecast.metrics import mase, naive_error
+from gatewise.tasks.forecast.table import Table, Times, Values
 
 MOST_PANELS = 4
 INK, MODEL, BEYOND, NAIVE = "#333333", "#0072B2", "#D55E00", "#999999"  # told apart with any colour vision
 
 
-def draw(forecaster: Forecaster, path: Path, data: Any = None) -> None:
-    """Draw the first four series into a PNG file, one panel each.
+def draw(forecaster: Forecaster, path: Path, chosen: list[Series], forecasts: Table) -> None:
+    """Draw the first four series and their forecasts into a picture file, one panel each.
 
     Raises:
-        InputError: for data that do not fit the model, or without matplotlib.
+        InputError: without matplotlib.
     """
     need("matplotlib")
     from matplotlib.figure import Figure
 
-    chosen = forecaster.chosen_series(data)[:MOST_PANELS]
+    chosen = chosen[:MOST_PANELS]
     figure = Figure(figsize=(10, 1.2 + 3.6 * len(chosen)), dpi=130, layout="constrained")
     panels = figure.subplots(len(chosen), 1, squeeze=False)[:, 0]
     for axes, series in zip(panels, chosen, strict=True):
-        _panel(axes, forecaster, series)
+        _panel(axes, forecaster, series, *forecasts.series[series.name])
     panels[-1].set_xlabel(f"date, one value a {chosen[0].frequency.name}")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_bytes(path, buffer.getvalue())
+    save(figure, path)
 
 
-def _panel(axes: Any, forecaster: Forecaster, series: Series) -> None:
+def _panel(axes: Any, forecaster: Forecaster, series: Series, times: Times, beyond: Values) -> None:
     horizon, end = forecaster.horizon, len(series.values)
     first = max(0, end - horizon - 2 * max(horizon, forecaster.season))
     axes.plot(series.times(first), series.values[first:], color=INK, lw=1.2, marker=".", ms=3, label="observed")
@@ -46,8 +44,7 @@ def _panel(axes: Any, forecaster: Forecaster, series: Series) -> None:
     if end > horizon + 1 and not np.isnan(series.values[:-horizon]).all():
         held = forecaster.held_out_of(series)
         title = f"{title}  {_held_out(axes, held, forecaster)}".strip()
-    beyond = series.times(end, end + horizon)
-    axes.plot(beyond, forecaster.continue_series(series, end), color=BEYOND, lw=1.8, label="forecast beyond the end")
+    axes.plot(times, beyond, color=BEYOND, lw=1.8, label="forecast beyond the end")
     axes.axvline(series.times(end - 1, end)[0], color=INK, lw=0.8, ls=":")
     axes.set_title(title, loc="left", fontsize=10)
     axes.set_ylabel(forecaster.label)

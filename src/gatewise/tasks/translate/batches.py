@@ -9,10 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatewise.tasks.translate.vocabulary import END, PAD, START
-
-POOL = 32
-"""Batches that are drawn together and sorted by length: enough to pad little, few enough to stay random."""
+from gatewise.tasks.text.batching import by_length, padded
+from gatewise.tasks.text.vocabulary import END, PAD, START
 
 
 @dataclass  # Fabric hands it to processes and refuses frozen ones
@@ -38,14 +36,6 @@ class Batch:
         return Batch(self.source[own], self.source_lengths[own], self.given[own], self.wanted[own])
 
 
-def padded(rows: Sequence[Sequence[int]]) -> Tensor:
-    """(B, longest) int64 ids."""
-    out = torch.full((len(rows), max(map(len, rows))), PAD)
-    for k, row in enumerate(rows):
-        out[k, : len(row)] = torch.tensor(row)
-    return out
-
-
 def batch_of(source: Sequence[list[int]], target: Sequence[list[int]]) -> Batch:
     """Sentences as one batch."""
     lengths = torch.tensor([len(row) for row in source])
@@ -58,11 +48,5 @@ def batches(
 ) -> Iterator[Batch]:
     """Passes over the pairs without end, each in another order."""
     lengths = np.array([(len(t), len(s)) for s, t in zip(source, target, strict=True)])
-    while True:
-        order = generator.permutation(len(source))
-        for start in range(0, len(order), POOL * size):
-            pool = order[start : start + POOL * size]
-            pool = pool[np.lexsort((lengths[pool, 1], lengths[pool, 0]))]
-            cuts = [pool[k : k + size] for k in range(0, len(pool), size)]
-            for k in generator.permutation(len(cuts)):
-                yield batch_of([source[i] for i in cuts[k]], [target[i] for i in cuts[k]])
+    for chosen in by_length(lengths, size, generator):
+        yield batch_of([source[i] for i in chosen], [target[i] for i in chosen])

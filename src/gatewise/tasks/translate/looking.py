@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gatewise.nn.initialise import keepers
+from gatewise.tasks.text.vocabulary import START
 from gatewise.tasks.translate.network import TranslationNetwork
 from gatewise.tasks.translate.search import Steps
-from gatewise.tasks.translate.vocabulary import START
 
 Values = NDArray[np.float64]
 

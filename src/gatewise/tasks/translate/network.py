@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from gatewise.compiler import Cell
 from gatewise.nn import Recurrent
+from gatewise.tasks.text.loss import smoothed_cross_entropy
+from gatewise.tasks.text.vocabulary import PAD
 from gatewise.tasks.translate.batches import Batch
-from gatewise.tasks.translate.loss import smoothed_cross_entropy
-from gatewise.tasks.translate.vocabulary import PAD
 
 DECODERS = ("attention", "final")
 Make = Callable[..., Any]

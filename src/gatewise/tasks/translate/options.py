@@ -1,73 +1,64 @@
-"""What a translator may be asked for, and the sentence for everything else."""
+"""What a translator may be asked for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass
 
-from gatewise.tasks.checks import (
-    MOST_UNITS,
-    check_choice,
-    check_flag,
-    check_integer,
-    check_share,
-    check_size,
-    check_training,
-)
+from gatewise.tasks import checks
 from gatewise.tasks.errors import InputError
+from gatewise.tasks.options import TaskOptions, again, option
+from gatewise.tasks.text.vocabulary import KINDS
 from gatewise.tasks.translate.network import DECODERS
-from gatewise.tasks.translate.vocabulary import KINDS
 
 LEAST_PIECES = 8
 MOST_PIECES = 10**6
+PHRASES = {"hidden_size": 192, "embedding_size": 96, "vocabulary": "words", "joint": False, "dropout": 0.1}
+PHRASES |= {"label_smoothing": 0.0, "learning_rate": 4e-3, "average": 0.99}
+TEXTS = {"hidden_size": 512, "embedding_size": 256, "vocabulary": "bpe", "joint": True, "dropout": 0.3}
+TEXTS |= {"label_smoothing": 0.1, "learning_rate": 1e-3, "average": 0.998}
+EPOCHS = {"texts": 30, "phrases": 8}
 
 
-@dataclass(frozen=True)
-class Options:
-    """What a translator was asked for; see ``Translator``. What is None depends on the data."""
+def _by_data(name: str) -> str:
+    """The two defaults of an option that depends on the data."""
+    return f"{TEXTS[name]}; embedded data: {PHRASES[name]}"
 
-    decoder: str
-    hidden_size: int | None
-    embedding_size: int | None
-    num_layers: int
-    dropout: float | None
-    label_smoothing: float | None
-    vocabulary: str | None
-    vocabulary_size: int
-    joint: bool | None
-    lowercase: bool
-    normalise: bool
-    longest: int
-    batch_size: int
-    average: float | None
-    epochs: int | None
-    max_steps: int | None
-    learning_rate: float | None
-    patience: int
-    seed: int
 
-    def __post_init__(self) -> None:
-        check_choice("decoder", self.decoder, DECODERS)
-        check_size(1 if self.hidden_size is None else self.hidden_size, self.num_layers)
+@dataclass(frozen=True, kw_only=True)
+class TranslateOptions(TaskOptions):
+    """What a translator may be asked for. What is None depends on the data."""
+
+    decoder: str = option("attention", "`attention`, or `final`: the final state alone.", checks.choice(*DECODERS))
+    hidden_size: int | None = again(TaskOptions, "hidden_size", None, _by_data("hidden_size"))  # type: ignore[assignment]
+    embedding_size: int | None = option(
+        None, "Numbers of an embedded piece.", checks.integer(1, checks.MOST_UNITS), shown=_by_data("embedding_size")
+    )
+    dropout: float | None = again(TaskOptions, "dropout", None, _by_data("dropout"))  # type: ignore[assignment]
+    label_smoothing: float | None = option(
+        None, "Share of the probability wanted on all pieces alike.", checks.share, shown=_by_data("label_smoothing")
+    )
+    vocabulary: str | None = option(
+        None, "`bpe` (sub-words) or `words`.", checks.choice(*KINDS), shown=_by_data("vocabulary")
+    )
+    vocabulary_size: int = option(8000, "Pieces at most.", checks.integer(LEAST_PIECES, MOST_PIECES))
+    joint: bool | None = option(
+        None,
+        "One vocabulary and one embedding for both languages.",
+        checks.flag,
+        shown=_by_data("joint"),
+        flags=("--joint/--separate",),
+    )
+    lowercase: bool = option(False, "Lower-case all texts first.", checks.flag)
+    normalise: bool = option(False, "Plain quotes, dashes and spaces first, as Moses does.", checks.flag)
+    longest: int = option(128, "Pieces of a side; longer pairs are left out.", checks.integer(1, MOST_PIECES))
+    batch_size: int = option(96, "Pairs of a step.", checks.integer(1, MOST_PIECES))
+    average: float | None = option(
+        None, "Decay of the mean of the weights that is kept; 0 for none.", checks.share, shown=_by_data("average")
+    )
+    epochs: int | None = again(TaskOptions, "epochs", None, f"{EPOCHS['texts']}; embedded data: {EPOCHS['phrases']}")
+    learning_rate: float | None = again(TaskOptions, "learning_rate", None, _by_data("learning_rate"))  # type: ignore[assignment]
+
+    def check(self) -> None:
+        super().check()
         if self.hidden_size is not None and self.hidden_size % 2:
             raise InputError(f"hidden_size must be even, since both directions share it, got {self.hidden_size}")
-        if self.embedding_size is not None:
-            check_integer("embedding_size", self.embedding_size, 1, MOST_UNITS)
-        for name in ("dropout", "label_smoothing", "average"):
-            if getattr(self, name) is not None:
-                check_share(name, getattr(self, name))
-        if self.vocabulary is not None:
-            check_choice("vocabulary", self.vocabulary, KINDS)
-        check_integer("vocabulary_size", self.vocabulary_size, LEAST_PIECES, MOST_PIECES)
-        for name in ("joint", "lowercase", "normalise"):
-            if getattr(self, name) is not None:
-                check_flag(name, getattr(self, name))
-        check_integer("longest", self.longest, 1, MOST_PIECES)
-        check_integer("batch_size", self.batch_size, 1, MOST_PIECES)
-        rate = 1e-3 if self.learning_rate is None else self.learning_rate
-        check_training(1 if self.epochs is None else self.epochs, self.max_steps, rate, self.patience, self.seed)
-
-    def filled(self, defaults: dict[str, Any]) -> Options:
-        """With these values where none was asked for."""
-        unset = [f.name for f in fields(self) if getattr(self, f.name) is None]
-        return replace(self, **{name: defaults[name] for name in unset if name in defaults})

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gatewise.tasks.errors import InputError
-
-BYTE_ORDER_MARK = "\ufeff"
+from gatewise.tasks.text.lines import read_lines
 
 
 @dataclass(frozen=True)
@@ -58,39 +56,6 @@ def read_pairs(data: Any) -> Pairs:
         "data must be the path of a TSV file, a tuple of two paths or a list of (source, target) texts, got "
         f"{type(data).__name__}"
     )
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file in UTF-8, gzipped or not, without their ends.
-
-    Raises:
-        InputError: when it cannot be read; for another encoding with the number of the first line that shows it.
-    """
-    try:
-        raw = path.read_bytes()
-        if path.suffix == ".gz":
-            raw = gzip.decompress(raw)
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error):
-        raise InputError(f"{path} is damaged or not gzipped, as its name says") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    return lines_of(raw, str(path))
-
-
-def lines_of(raw: bytes, name: str) -> list[str]:
-    """The lines of a text in UTF-8; raises InputError for another encoding, with the first line that shows it."""
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise InputError(f"{name}, line {line}: not UTF-8 (byte 0x{raw[error.start]:02x}); convert it") from None
-    if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
-        raise InputError(f"{name}, line {line}: not UTF-8 text, since it holds a zero byte; convert it")
-    lines = text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n").split("\n")
-    return lines[:-1] if lines[-1] == "" else lines
 
 
 def write_pairs(pairs: Pairs) -> bytes:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 from gatewise.tasks.errors import need
-from gatewise.tasks.folder import write_bytes
+from gatewise.tasks.figures import save
+from gatewise.tasks.text.vocabulary import SPACE
 from gatewise.tasks.translate.looking import Looking, Values
-from gatewise.tasks.translate.vocabulary import SPACE
 
 
 def draw(found: Looking, path: Path) -> None:
@@ -48,9 +47,7 @@ def draw(found: Looking, path: Path) -> None:
         corner.set_axis_off()
         figure.colorbar(image, ax=corner, label=f"{found.gate}: share of the state that stays", shrink=0.9)
     figure.suptitle(found.translation, fontsize=11)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:].lower())
-    write_bytes(path, buffer.getvalue())
+    save(figure, path)
 
 
 def _gate(axes: Any, values: Values, label: str) -> Any:

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.tasks.translate.batches import padded
-from gatewise.tasks.translate.exact import Exact
+from gatewise.tasks.text.batching import padded
+from gatewise.tasks.text.exact import Exact
+from gatewise.tasks.text.vocabulary import END, PAD, START, UNKNOWN
 from gatewise.tasks.translate.network import TranslationNetwork
-from gatewise.tasks.translate.vocabulary import END, PAD, START, UNKNOWN
 
 MOST_ROWS = 512
 """Beams of a batch: more are not faster."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from torch import nn
 
-from gatewise.compiler import Cell
 from gatewise.nn import Recurrent
-from gatewise.tasks.base import Scores, Task, cell_of
-from gatewise.tasks.checks import check_integer, check_plain_cell
+from gatewise.tasks.base import Scores, Task
+from gatewise.tasks.checks import check_integer
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import read_json, write_bytes, write_json
+from gatewise.tasks.text.normalise import prepare
+from gatewise.tasks.text.vocabulary import END, UNKNOWN, Sentence, Vocabulary
 from gatewise.tasks.training import Schedule
 from gatewise.tasks.translate import search
 from gatewise.tasks.translate.batches import Batch, batch_of
@@ -23,12 +25,10 @@ from gatewise.tasks.translate.looking import Looking, look
 from gatewise.tasks.translate.metrics import Dictionary, Evaluation
 from gatewise.tasks.translate.network import Make, TranslationNetwork
 from gatewise.tasks.translate.objective import TranslationObjective
-from gatewise.tasks.translate.options import Options
+from gatewise.tasks.translate.options import EPOCHS, PHRASES, TEXTS, TranslateOptions
 from gatewise.tasks.translate.pairs import Pairs, read_pairs, write_pairs
 from gatewise.tasks.translate.phrases import phrases
 from gatewise.tasks.translate.sides import Sides
-from gatewise.tasks.translate.texts import prepare
-from gatewise.tasks.translate.vocabulary import END, UNKNOWN, Sentence, Vocabulary
 
 TRAINING, VALIDATION, TEST, VOCABULARY = "train.tsv.gz", "validation.tsv.gz", "test.tsv.gz", "vocabulary.json"
 STEPS_PER_EPOCH = 1000
@@ -36,10 +36,6 @@ MOST_VALIDATION = 1000
 MOST_BEAM = 1000
 TIMED = 64
 """Sentences that are translated to time it."""
-PHRASES = {"hidden_size": 192, "embedding_size": 96, "vocabulary": "words", "joint": False, "dropout": 0.1}
-PHRASES |= {"label_smoothing": 0.0, "learning_rate": 4e-3, "average": 0.99, "epochs": 8}
-TEXTS = {"hidden_size": 512, "embedding_size": 256, "vocabulary": "bpe", "joint": True, "dropout": 0.3}
-TEXTS |= {"label_smoothing": 0.1, "learning_rate": 1e-3, "average": 0.998, "epochs": 30}
 
 
 @dataclass(frozen=True)
@@ -59,21 +55,8 @@ class Translator(Task):
     texts; ``.gz`` is unpacked. None stands for numbers, dates and sums in English and French words. Without
     ``validation`` every twentieth pair is held out, a thousand at most.
 
-    Args:
-        cell: name of a built-in cell, or a Cell. decoder: ``attention`` or ``final`` (the final state alone).
-        hidden_size: units of the decoder, and of both directions of the encoder together. embedding_size: of a piece.
-        num_layers: of the encoder; the decoder has two. dropout: of everything that goes from layer to layer.
-        label_smoothing: share of the probability that is wanted on all pieces alike.
-        vocabulary: ``bpe`` (sub-words) or ``words``. vocabulary_size: pieces at most.
-        joint: one vocabulary, and one embedding, for both languages.
-        lowercase, normalise: of the texts before all else: lower case; plain quotes, dashes and spaces as Moses does.
-        longest: pairs with more pieces on a side are left out, and listed by line in ``left_out``.
-        batch_size: pairs. average: decay of the mean of the weights that is validated and kept; 0 for none.
-        epochs, max_steps: how long to train; an epoch is a pass over the pairs, or 1000 steps. learning_rate: its peak.
-        patience: epochs without a better BLEU on the validation pairs before training stops.
-        seed: same seed, same result.
-
-    What is None depends on the data: see ``TEXTS`` and, for the embedded ones, ``PHRASES``.
+    What is None depends on the data. The decoder has two layers; ``num_layers`` are of the encoder. An epoch is a pass
+    over the pairs, or 1000 steps; it ends with the BLEU of the validation pairs.
 
     Raises:
         InputError: for a value out of range.
@@ -88,34 +71,15 @@ class Translator(Task):
     """Makes the recurrent layers; here for comparison with others."""
     data_files: ClassVar[tuple[str, ...]] = (TRAINING, VALIDATION, TEST, VOCABULARY)
 
-    def __init__(
-        self,
-        cell: str | Cell = "gru",
-        decoder: str = "attention",
-        hidden_size: int | None = None,
-        embedding_size: int | None = None,
-        num_layers: int = 1,
-        dropout: float | None = None,
-        label_smoothing: float | None = None,
-        vocabulary: str | None = None,
-        vocabulary_size: int = 8000,
-        joint: bool | None = None,
-        lowercase: bool = False,
-        normalise: bool = False,
-        longest: int = 128,
-        batch_size: int = 96,
-        average: float | None = None,
-        epochs: int | None = None,
-        max_steps: int | None = None,
-        learning_rate: float | None = None,
-        patience: int = 8,
-        seed: int = 0,
-    ) -> None:
-        super().__init__()
-        given = {name: value for name, value in locals().items() if name not in ("self", "cell", "__class__")}
-        self._options = Options(**given)
-        self._cell = cell_of(cell)
-        check_plain_cell(self._cell)
+    options_type = TranslateOptions
+    verbs: ClassVar[Mapping[str, str | type | None]] = {
+        verb: f"gatewise.tasks.translate.verbs:{verb.title()}Translation"
+        for verb in ("fit", "predict", "score", "trace")
+    }
+    options: TranslateOptions
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self.pairs: dict[str, Pairs] = {}
         self.vocabularies: tuple[Vocabulary, Vocabulary] | None = None
         self.left_out: list[int] = []
@@ -123,36 +87,33 @@ class Translator(Task):
 
     # The protocol
 
-    @property
-    def cell(self) -> Cell:
-        return self._cell
-
-    @property
-    def seed(self) -> int:
-        return self._options.seed
-
-    def options(self) -> dict[str, Any]:
-        return asdict(self._options)
-
     def read(self, data: Any, validation: Any = None) -> None:
         if data is None:
             if validation is not None:
                 raise InputError("validation: the embedded phrases bring their own, expected none without data")
             parts = phrases()
             self.pairs = {TRAINING: parts.training, VALIDATION: parts.validation, TEST: parts.test}
-            self._options = self._options.filled(PHRASES)
+            self._decide(PHRASES, EPOCHS["phrases"])
         else:
-            self.pairs = _split(read_pairs(data), None if validation is None else read_pairs(validation), self.seed)
-            self._options = self._options.filled(TEXTS)
+            self.pairs = _split(
+                read_pairs(data), None if validation is None else read_pairs(validation), self.options.seed
+            )
+            self._decide(TEXTS, EPOCHS["texts"])
             sides = Sides(self.pairs[TRAINING])
             for part in self.pairs.values():
                 sides.check(part)
         self._learn()
         self._leave_out()
 
+    def _decide(self, defaults: Mapping[str, Any], epochs: int) -> None:
+        """Fill the options that depend on the data."""
+        if self.options.max_steps is None:
+            defaults = {**defaults, "epochs": epochs}
+        self.options = self.options.filled(defaults)
+
     def _learn(self) -> None:
         """The vocabularies, from the training pairs."""
-        o, pairs = self._options, self.pairs[TRAINING]
+        o, pairs = self.options, self.pairs[TRAINING]
         source, target = self._prepared(pairs.source), self._prepared(pairs.target)
         kind, size = str(o.vocabulary), o.vocabulary_size
         if o.joint:
@@ -163,7 +124,7 @@ class Translator(Task):
 
     def _leave_out(self) -> None:
         """Take the pairs out that are too long for training."""
-        pairs, longest = self.pairs[TRAINING], self._options.longest
+        pairs, longest = self.pairs[TRAINING], self.options.longest
         lengths = [max(len(s), len(t)) for s, t in zip(*self._coded(pairs), strict=True)]
         kept = [k for k, length in enumerate(lengths) if length <= longest]
         if not kept:
@@ -179,10 +140,10 @@ class Translator(Task):
         return [one.ids for one in found[0]], [one.ids for one in found[1]]
 
     def build(self) -> nn.Module:
-        o = self._options
+        o = self.options
         source, target = self._vocabulary
         return TranslationNetwork(
-            self._cell,
+            o.cell,
             None if o.joint else len(source),
             len(target),
             int(o.embedding_size or 0),
@@ -191,11 +152,11 @@ class Translator(Task):
             o.num_layers,
             o.decoder,
             float(o.dropout or 0),
-            make=type(self).layers,
+            make=partial(type(self).layers, initialise=o.initialise) if o.initialise != "torch" else type(self).layers,
         )
 
     def objective(self) -> TranslationObjective:
-        o, validation = self._options, self.pairs[VALIDATION]
+        o, validation = self.options, self.pairs[VALIDATION]
         texts = self._prepared(validation.source), self._prepared(validation.target)
         coded, smoothing = self._coded(self.pairs[TRAINING]), float(o.label_smoothing or 0)
         return TranslationObjective(self.fitted(), *coded, o.batch_size, smoothing, self._greedily, texts)
@@ -207,12 +168,11 @@ class Translator(Task):
     def _greedily(self, texts: Sequence[str]) -> list[str]:
         return self.translate(texts, beam_size=1)
 
+    def steps_per_epoch(self) -> int:
+        return min(STEPS_PER_EPOCH, -(-len(self.pairs[TRAINING]) // self.options.batch_size))
+
     def schedule(self) -> Schedule:
-        o = self._options
-        steps = min(STEPS_PER_EPOCH, -(-len(self.pairs[TRAINING]) // o.batch_size))
-        assert o.epochs is not None
-        assert o.learning_rate is not None
-        return Schedule(o.epochs, steps, o.learning_rate, o.patience, o.max_steps, average=float(o.average or 0))
+        return replace(super().schedule(), average=float(self.options.average or 0))
 
     def adopt(self, other: Translator) -> None:
         self.pairs, self.vocabularies, self.left_out = other.pairs, other.vocabularies, other.left_out
@@ -275,7 +235,7 @@ class Translator(Task):
         source, target = self._prepared(pairs.source), self._prepared(pairs.target)
         dictionary = Dictionary(self.pairs[TRAINING])
         by_name = {
-            self._cell.name: self.translate(source, beam_size),
+            self.cell.name: self.translate(source, beam_size),
             "dictionary": [dictionary.translate(text) for text in source],
             "copy": source,
         }
@@ -337,7 +297,7 @@ class Translator(Task):
         return self.vocabularies
 
     def _prepared(self, texts: Sequence[str]) -> list[str]:
-        return prepare(texts, self._options.lowercase, self._options.normalise)
+        return prepare(texts, self.options.lowercase, self.options.normalise)
 
     def _encoded(self, texts: Sequence[str]) -> list[Sentence]:
         if isinstance(texts, str):

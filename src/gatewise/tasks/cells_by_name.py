@@ -1,4 +1,4 @@
-"""A user's own cell by name: ``module:cell`` or ``path/to/file.py:cell``."""
+"""Cells by name: a built-in one, or a user's own as ``module:cell`` or ``path/to/file.py:cell``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,25 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from gatewise import cells
 from gatewise.compiler import Cell
 from gatewise.tasks.errors import InputError
+
+
+def cell_of(value: str | Cell) -> Cell:
+    """A cell by name, one of the user's own as ``module:cell`` or ``file.py:cell``, or the cell itself.
+
+    Raises:
+        InputError: for a name that is none; the sentence lists the names.
+    """
+    if isinstance(value, Cell):
+        return value
+    if isinstance(value, str) and ":" in value:
+        return imported(value)
+    try:
+        return cells.get(value)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def imported(name: str) -> Cell:

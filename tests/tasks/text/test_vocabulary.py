@@ -7,8 +7,8 @@ import pickle
 import pytest
 
 from gatewise.tasks.errors import InputError
-from gatewise.tasks.translate.texts import prepare
-from gatewise.tasks.translate.vocabulary import SPECIAL, UNKNOWN, Vocabulary
+from gatewise.tasks.text.normalise import prepare
+from gatewise.tasks.text.vocabulary import SPECIAL, UNKNOWN, Vocabulary
 
 TEXTS = ["L'homme d'été (grand) mange 12,50 € !", "Des pommes, des poires ; et « rien » ?", "a-t-il 3 pommes"] * 2
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gatewise.tasks.translate.loss import IN_CACHE, ROWS, smoothed_cross_entropy
+from gatewise.tasks.text.loss import IN_CACHE, ROWS, smoothed_cross_entropy
 
 
 def problem(rows: int) -> tuple[list[Tensor], Tensor]:

@@ -1,0 +1,112 @@
+"""Options of dataclasses on the command line, and the verbs whose options depend on a task or a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from typer.core import TyperGroup
+
+from gatewise.tasks.options import default_of, ordered, types_of
+from gatewise.tasks.registry import kind_of, names, task_named
+
+Command = Callable[..., None]
+"""What a verb does."""
+
+
+def directory(text: Any) -> Path:
+    """A directory from the command line, whose name must not be empty: Path would take it for the current one."""
+    if not str(text):
+        raise typer.BadParameter("expected the name of a directory, got ''")
+    return Path(text)
+
+
+def parameters(kind: type, without: Iterable[str] = ()) -> list[inspect.Parameter]:
+    """The fields of a class of options as parameters that typer understands. Those that are not given are None, so that
+    they can be told from those that are."""
+    return [_parameter(kind, f) for f in ordered(kind) if f.name not in without]
+
+
+def _parameter(kind: type, f: dataclasses.Field[Any]) -> inspect.Parameter:
+    held: Any = types_of(kind)[f.name]
+    held = held if held in (int, float, bool, Path) else str
+    shown = default_of(f)
+    if f.metadata["argument"]:
+        how: Any = typer.Argument(metavar=f.metadata["metavar"], help=f.metadata["help"], show_default=shown)
+    else:
+        flags = f.metadata["flags"] or (f"--{f.name.replace('_', '-')}",)
+        if held is Path and "--output" in flags:
+            how = typer.Option(*flags, metavar="DIR", parser=directory, help=f.metadata["help"], show_default=shown)
+        else:
+            how = typer.Option(*flags, help=f.metadata["help"], show_default=shown or False)
+    place = inspect.Parameter.POSITIONAL_OR_KEYWORD if f.metadata["argument"] else inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(f.name, place, default=None, annotation=Annotated[Optional[held], how])  # noqa: UP045
+
+
+def with_parameters(run: Command, added: list[inspect.Parameter], doc: str | None) -> Command:
+    """A function with the named parameters of ``run`` and more, which it gets as keywords."""
+
+    def command(**values: Any) -> None:
+        run(**values)
+
+    own = [p for p in inspect.signature(run, eval_str=True).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    every = sorted([*added, *own], key=lambda p: p.kind)
+    command.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+    command.__doc__ = doc
+    return command
+
+
+def made(kind: type, values: dict[str, Any]) -> Any:
+    """An object of a class of options from what the command line gave; what is its is taken out of ``values``."""
+    taken = {f.name: values.pop(f.name) for f in dataclasses.fields(kind) if f.name in values}
+    return kind(**{name: value for name, value in taken.items() if value is not None})
+
+
+def as_command(function: Command, name: str) -> Any:
+    """A command of typer's."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(name)(function)
+    command = typer.main.get_command(app)
+    command.name = name
+    return command
+
+
+def by_task(make: Callable[[str], Command]) -> type[TyperGroup]:
+    """A group with a command for each task, made when it is asked for."""
+
+    class ByTask(TyperGroup):
+        def list_commands(self, ctx: Any) -> list[str]:
+            return list(names())
+
+        def get_command(self, ctx: Any, name: str) -> Any:
+            if name not in names():
+                ctx.fail(f"there is no task {name!r}; there are {', '.join(names())}")
+            return as_command(make(name), name)
+
+    return ByTask
+
+
+def by_model(make: Callable[[type, Path], Command]) -> type[TyperGroup]:
+    """A group whose commands are the directories of models: what can be given depends on the model's task."""
+
+    class ByModel(TyperGroup):
+        def list_commands(self, ctx: Any) -> list[str]:
+            return []
+
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
+                ctx.fail(f"the directory of the model comes first, got {args[0]!r}")
+            return super().parse_args(ctx, args)
+
+        def get_command(self, ctx: Any, name: str) -> Any:
+            model = directory(name)
+            return as_command(make(kind_of(model), model), name)
+
+    return ByModel
+
+
+__all__ = ["as_command", "by_model", "by_task", "directory", "made", "parameters", "task_named", "with_parameters"]
