@@ -32,7 +32,7 @@ from gatewise.tasks.cells_by_name import cell_of
 from gatewise.tasks.folder import write_json
 from gatewise.tasks.progress import Progress
 from gatewise.tasks.text.vocabulary import END
-from gatewise.tasks.training import PRECISIONS
+from gatewise.tasks.options import PRECISIONS
 from gatewise.tasks.translate import Translator
 from gatewise.tasks.translate.network import TranslationNetwork
 from gatewise.tasks.translate.pairs import Pairs, read_pairs
@@ -152,13 +152,14 @@ def train(row: dict[str, Any], folder: Path, runs: Path) -> dict[str, Any]:
     kind = Translator if row["layers"] == "gatewise" else TorchTranslator
     run = runs / name_of(row)
     settings = {**SIZES, "hidden_size": units_of(row), **{key: row[key] for key in ("decoder", "seed")}}
+    settings["precision"] = PRECISION
     started, resumed = time.process_time(), (run / "config.json").exists()
     training, validation = (pairs(folder, part, row["text"]) for part in ("train", "val"))
     if resumed:
         translator = kind.resume(run, report=Progress)
     else:
         translator = kind(cell=row["cell"], **settings).fit(
-            training, validation=validation, directory=run, report=Progress, precision=PRECISION
+            training, validation=validation, directory=run, report=Progress
         )
     seconds = None if resumed else time.process_time() - started
     test = translator.evaluate(pairs(folder, "test_2016_flickr", row["text"]), beam_size=5)

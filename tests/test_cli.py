@@ -155,7 +155,7 @@ def test_help_without_arguments(run: Run) -> None:
     ("arguments", "sentence"),
     [
         (["fit", "forecast"], "Missing option '-o'"),
-        (["fit", "weather", "-o", "m"], "No such command 'weather'"),
+        (["fit", "weather", "-o", "m"], "there is no task 'weather'; there are forecast, translate"),
         (["fit", "forecast", "none.csv", "-o", "m"], "there is no file none.csv"),
         (["fit", "forecast", "bad.csv", "-o", "m"], "line 2 has the value 'much'"),
         (["fit", "forecast", "empty.csv", "-o", "m"], "empty.csv is empty"),

@@ -53,7 +53,7 @@ def test_fit_predict_score_trace(run: Run, place: Path, monkeypatch: pytest.Monk
     assert len(lines) == 2
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\nred cat eats.\n \nblue dog sees.\n")))
     assert run("predict", "m")[1].splitlines() == ["", lines[0], "", lines[1]]
-    assert "INPUT must be a sentence" in run("predict", "m", " ")[2]
+    assert "TEXT must be a sentence" in run("predict", "m", " ")[2]
     record = json.loads(run("predict", "m", "blue dog sees.", "--json")[1])["translations"][0]
     assert (record["source"], record["translations"][0]["text"]) == ("blue dog sees.", lines[1])
     out = run("score", "m", "val.tsv")[1]

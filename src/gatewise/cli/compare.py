@@ -28,9 +28,7 @@ def _command(name: str) -> Any:
         cells: Annotated[
             str, typer.Option(help="Names, the reference first; one's own as module:cell or file.py:cell.")
         ] = "gru,lstm,rnn",
-        hidden_size: Annotated[
-            int, typer.Option(help=f"Of the reference{'; even' if kind.size_multiple == 2 else ''}.")
-        ] = 64,
+        hidden_size: Annotated[int, typer.Option(help="Of the reference.")] = 64,
         seeds: Annotated[int, typer.Option(help="Fits of each network.")] = 3,
         max_steps: Annotated[int, typer.Option(help="Training steps of a fit.")] = 400,
         equal: Annotated[str, typer.Option(help="What is equal: size, parameters, time.")] = "size,parameters",

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -38,7 +39,7 @@ from gatewise.tasks.folder import (
     write_tensors,
 )
 from gatewise.tasks.machines import Machines, is_first
-from gatewise.tasks.options import TaskOptions, describe, signature
+from gatewise.tasks.options import TaskOptions, describe, kept, signature
 from gatewise.tasks.outcome import Scores as Scores  # tasks take it from here
 from gatewise.tasks.outcome import entry, read_metrics
 from gatewise.tasks.training import History, MakeReporter, Objective, Schedule, train
@@ -282,8 +283,6 @@ class Task(ABC):
 
     def _untrained(self) -> None:
         """Build the network from the seed."""
-        import torch
-
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.options.seed)
             self.module = self._built()
@@ -341,6 +340,9 @@ class Task(ABC):
         cell, options = entry(config, "cell", str, path), entry(config, "options", dict, path)
         digests = entry({"sha256": {}, **config}, "sha256", dict, path)
         older = {"precision": config["precision"]} if "precision" in config else {}  # it stood beside the options once
+        foreign = [name for name in options if name not in kept(cls.options_type)]
+        if foreign:
+            raise InputError(f"{path} is damaged: a {cls.name} model has no option {foreign[0]!r}")
         try:
             task = cls(**{**older, **options, "cell": parse(cell)})
         except (TypeError, ValueError, CellError) as error:
@@ -353,12 +355,17 @@ class Task(ABC):
 
     def _load_weights(self, folder: Path) -> None:
         tensors, _ = read_tensors(folder / WEIGHTS)
+        foreign = InputError(f"{folder / WEIGHTS} is foreign: its weights do not fit {folder / CONFIG}")
+        with torch.device("meta"):  # a network that is larger than its weights is found before it takes any memory
+            needed = sum(p.numel() for p in self._built().parameters())
+        if needed > sum(t.numel() for t in tensors.values()):
+            raise foreign
         module = self._built()
         expected = {name: t.dtype for name, t in module.state_dict().items()}
         try:
             module.load_state_dict(tensors)
         except RuntimeError:
-            raise InputError(f"{folder / WEIGHTS} is foreign: its weights do not fit {folder / CONFIG}") from None
+            raise foreign from None
         for name in tensors.keys() & expected.keys():  # an earlier form of a layer's formula may be among the others
             tensor = tensors[name]
             if tensor.dtype != expected[name]:

@@ -89,7 +89,7 @@ def test_the_same_seed_gives_the_same_result_and_a_saved_run_loads(tmp_path: Pat
 @pytest.mark.parametrize(
     ("kind", "options", "sentence"),
     [
-        (Adding, {"span": 0}, "span must be an integer from 1"),
+        (Adding, {"span": 0}, "span must be an integer of at least 1"),
         (Adding, {"hidden_size": 2.5}, "hidden_size must be an integer"),
         (Adding, {"learning_rate": 0.0}, "learning_rate must be a number above 0"),
         (Adding, {"clip_norm": -1.0}, "clip_norm must be a number above 0, got"),
@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_result_and_a_saved_run_loads(tmp_path: Pat
         (Adding, {"cell": "gro"}, "cell must be one of gru"),
         (Adding, {"cell": "augru"}, "takes attention"),
         (Digits, {"span": 7}, "span must divide the 64 pixels"),
-        (MackeyGlass, {"span": 401}, "span must be at most 400"),
+        (MackeyGlass, {"span": 401}, "span must be an integer of at most 400"),
     ],
 )
 def test_bad_options_get_a_sentence(kind: type[Exercise], options: dict[str, Any], sentence: str) -> None:

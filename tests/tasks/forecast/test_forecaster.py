@@ -251,5 +251,5 @@ def test_validation_is_the_error_of_forecasts_from_every_step(small: Forecaster)
 
 
 def test_a_cell_with_keyword_inputs_is_refused() -> None:
-    with pytest.raises(InputError, match="cell must take nothing beside x, but augru takes attention"):
+    with pytest.raises(InputError, match="cell: augru takes attention at every step, the data provide mask, gap, last"):
         Forecaster(cell="augru")

@@ -14,7 +14,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("hidden_size", None, "an integer of at least 1, got None"),
     ("hidden_size", 10**8, "at most 16384, got 100000000"),
     ("num_layers", 10**6, "at most 64, got 1000000"),
-    ("epochs", None, "an integer of at least 1, got None"),
+    ("epochs", 0, "an integer of at least 1, got 0"),
     ("horizon", True, "an integer of at least 1, got True"),
     ("season", 10**20, "at most 1000000"),
     ("seed", True, "an integer of at least 0, got True"),

@@ -115,22 +115,22 @@ def test_interrupted_and_resumed_equals_uninterrupted(small: Translator, tmp_pat
 
 def test_a_run_in_mixed_precision_is_resumed_in_its_own(tmp_path: Path) -> None:
     options = {**SMALL, "epochs": 4, "max_steps": 48}
-    whole = Translator(**options).fit(toy(), precision="bf16-mixed")
+    whole = Translator(**options, precision="bf16-mixed").fit(toy())
     with pytest.raises(KeyboardInterrupt):
-        Translator(**options).fit(toy(), directory=tmp_path, report=Interrupting, precision="bf16-mixed")
+        Translator(**options, precision="bf16-mixed").fit(toy(), directory=tmp_path, report=Interrupting)
     with pytest.raises(InputError, match=r"precision: the run in .* was started with 'bf16-mixed', got '32-true'"):
         Translator.resume(tmp_path, precision="32-true")
     resumed = Translator.resume(tmp_path)
     assert same_weights(resumed, whole)
     assert not same_weights(Translator(**options).fit(toy()), whole)
     with pytest.raises(InputError, match="precision must be one of 32-true, bf16-mixed, got '16'"):
-        Translator(**options).fit(toy(), precision="16")
+        Translator(**options, precision="16")
 
 
 def test_two_processes_learn_as_one(tmp_path: Path) -> None:
     options = {**SMALL, "hidden_size": 64, "dropout": 0.0, "max_steps": 24, "epochs": 2}
     one = Translator(**options).fit(toy())
-    two = Translator(**options).fit(toy(), directory=tmp_path / "two", devices=2)
+    two = Translator(**options, devices=2).fit(toy(), directory=tmp_path / "two")
     numbers = sum(p.numel() for p in two.network.parameters())
     assert 4 * numbers > 1 << 16, "more than a pipe between processes holds"
     losses = [epoch.loss for epoch in one.history.epochs], [epoch.loss for epoch in two.history.epochs]
@@ -193,7 +193,7 @@ def test_bad_requests_get_a_sentence(small: Translator) -> None:
     with pytest.raises(InputError, match="expected none without data"):
         Translator().read(None, validation=toy(5))
     with pytest.raises(InputError, match="devices must be an integer of at least 1"):
-        Translator().fit(toy(), devices=0)
+        Translator(devices=0)
 
 
 @pytest.mark.parametrize("fixture", ["small", "final"])
