@@ -30,9 +30,9 @@ from gatewise.nn import Recurrent
 from gatewise.study.compare import solve
 from gatewise.tasks.cells_by_name import cell_of
 from gatewise.tasks.folder import write_json
+from gatewise.tasks.options import PRECISIONS
 from gatewise.tasks.progress import Progress
 from gatewise.tasks.text.vocabulary import END
-from gatewise.tasks.options import PRECISIONS
 from gatewise.tasks.translate import Translator
 from gatewise.tasks.translate.network import TranslationNetwork
 from gatewise.tasks.translate.pairs import Pairs, read_pairs

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from tasks.translate.conftest import few_phrases, toy
 
+from benches import option_tables
 from gatewise import cli
 
 ROOT = Path(__file__).parent.parent
+ELSEWHERE = {"own_task.md"}  # tests/tasks/test_own_task.py runs it, as a package
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # What a page shows in full length is run in a few steps.
@@ -26,7 +28,8 @@ QUICK = {
 
 
 def pages_with(pattern: str) -> list[Any]:
-    return [pytest.param(page, id=page.name) for page in PAGES if re.search(pattern, page.read_text(), re.MULTILINE)]
+    pages = [page for page in PAGES if page.name not in ELSEWHERE]
+    return [pytest.param(page, id=page.name) for page in pages if re.search(pattern, page.read_text(), re.MULTILINE)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,6 +71,10 @@ def test_commands_run(page: Path, place: Path, monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(SystemExit) as caught:
             cli.main()
         assert caught.value.code == 0, line
+
+
+def test_the_page_of_options_is_the_codes() -> None:
+    assert (ROOT / "docs" / "options.md").read_text() == option_tables.page()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperGroup
 
+from gatewise.tasks.errors import InputError
 from gatewise.tasks.options import default_of, ordered, types_of
 from gatewise.tasks.registry import kind_of, names, task_named
 
@@ -85,9 +86,24 @@ def by_task(make: Callable[[str], Command]) -> type[TyperGroup]:
         def get_command(self, ctx: Any, name: str) -> Any:
             if name not in names():
                 ctx.fail(f"there is no task {name!r}; there are {', '.join(names())}")
-            return as_command(make(name), name)
+            try:
+                return as_command(make(name), name)
+            except InputError as error:
+                return _broken(name, str(error))
 
     return ByTask
+
+
+def _broken(name: str, sentence: str) -> Any:
+    """The command for a task of another package that cannot be used: the others can."""
+
+    def command() -> None:
+        raise InputError(sentence)
+
+    command.__doc__ = sentence
+    found = as_command(command, name)
+    found.ignore_unknown_options = found.allow_extra_args = True
+    return found
 
 
 def by_model(make: Callable[[type, Path], Command]) -> type[TyperGroup]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.metadata
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 FORMAT = 1
+OF_EVERY_TASK = {"asked", "options", "module", "history", "scores"}
 DEFAULT_VERBS: Mapping[str, type] = {"fit": FitData, "predict": Predict, "score": ScoreData}
 
 
@@ -122,17 +124,21 @@ class Task(ABC):
         epochs = o.epochs_of(steps)
         return Schedule(epochs, steps, o.learning_rate, o.patience or epochs, o.max_steps)
 
-    @abstractmethod
-    def adopt(self, other: Any) -> None:
-        """Use the data that another task of the kind has read."""
-
-    @abstractmethod
     def save_data(self, folder: Path) -> None:
-        """Write what prediction needs beside the weights, by the functions of ``folder``, into ``data_files``."""
+        """Write what training and prediction need beside the weights into ``data_files``, by ``tasks.folder``."""
+        return
 
-    @abstractmethod
     def load_data(self, folder: Path) -> None:
         """Read what ``save_data`` wrote."""
+        return
+
+    def adopt(self, other: Any) -> None:
+        """Use the data that another task of the kind has read: its attributes that are no task's."""
+        vars(self).update({name: value for name, value in vars(other).items() if name not in OF_EVERY_TASK})
+
+    def same_data(self, other: Any) -> bool:
+        """Whether another task has read the same data: whether it would save the same."""
+        return self._saved() == other._saved()
 
     @abstractmethod
     def predict(self, data: Any = None) -> Any: ...
@@ -163,7 +169,7 @@ class Task(ABC):
 
     @classmethod
     def verb(cls, name: str) -> Any:
-        """The class of a verb; None where the task does not have it, or no way of its own with it."""
+        """The class of a verb; None where the task has none."""
         own = cls.verbs.get(name, DEFAULT_VERBS.get(name))
         if isinstance(own, str):
             module, _, attribute = own.partition(":")
@@ -199,8 +205,8 @@ class Task(ABC):
                 then stays in the directory, and so does what ``resume`` needs.
         """
         before = dict(vars(self))
+        self.options = self.asked
         try:
-            self.options = self.asked
             self.read(data, validation)
             with new_run(directory if is_first() else None, self._names()) as folder:
                 self._untrained()
@@ -342,7 +348,7 @@ class Task(ABC):
         older = {"precision": config["precision"]} if "precision" in config else {}  # it stood beside the options once
         foreign = [name for name in options if name not in kept(cls.options_type)]
         if foreign:
-            raise InputError(f"{path} is damaged: a {cls.name} model has no option {foreign[0]!r}")
+            raise InputError(f"{path} is damaged: a model of the task {cls.name} has no option {foreign[0]!r}")
         try:
             task = cls(**{**older, **options, "cell": parse(cell)})
         except (TypeError, ValueError, CellError) as error:
@@ -391,6 +397,8 @@ class Task(ABC):
                 raise InputError(f"data: differs from what the run in {folder} was started with")
         self.options = asked.options if data is None else self._like(self.options, **given).options
 
-    def same_data(self, other: Any) -> bool:
-        """Whether another task has read the same data."""
-        return True
+    def _saved(self) -> dict[str, str]:
+        """SHA-256 of what ``save_data`` writes, by name."""
+        with tempfile.TemporaryDirectory() as place:
+            self.save_data(Path(place))
+            return {name: sha256(Path(place) / name) for name in self.data_files if (Path(place) / name).is_file()}

@@ -161,9 +161,9 @@ def kept(kind: type) -> list[str]:
 
 
 def ordered(kind: type) -> list[dataclasses.Field[Any]]:
-    """The options of a class, those that are its own first."""
-    own = {name for one in kind.__mro__ if one is not TaskOptions for name in vars(one).get("__annotations__", ())}
-    return sorted(dataclasses.fields(kind), key=lambda f: f.name not in own)
+    """The options of a class, those that not every task has first."""
+    common = {f.name for f in dataclasses.fields(TaskOptions)}
+    return sorted(dataclasses.fields(kind), key=lambda f: f.name in common)
 
 
 def default_of(f: dataclasses.Field[Any]) -> str:

@@ -16,6 +16,7 @@ import gatewise
 from gatewise.tasks import InputError, load
 from gatewise.tasks.forecast import Forecaster
 from gatewise.tasks.forecast.forecaster import ForecastObjective
+from gatewise.tasks.forecast.network import ForecastNetwork
 from gatewise.tasks.forecast.table import Table, read
 
 SMALL: dict[str, Any] = {"horizon": 6, "hidden_size": 8, "max_steps": 60}
@@ -253,3 +254,19 @@ def test_validation_is_the_error_of_forecasts_from_every_step(small: Forecaster)
 def test_a_cell_with_keyword_inputs_is_refused() -> None:
     with pytest.raises(InputError, match="cell: augru takes attention at every step, the data provide mask, gap, last"):
         Forecaster(cell="augru")
+
+
+def test_a_cell_for_gaps_is_told_where_they_are(table: Table) -> None:
+    forecaster = Forecaster(cell="gru_d", horizon=4, hidden_size=5, max_steps=3).fit(table)
+    module = forecaster.fitted()
+    assert isinstance(module, ForecastNetwork)
+    seen: list[dict[str, Any]] = []
+    module.encoder.register_forward_pre_hook(lambda _, __, words: seen.append(words), with_kwargs=True)
+    forecaster.continue_series(forecaster.series[0], 60)
+    (words,) = seen
+    known = ~np.isnan(table.series[""][1][60 - forecaster.context : 60])
+    assert not known.all()
+    np.testing.assert_array_equal(words["mask"][0, :, 1].numpy() > 0, known)
+    assert set(words) == {"mask", "gap", "last"}
+    with pytest.raises(InputError, match="num_layers must be 1 for gru_d"):
+        Forecaster(cell="gru_d", num_layers=2)

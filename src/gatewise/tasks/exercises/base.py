@@ -6,7 +6,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -116,15 +115,6 @@ class Exercise(Task):
     def schedule(self) -> Schedule:
         clip = self.options.clip_norm
         return replace(super().schedule(), clip_norm=math.inf if clip is None else clip)
-
-    def adopt(self, other: Any) -> None:
-        """The examples follow from the options."""
-
-    def save_data(self, folder: Path) -> None:
-        """The examples follow from the options."""
-
-    def load_data(self, folder: Path) -> None:
-        """The examples follow from the options."""
 
     def predict(self, data: Any = None) -> dict[str, NDArray[Any]]:
         """The held-out examples: ``inputs`` (T, B, features), ``outputs`` (S, B, outputs) and ``targets``."""

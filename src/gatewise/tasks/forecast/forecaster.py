@@ -95,10 +95,6 @@ class Forecaster(Task):
     def objective(self) -> ForecastObjective:
         return ForecastObjective(self.fitted(), self.series, self.horizon, self.season, self.context)
 
-    def adopt(self, other: Forecaster) -> None:
-        self.table, self.series = other.table, other.series
-        self.season, self.horizon, self.context = other.season, other.horizon, other.context
-
     def save_data(self, folder: Path) -> None:
         assert self.table is not None
         write_bytes(folder / DATA, to_csv(self.table).encode())
@@ -108,9 +104,6 @@ class Forecaster(Task):
         if not path.is_file():
             raise InputError(f"{folder} is not a {self.name} model directory: {DATA} is missing")
         self.read(path)
-
-    def same_data(self, other: Forecaster) -> bool:
-        return self.table == other.table
 
     def predict(self, data: Any = None) -> dict[str, Any]:
         """Forecast the horizon beyond the end of every series.

@@ -174,9 +174,6 @@ class Translator(Task):
     def schedule(self) -> Schedule:
         return replace(super().schedule(), average=float(self.options.average or 0))
 
-    def adopt(self, other: Translator) -> None:
-        self.pairs, self.vocabularies, self.left_out = other.pairs, other.vocabularies, other.left_out
-
     def sample_pass(self) -> Callable[[], object]:
         """Greedy translation of 64 held-out sentences."""
         texts = list(self._held_out(None).source)[:TIMED]
