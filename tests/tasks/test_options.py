@@ -91,5 +91,5 @@ def test_a_file_with_an_option_that_no_run_writes_is_refused(tmp_path: Path, dam
 def test_resume_takes_where_it_runs_and_refuses_what_it_is(tmp_path: Path) -> None:
     Adding(max_steps=2, hidden_size=3).fit(directory=tmp_path)
     assert Adding.resume(tmp_path, devices=2).options.devices == 2
-    with pytest.raises(InputError, match="hidden_size: the run in .* was started with 3, got 4"):
+    with pytest.raises(InputError, match=r"hidden_size: the run in .* was started with 3, got 4"):
         Adding.resume(tmp_path, hidden_size=4)

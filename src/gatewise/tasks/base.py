@@ -138,7 +138,7 @@ class Task(ABC):
 
     def same_data(self, other: Any) -> bool:
         """Whether another task has read the same data: whether it would save the same."""
-        return self._saved() == other._saved()
+        return bool(self._saved() == other._saved())
 
     @abstractmethod
     def predict(self, data: Any = None) -> Any: ...
