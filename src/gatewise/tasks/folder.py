@@ -261,6 +261,8 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: when the file is missing or does not hold one.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise InputError(f"{path} is a device or a pipe, expected a file")
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path.parent} is not a model directory: {path.name} is missing") from None

@@ -9,6 +9,8 @@ from pathlib import Path
 from gatewise.tasks.errors import InputError
 
 BYTE_ORDER_MARK = "\ufeff"
+MOST_BYTES = 1 << 31
+"""Of a file, unpacked: a small one can be made that unpacks to more than any memory holds."""
 
 
 def read_lines(path: Path) -> list[str]:
@@ -20,15 +22,16 @@ def read_lines(path: Path) -> list[str]:
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{path} is not a regular file, expected a text file")
-        raw = path.read_bytes()
-        if path.suffix == ".gz":
-            raw = gzip.decompress(raw)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
     except (gzip.BadGzipFile, EOFError, zlib.error):
         raise InputError(f"{path} is damaged or not gzipped, as its name says") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    if len(raw) > MOST_BYTES:
+        raise InputError(f"{path} is larger than {MOST_BYTES:,} bytes (unpacked), which this task cannot read")
     return lines_of(raw, str(path))
 
 

@@ -94,6 +94,8 @@ class Vocabulary:
             raise InputError(f"the vocabulary is damaged: {error}") from None
         if [tokenizer.id_to_token(i) for i in range(4)] != list(SPECIAL):
             raise InputError(f"the vocabulary is foreign: it must begin with {' '.join(SPECIAL)}")
+        if getattr(tokenizer.model, "unk_token", None) != SPECIAL[UNKNOWN]:
+            raise InputError(f"the vocabulary is foreign: what is unknown must be {SPECIAL[UNKNOWN]}")
         tokenizer.encode_special_tokens = True
         return cls(tokenizer)
 

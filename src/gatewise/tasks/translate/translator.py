@@ -15,7 +15,7 @@ from gatewise.nn import Recurrent
 from gatewise.tasks.base import Scores, Task
 from gatewise.tasks.checks import check_integer
 from gatewise.tasks.errors import InputError
-from gatewise.tasks.folder import read_json, write_bytes, write_json
+from gatewise.tasks.folder import CONFIG, read_json, write_bytes, write_json
 from gatewise.tasks.text.normalise import prepare
 from gatewise.tasks.text.vocabulary import END, UNKNOWN, Sentence, Vocabulary
 from gatewise.tasks.training import Schedule
@@ -189,6 +189,9 @@ class Translator(Task):
         )
 
     def load_data(self, folder: Path) -> None:
+        undecided = [name for name in TEXTS if getattr(self.options, name) is None]
+        if undecided:
+            raise InputError(f"{folder / CONFIG} is damaged: its option {undecided[0]!r} is missing")
         found = read_json(folder / VOCABULARY)
         target = Vocabulary.from_json(found.get("target"))
         self.vocabularies = target if found.get("source") is None else Vocabulary.from_json(found["source"]), target
