@@ -260,9 +260,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: when the file is missing or does not hold one.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path} is a device or a pipe, expected a file")
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise InputError(f"{path} is a device or a pipe, expected a file")
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path.parent} is not a model directory: {path.name} is missing") from None
