@@ -26,6 +26,7 @@ from gatewise.tasks.folder import (
     CHECKPOINT,
     CONFIG,
     METRICS,
+    METRICS_CSV,
     WEIGHTS,
     check_sha256,
     new_run,
@@ -41,7 +42,7 @@ from gatewise.tasks.folder import (
 from gatewise.tasks.outcome import Scores as Scores  # tasks take it from here
 from gatewise.tasks.outcome import entry, read_metrics
 from gatewise.tasks.own_cells import imported
-from gatewise.tasks.training import PRECISIONS, History, MakeReporter, Objective, Schedule, train
+from gatewise.tasks.training import PRECISIONS, History, Machines, MakeReporter, Objective, Schedule, train
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -274,7 +275,7 @@ class Task(ABC):
 
     def _train(self, folder: Path | None, report: MakeReporter | None, devices: int, resume: bool) -> Self:
         title = f"{self.name} {self.cell.name}"
-        how = folder, report, title, resume, devices, self.precision
+        how = folder, report, title, resume, Machines(self.precision, devices=devices)
         self.history = train(self.objective(), self.schedule(), self.seed, *how)
         self.scores = self.score()
         if folder is not None:
@@ -285,7 +286,7 @@ class Task(ABC):
     @classmethod
     def _names(cls) -> tuple[str, ...]:
         """The files of a run."""
-        return CONFIG, WEIGHTS, CHECKPOINT, METRICS, *cls.data_files
+        return CONFIG, WEIGHTS, CHECKPOINT, METRICS, METRICS_CSV, *cls.data_files
 
     def _save_description(self, folder: Path) -> None:
         self.save_data(folder)
