@@ -10,11 +10,10 @@ after every fit, and a second call goes on where the first one stopped.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
-import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import gatewise as gw
 from benches.machine import features
 from gatewise.tasks.folder import write_json
+from gatewise.tasks.objective import CarriedObjective, Schedule, own_rows
+from gatewise.tasks.training import train
 
 KEYS, SEEDS = 88, 5
 CELLS = {"gru": 46, "lstm": 36, "rnn": 100}
@@ -152,7 +152,7 @@ def chunks(batch: Batch, steps: int) -> Iterator[Batch]:
         yield x[start : start + steps], y[start : start + steps], (lengths - start).clamp(0, steps)
 
 
-def total(model: nn.Module, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
+def total(model: Callable[..., Any], batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
     """The summed negative log-likelihood of a batch, in nats, and the state behind it."""
     x, y, lengths = batch
     logits, state = model(x, state)
@@ -168,60 +168,76 @@ def evaluate(model: nn.Module, sequences: Sequences) -> float:
     return nats / sum(len(roll) - 1 for roll in sequences)
 
 
-def step(model: nn.Module, optimiser: torch.optim.Optimizer, batch: Batch, noise: float, state: Any = None) -> Any:
-    """One step of the optimiser, with the gradient taken at noisy weights; the state behind the batch."""
-    parameters = list(model.parameters())
-    clean = [p.detach().clone() for p in parameters] if noise else []
-    with torch.no_grad():
-        for p in parameters if noise else ():
-            p.add_(torch.randn_like(p), alpha=noise)
-    optimiser.zero_grad()
-    nats, state = total(model, batch, state)
-    (nats / batch[2].sum()).backward()
-    with torch.no_grad():
-        for p, value in zip(parameters, clean, strict=False):
-            p.copy_(value)
-    nn.utils.clip_grad_norm_(parameters, CLIP)
-    optimiser.step()
-    return tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
+class Music(CarriedObjective):
+    """Nats per step of pieces, whose gradient is taken at noisy weights; validation on whole sequences."""
+
+    metric, unit = "nats per step", "steps"
+
+    def __init__(self, module: nn.Module, how: Protocol, noise: float, train: Sequences, valid: Sequences) -> None:
+        self.module, self.how, self.noise, self.valid = module, how, noise, valid
+        self.train = train if how.carried else pieces(train, how.piece)
+
+    def batches(self, generator: np.random.Generator) -> Iterator[tuple[bool, Batch]]:
+        """The pieces of an epoch, and of each whether it begins its sequences."""
+        for batch in batches(self.train, self.how.batch, generator):
+            for k, chunk in enumerate(chunks(batch, self.how.piece)):
+                yield k == 0, chunk
+
+    def steps(self) -> int:
+        """Pieces in an epoch, whatever their order."""
+        return sum(1 for _ in self.batches(np.random.default_rng(0)))
+
+    def carried_loss(self, forward: Callable[..., Any], batch: tuple[bool, Batch], state: Any) -> tuple[Tensor, Any]:
+        begins, chunk = batch
+        nats, state = total(forward, chunk, None if begins else state)
+        return nats / chunk[2].sum(), state
+
+    @contextmanager
+    def around_gradient(self) -> Iterator[None]:
+        """Noise on the weights while their gradient is taken (Graves 2011)."""
+        parameters = list(self.module.parameters()) if self.noise else []
+        clean = [p.detach().clone() for p in parameters]
+        with torch.no_grad():
+            for p in parameters:
+                p.add_(torch.randn_like(p), alpha=self.noise)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for p, value in zip(parameters, clean, strict=True):
+                    p.copy_(value)
+
+    def validate(self) -> float:
+        return evaluate(self.module, self.valid)
+
+    def size(self, batch: tuple[bool, Batch]) -> int:
+        return int(batch[1][2].sum())
+
+    def share(self, batch: tuple[bool, Batch], rank: int, world: int) -> tuple[bool, Batch]:
+        begins, (x, y, lengths) = batch
+        own = own_rows(len(lengths), rank, world)
+        return begins, (x[:, own], y[:, own], lengths[own])
 
 
 def fit(data: dict[str, Sequences], name: str, cell: str, units: int, setting: Setting, seed: int) -> dict[str, Any]:
     """Train one network; validation and test figures of its best epoch."""
-    torch.manual_seed(seed)
     how = PROTOCOLS[name]
+    torch.manual_seed(seed)
     model = Pianist(cell, units, setting.dropout, how.initialise)
-    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(how.average)) if how.average else None
-    scored = model if mean is None else mean.module
-    optimiser = torch.optim.Adam(model.parameters(), lr=setting.rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, how.epochs)
-    train = data["train"] if how.carried else pieces(data["train"], how.piece)
-    generator = np.random.default_rng(seed)
-    best, kept, at, started = math.inf, copy.deepcopy(scored.state_dict()), 0, time.perf_counter()
-    for epoch in range(how.epochs):
-        model.train()
-        for batch in batches(train, how.batch, generator):
-            state = None
-            for chunk in chunks(batch, how.piece):
-                state = step(model, optimiser, chunk, setting.noise, state)
-                if mean is not None:
-                    mean.update_parameters(model)
-        schedule.step()
-        value = evaluate(scored, data["valid"])
-        if value < best:
-            best, kept, at = value, copy.deepcopy(scored.state_dict()), epoch
-        if epoch - at >= PATIENCE:
-            break
-    scored.load_state_dict(kept)
-    found = {"data": name, "cell": cell, "setting": asdict(setting), "seed": seed, "valid": best}
+    objective = Music(model, how, setting.noise, data["train"], data["valid"])
+    rates: dict[str, float] = {"warmup": 0.0, "weight_decay": 0.0, "clip_norm": CLIP, "average": how.average}
+    schedule = Schedule(how.epochs, objective.steps(), setting.rate, PATIENCE, **rates)
+    started = time.perf_counter()
+    history = train(objective, schedule, seed)
+    found = {"data": name, "cell": cell, "setting": asdict(setting), "seed": seed, "valid": history.best.value}
     size = {"units": units, "parameters": sum(p.numel() for p in model.parameters())}
     seconds = time.perf_counter() - started
     return {
         **found,
-        "test": evaluate(scored, data["test"]),
+        "test": evaluate(model, data["test"]),
         **size,
-        "epochs": epoch + 1,
-        "best_epoch": at + 1,
+        "epochs": len(history.epochs),
+        "best_epoch": history.best.epoch,
         "seconds": seconds,
     }
 

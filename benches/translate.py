@@ -30,7 +30,7 @@ from gatewise.nn import Recurrent
 from gatewise.study.compare import solve
 from gatewise.tasks.cells_by_name import cell_of
 from gatewise.tasks.folder import write_json
-from gatewise.tasks.options import PRECISIONS
+from gatewise.tasks.machines import PRECISIONS
 from gatewise.tasks.progress import Progress
 from gatewise.tasks.text.vocabulary import END
 from gatewise.tasks.translate import Translator

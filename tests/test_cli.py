@@ -35,7 +35,8 @@ def test_fit_score_predict(run: Run, data: Path, tmp_path: Path) -> None:
     assert code == 0
     summary = json.loads(out)
     assert set(summary["scores"]) == {"gru", "seasonal naive", "last value"}
-    assert "validation MASE" in err
+    events = [json.loads(line) for line in err.splitlines()]
+    assert [events[0]["event"], events[-1]["event"]] == ["start", "end"]
     assert json.loads(run("score", tmp_path / "m", "--json")[1])["scores"] == summary["scores"]
     assert "seasonal naive" in run("score", tmp_path / "m", data)[1]
     code, out, _ = run("predict", tmp_path / "m", "--json")

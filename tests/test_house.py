@@ -39,7 +39,7 @@ OPTIONAL = [
     "scipy",
     "sklearn",
 ]
-OPTIONAL += ["plotly", "gymnasium", "tokenizers", "sacrebleu", "babel", "num2words"]
+OPTIONAL += ["plotly", "gymnasium", "tensorboard", "tokenizers", "sacrebleu", "babel", "num2words"]
 # torch's compiler takes 70 MB and as long as torch itself.
 COMPILER = ["torch._dynamo", "torch._inductor", "torch.fx.experimental.symbolic_shapes", "sympy"]
 LATER = ["llvmlite", "safetensors", "gatewise.tasks"]

@@ -48,13 +48,25 @@ def test_chunks_with_a_carried_state_are_the_whole_batch() -> None:
     assert steps == 10 + 3 + 6
 
 
-def test_noise_moves_the_gradient_and_leaves_the_weights() -> None:
+def test_noise_is_on_the_weights_while_the_gradient_is_taken_and_then_gone() -> None:
     model = bench.Pianist("rnn", 5, 0.0, "torch")
     before = [p.detach().clone() for p in model.parameters()]
-    batch = next(bench.batches(rolls(5, 5), 2))
-    state = bench.step(model, torch.optim.SGD(model.parameters(), lr=0.0), batch, noise=0.5)
-    assert not state.requires_grad
+    objective = bench.Music(model, bench.PROTOCOLS["jsb"], 0.5, rolls(5, 5), rolls(5))
+    with objective.around_gradient():
+        moved = [float((p.detach() - q).abs().mean()) for p, q in zip(model.parameters(), before, strict=True)]
+    assert min(moved) > 0.05
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
+def test_the_state_is_carried_within_sequences_and_dropped_between_them() -> None:
+    model = bench.Pianist("lstm", 6, 0.0, "orthogonal").eval()
+    how = dataclasses.replace(bench.PROTOCOLS["nottingham"], batch=2, piece=4)
+    objective, state, nats, steps = bench.Music(model, how, 0.0, rolls(11, 9, 7, 6), []), None, 0.0, 0
+    assert objective.steps() == 3 + 2
+    for batch in objective.batches(bench.np.random.default_rng(0)):
+        loss, state = objective.carried_loss(model, batch, state)
+        nats, steps = nats + float(loss.detach()) * objective.size(batch), steps + objective.size(batch)
+    assert nats / steps == pytest.approx(bench.evaluate(model, objective.train), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", bench.PROTOCOLS)

@@ -3,6 +3,7 @@ undisturbed run: a full disk and a kill at every write, two processes, a directo
 
 from __future__ import annotations
 
+import csv
 import errno
 import functools
 import json
@@ -66,7 +67,8 @@ def found(folder: Path) -> dict[str, Any]:
     metrics = json.loads(held.pop("metrics.json"))
     for epoch in metrics["history"]:
         del epoch["seconds"]
-    return {**held, "metrics": metrics}
+    rows = [dict(row, seconds="") for row in csv.DictReader(held.pop("metrics.csv").decode().splitlines())]
+    return {**held, "metrics": metrics, "rows": rows}
 
 
 class Calling:

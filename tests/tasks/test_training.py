@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import WEIGHTS, read_tensors, write_tensors
-from gatewise.tasks.training import PRECISIONS, History, Objective, Schedule, _Loop, train
+from gatewise.tasks.loop import Loop
+from gatewise.tasks.together import alone
+from gatewise.tasks.training import PRECISIONS, History, Machines, Objective, Schedule, train
 
 SCHEDULE = Schedule(epochs=6, steps_per_epoch=5, learning_rate=0.05, patience=6)
 
@@ -113,12 +114,12 @@ def test_a_large_module_in_either_precision_is_resumed_to_the_bit(
     tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Large modules are trained by the optimiser's fused form."""
-    monkeypatch.setattr("gatewise.tasks.training.FUSED", 1)
+    monkeypatch.setattr("gatewise.tasks.loop.FUSED", 1)
     whole, resumed = Line(), Line()
-    expected = train(whole, SCHEDULE, seed=1, precision=precision)
+    expected = train(whole, SCHEDULE, seed=1, machines=Machines(precision))
     with pytest.raises(KeyboardInterrupt):
-        train(Line(interrupt_at=13), SCHEDULE, seed=1, folder=tmp_path, precision=precision)
-    history = train(resumed, SCHEDULE, seed=1, folder=tmp_path, resume=True, precision=precision)
+        train(Line(interrupt_at=13), SCHEDULE, seed=1, folder=tmp_path, machines=Machines(precision))
+    history = train(resumed, SCHEDULE, seed=1, folder=tmp_path, resume=True, machines=Machines(precision))
     assert figures(history) == figures(expected)
     assert same(weights(resumed), weights(whole))
 
@@ -126,7 +127,7 @@ def test_a_large_module_in_either_precision_is_resumed_to_the_bit(
 def test_mixed_precision_learns_with_weights_in_float32() -> None:
     plain, mixed = Line(), Line()
     expected = train(plain, SCHEDULE, seed=1)
-    history = train(mixed, SCHEDULE, seed=1, precision="bf16-mixed")
+    history = train(mixed, SCHEDULE, seed=1, machines=Machines("bf16-mixed"))
     assert all(p.dtype == torch.float32 for p in weights(mixed))
     assert history.epochs[0].loss != expected.epochs[0].loss
     assert history.epochs[-1].value == pytest.approx(expected.epochs[-1].value, rel=0.05)
@@ -142,10 +143,11 @@ def test_the_mean_of_the_weights_is_taken_back_also_when_a_validation_is_interru
 
     schedule = Schedule(epochs=6, steps_per_epoch=5, learning_rate=0.05, patience=6, average=0.9)
     line = Interrupted()
-    loop = _Loop(Fabric(accelerator="cpu", devices=1), line, schedule, 0, None, None)
-    loop.run_epoch()
-    with pytest.raises(KeyboardInterrupt):
+    with alone(Machines()) as together:
+        loop = Loop(together, line, schedule, 0, None, None)
         loop.run_epoch()
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_epoch()
     assert same(line.seen[1], loop.average)
     assert not same(weights(line), loop.average)
 

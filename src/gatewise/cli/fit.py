@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from gatewise.cli.arguments import by_task, directory, made, parameters, task_named, with_parameters
-from gatewise.cli.common import Backend, Json, backend_of
+from gatewise.cli.common import Backend, Text, backend_of
+from gatewise.tasks.errors import InputError, need
 from gatewise.tasks.folder import dumps, state
-from gatewise.tasks.machines import is_first
+from gatewise.tasks.logs import TENSORBOARD, Events, Several, TensorBoard
+from gatewise.tasks.progress import Progress
 from gatewise.tasks.verbs import Fit, FitData, print_scores
 
 
@@ -27,14 +30,16 @@ def _command(name: str) -> Any:
             typer.Option("-o", "--output", metavar="DIR", parser=directory, help="Directory of the run; must be new."),
         ],
         resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+        log: Annotated[Text, typer.Option(help="tensorboard: also for TensorBoard.", show_default="none")] = None,
         backend: Backend = None,
-        json: Json = False,
+        json: Annotated[bool, typer.Option("--json", help="Print JSON; events on standard error.")] = False,
         **given: Any,
     ) -> None:
         asked = made(verb, given)
         options = {key: value for key, value in given.items() if value is not None}
-        task = _fitted(kind, asked, output, resume, backend, options)
-        if not is_first():
+        with backend_of(backend):
+            task = _fitted(kind, asked, output, resume, _reporters(json, log, output), options)
+        if not task.scores:  # another process of the training has them
             return
         best = task.history.best
         epochs = len(task.history.epochs)
@@ -50,16 +55,24 @@ def _command(name: str) -> Any:
     return with_parameters(run, [*parameters(verb), *parameters(kind.options_type)], doc)
 
 
-def _fitted(kind: Any, asked: Any, output: Path, resume: bool, backend: str | None, options: dict[str, Any]) -> Any:
-    """The task, fitted or gone on with."""
-    from gatewise.tasks.progress import Progress
+def _reporters(json: bool, log: str | None, output: Path) -> Any:
+    """Who is told how the training goes."""
+    first: Any = Events if json else Progress
+    if log is None:
+        return first
+    if log != TENSORBOARD:
+        raise InputError(f"log must be {TENSORBOARD}, got {log!r}")
+    need(TENSORBOARD, TENSORBOARD)
+    return Several((first, partial(TensorBoard, folder=output)))
 
+
+def _fitted(kind: Any, asked: Any, output: Path, resume: bool, report: Any, options: dict[str, Any]) -> Any:
+    """The task, fitted or gone on with."""
     data, held = asked.chosen(), asked.held()
     try:
-        with backend_of(backend):
-            if resume:
-                return kind.resume(output, data, validation=held, report=Progress, **options)
-            return kind(**options).fit(data, validation=held, directory=output, report=Progress)
+        if resume:
+            return kind.resume(output, data, validation=held, report=report, **options)
+        return kind(**options).fit(data, validation=held, directory=output, report=report)
     except KeyboardInterrupt:
         print(f"gatewise: interrupted; {state(output)}", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -27,12 +27,12 @@ from gatewise.tasks.folder import (
     CHECKPOINT,
     CONFIG,
     METRICS,
+    METRICS_CSV,
     WEIGHTS,
     check_sha256,
     new_run,
     old_run,
     read_json,
-    read_tensors,
     remove,
     sha256,
     whole,
@@ -45,6 +45,7 @@ from gatewise.tasks.outcome import Scores as Scores  # tasks take it from here
 from gatewise.tasks.outcome import entry, read_metrics
 from gatewise.tasks.training import History, MakeReporter, Objective, Schedule, train
 from gatewise.tasks.verbs import FitData, Predict, ScoreData
+from gatewise.tasks.weights import loaded
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -204,11 +205,11 @@ class Task(ABC):
                 that breaks down. WriteError: when the directory can be written no longer. A model that was reached by
                 then stays in the directory, and so does what ``resume`` needs.
         """
-        before = dict(vars(self))
+        before, first = dict(vars(self)), is_first(self._machines())
         self.options = self.asked
         try:
             self.read(data, validation)
-            with new_run(directory if is_first() else None, self._names()) as folder:
+            with new_run(directory if first else None, self._names()) as folder:
                 self._untrained()
                 if folder is not None:
                     self._save_description(folder)
@@ -241,11 +242,11 @@ class Task(ABC):
         folder = Path(directory)
         task = cls._described(folder)
         task._check_same(folder, data, validation, options)
-        finished = (folder / METRICS).exists()
-        if finished and not (is_first() and any((folder / name).exists() for name in (CHECKPOINT, LOCK))):
+        finished, first = (folder / METRICS).exists(), is_first(task._machines())
+        if finished and not (first and any((folder / name).exists() for name in (CHECKPOINT, LOCK))):
             task._load_weights(folder)
             return task
-        if not is_first():
+        if not first:
             task._untrained()
             return task._train(None, report, resume=True)
         with old_run(folder):
@@ -302,20 +303,24 @@ class Task(ABC):
             raise InputError("hidden_size and num_layers ask for a network that does not fit into memory") from None
 
     def _train(self, folder: Path | None, report: MakeReporter | None, resume: bool) -> Self:
-        o, title = self.options, f"{self.name} {self.cell.name}"
-        machines = Machines(o.precision, o.accelerator, o.devices, o.num_nodes)
-        self.history = train(self.objective(), self.schedule(), o.seed, folder, report, title, resume, machines)
-        if is_first():
+        title, machines = f"{self.name} {self.cell.name}", self._machines()
+        how = folder, report, title, resume, machines
+        self.history = train(self.objective(), self.schedule(), self.options.seed, *how)
+        if is_first(machines):
             self.scores = self.score()
         if folder is not None:
             self._save_metrics(folder)
             remove(folder / CHECKPOINT)
         return self
 
+    def _machines(self) -> Machines:
+        o = self.options
+        return Machines(o.precision, o.accelerator, o.devices, o.num_nodes)
+
     @classmethod
     def _names(cls) -> tuple[str, ...]:
         """The files of a run."""
-        return CONFIG, WEIGHTS, CHECKPOINT, METRICS, *cls.data_files
+        return CONFIG, WEIGHTS, CHECKPOINT, METRICS, METRICS_CSV, *cls.data_files
 
     def _save_description(self, folder: Path) -> None:
         self.save_data(folder)
@@ -360,25 +365,7 @@ class Task(ABC):
         return task
 
     def _load_weights(self, folder: Path) -> None:
-        tensors, _ = read_tensors(folder / WEIGHTS)
-        foreign = InputError(f"{folder / WEIGHTS} is foreign: its weights do not fit {folder / CONFIG}")
-        with torch.device("meta"):  # a network that is larger than its weights is found before it takes any memory
-            needed = sum(p.numel() for p in self._built().parameters())
-        if needed > sum(t.numel() for t in tensors.values()):
-            raise foreign
-        module = self._built()
-        expected = {name: t.dtype for name, t in module.state_dict().items()}
-        try:
-            module.load_state_dict(tensors)
-        except RuntimeError:
-            raise foreign from None
-        for name in tensors.keys() & expected.keys():  # an earlier form of a layer's formula may be among the others
-            tensor = tensors[name]
-            if tensor.dtype != expected[name]:
-                raise InputError(f"{folder / WEIGHTS}: {name} must be of {expected[name]}, got {tensor.dtype}")
-            if not bool(tensor.isfinite().all()):
-                raise InputError(f"{folder / WEIGHTS}: {name} must be finite, got infinity or not-a-number")
-        self.module = module.eval()
+        self.module = loaded(self._built, folder)
         if (folder / METRICS).exists():
             self.history, self.scores = read_metrics(folder / METRICS, self.higher_is_better)
 

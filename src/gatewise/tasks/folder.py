@@ -24,6 +24,8 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.json"
+METRICS_CSV = "metrics.csv"
+"""The epochs of a training as a table, for spreadsheets and logs."""
 
 
 @contextlib.contextmanager

@@ -16,14 +16,10 @@ from gatewise.nn.initialise import NAMED
 from gatewise.tasks import checks
 from gatewise.tasks.cells_by_name import cell_of
 from gatewise.tasks.errors import InputError
+from gatewise.tasks.machines import ACCELERATORS, MOST_DEVICES, MOST_NODES, PRECISIONS
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-PRECISIONS = ("32-true", "bf16-mixed")
-"""Of training, by Fabric's names: all in float32; or matrix products in bfloat16, the weights and sums in float32."""
-ACCELERATORS = ("cpu", "cuda", "auto")
-MOST_PROCESSES = 1024
 
 
 def option(
@@ -90,10 +86,8 @@ class TaskOptions:
     accelerator: str = option(
         "cpu", f"Where training runs: {', '.join(ACCELERATORS)}.", checks.choice(*ACCELERATORS), kept=False
     )
-    devices: int = option(
-        1, "Processes of a host that share every batch.", checks.integer(1, MOST_PROCESSES), kept=False
-    )
-    num_nodes: int = option(1, "Hosts that share every batch.", checks.integer(1, MOST_PROCESSES), kept=False)
+    devices: int = option(1, "Processes of a host that share every batch.", checks.integer(1, MOST_DEVICES), kept=False)
+    num_nodes: int = option(1, "Hosts that share every batch.", checks.integer(1, MOST_NODES), kept=False)
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):

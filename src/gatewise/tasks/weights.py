@@ -1,0 +1,40 @@
+"""The weights of a run, put into its network: all of it checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gatewise.tasks.errors import InputError
+from gatewise.tasks.folder import CONFIG, WEIGHTS, read_tensors
+
+
+def loaded(build: Callable[[], nn.Module], folder: Path) -> nn.Module:
+    """The network in evaluation mode, with the weights of a run's directory.
+
+    Raises:
+        InputError: when they are missing or damaged, do not fit the network, or are not finite.
+    """
+    path = folder / WEIGHTS
+    tensors, _ = read_tensors(path)
+    foreign = InputError(f"{path} is foreign: its weights do not fit {folder / CONFIG}")
+    with torch.device("meta"):  # a network that is larger than its weights is found before it takes any memory
+        needed = sum(p.numel() for p in build().parameters())
+    if needed > sum(t.numel() for t in tensors.values()):
+        raise foreign
+    module = build()
+    expected = {name: t.dtype for name, t in module.state_dict().items()}
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError:
+        raise foreign from None
+    for name in tensors.keys() & expected.keys():  # an earlier form of a layer's formula may be among the others
+        tensor = tensors[name]
+        if tensor.dtype != expected[name]:
+            raise InputError(f"{path}: {name} must be of {expected[name]}, got {tensor.dtype}")
+        if not bool(tensor.isfinite().all()):
+            raise InputError(f"{path}: {name} must be finite, got infinity or not-a-number")
+    return module.eval()
