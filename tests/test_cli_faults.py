@@ -94,7 +94,7 @@ def test_files_that_may_not_grow(place: Path) -> None:
     code, lines = fit(place, str(out), before=limit)
     sentence = f"gatewise: {out}/checkpoint.safetensors cannot be written: File too large; {out} keeps the best model"
     assert (code, lines) == (2, [f"{sentence} so far, --resume goes on"])
-    assert {path.name for path in out.iterdir()} == {"config.json", "data.csv", "model.safetensors"}
+    assert {path.name for path in out.iterdir()} == {"config.json", "data.csv", "metrics.csv", "model.safetensors"}
 
 
 def obey() -> None:
