@@ -35,10 +35,10 @@ echo ${first:-0} ${last:-0}
 """
 LAUNCH = r"""
 export OMP_NUM_THREADS=1
-launch="$1 -m torch.distributed.run --nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-endpoint 10.77.0.1:29534"
+launch="$1 -m torch.distributed.run --nnodes 2 --nproc-per-node 1 --master-addr 10.77.0.1 --master-port 29534"
 shift
-there $launch "$@" 2> "$OUT/1.err" & second=$!
-$launch "$@" 2> "$OUT/0.err" || first=$?
+there $launch --node-rank 1 "$@" 2> "$OUT/1.err" & second=$!
+$launch --node-rank 0 "$@" 2> "$OUT/0.err" || first=$?
 wait $second || last=$?
 echo ${first:-0} ${last:-0}
 """

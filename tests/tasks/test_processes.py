@@ -44,9 +44,12 @@ def test_two_processes_have_the_losses_of_one(undisturbed: Outcome) -> None:
     assert [line[4] for line in alone] == [ROWS * 5] * 4
 
 
-def test_a_killed_process_ends_the_other_and_the_run_is_resumed(tmp_path: Path, undisturbed: Outcome) -> None:
-    with pytest.raises(InputError, match=r"^process 2 of 2 of the training was ended by SIGKILL$"):
-        train(Sums(end=(1, 8)), SCHEDULE, 1, tmp_path, machines=TWO)
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_a_killed_process_ends_the_other_and_the_run_is_resumed(
+    rank: int, tmp_path: Path, undisturbed: Outcome
+) -> None:
+    with pytest.raises(InputError, match=rf"^process {rank + 1} of 2 of the training was ended by SIGKILL$"):
+        train(Sums(end=(rank, 8)), SCHEDULE, 1, tmp_path, machines=TWO)
     rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1"], "what was lost is less than an epoch"
     resumed = Sums()

@@ -78,11 +78,14 @@ def _fail(folder: Path, index: int, kind: str, text: str) -> NoReturn:
 
 def _all_end(processes: list[BaseProcess]) -> bool:
     """Wait until all have ended well, or one has not."""
-    while any(process.is_alive() for process in processes):
-        connection.wait([process.sentinel for process in processes if process.exitcode is None])
-        if any(process.exitcode for process in processes):
+    while True:
+        codes = [process.exitcode for process in processes]  # asked once: a process may end at any moment
+        if any(codes):
             return False
-    return all(process.exitcode == 0 for process in processes)
+        running = [process.sentinel for process, code in zip(processes, codes, strict=True) if code is None]
+        if not running:
+            return True
+        connection.wait(running)
 
 
 def _end(processes: list[BaseProcess], grace: float) -> None:
