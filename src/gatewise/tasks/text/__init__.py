@@ -1,0 +1,1 @@
+"""What applications on text share: reading it, and cutting it into tokens."""
