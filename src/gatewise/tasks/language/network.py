@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from gatewise.compiler import Cell
 from gatewise.nn import Recurrent
-from gatewise.tasks.language.heads import Adaptive, Full, Head
+from gatewise.tasks.language.heads import Adaptive, Full, Head, Step
 from gatewise.tasks.language.streams import Window
 
 State = list[Any]
@@ -74,12 +74,13 @@ class LanguageNetwork(nn.Module):
         if cutoffs is not None:
             self.head = Adaptive(hidden_size, vocabulary, cutoffs, ranks)
         else:
-            self.head = Full(hidden_size, vocabulary, self.embedding.weight if tied else None)
+            self.head = Full(hidden_size, vocabulary, embedding_size if tied else None)
 
     def forward(self, window: Window, state: State | None = None) -> tuple[Tensor, State]:
         """The mean loss of a window in nats per token, and the states behind it, without their past."""
         seen, state = self.run(window.given, state, window.reset)
-        loss = self.head.loss(self._drop(seen, self.dropout).flatten(0, 1), window.wanted.flatten())
+        seen = self._drop(seen, self.dropout).flatten(0, 1)
+        loss = self.head.loss(seen, window.wanted.flatten(), self.embedding.weight)
         return loss, [_map(own, torch.Tensor.detach) for own in state]
 
     def run(
@@ -100,6 +101,14 @@ class LanguageNetwork(nn.Module):
             x = self.norms[k](x) if self.norms else x
             states.append(final)
         return x, states
+
+    def log_probabilities(self, seen: Tensor) -> Tensor:
+        """Of all tokens, (rows, vocabulary), from the last layer's output, (rows, hidden_size)."""
+        return self.head.log_probabilities(seen, self.embedding.weight)
+
+    def scores(self, rows: int) -> Step:
+        """As ``log_probabilities``, up to a constant for each row, for steps of so many rows; see ``Head.scores``."""
+        return self.head.scores(rows, self.embedding.weight)
 
     def embedded(self, tokens: Tensor) -> Tensor:
         x: Tensor = self.embedding(tokens)

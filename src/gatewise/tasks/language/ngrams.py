@@ -82,9 +82,7 @@ class NGrams:
         return np.array(found)
 
     @staticmethod
-    def _mix(
-        shares: _Shares, own: Numbers, context: Numbers, lower: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def _mix(shares: _Shares, own: Numbers, context: Numbers, lower: NDArray[np.float64]) -> NDArray[np.float64]:
         mine = np.where(own >= 0, shares.own[own], 0.0)
         left = np.where(context >= 0, shares.left[context], 1.0)
         return mine + left * lower
@@ -92,7 +90,8 @@ class NGrams:
     def _numbers(self, sequence: Numbers) -> tuple[list[Numbers], list[Numbers]]:
         """For each order: the number of the n-gram that ends at each place, and of what it has before its last token;
         ``NONE`` where there is none, or none was seen."""
-        numbers, contexts = [], []
+        numbers: list[Numbers] = []
+        contexts: list[Numbers] = []
         context = np.zeros(len(sequence), np.int64)
         for n, level in enumerate(self.levels):
             if n:
@@ -174,7 +173,8 @@ def _since_end(sequence: Numbers, end: int) -> Numbers:
     places = np.where(sequence == end, np.arange(len(sequence)), 0)
     last = np.maximum.accumulate(places)
     before = np.concatenate([[0], last[:-1]])
-    return np.arange(len(sequence)) - before
+    since: Numbers = np.arange(len(sequence)) - before
+    return since
 
 
 def _overlapping(start: int, stop: int, orders: int, part: int = 1 << 20) -> Iterator[tuple[int, int, int]]:

@@ -48,7 +48,7 @@ def total_nats(network: LanguageNetwork, tokens: Tokens, part: int | None = PART
     with torch.inference_mode():
         for _, seen, wanted in _read(network, tokens, part):
             for rows in _shares(len(wanted), network):
-                logs = network.head.log_probabilities(seen[rows])
+                logs = network.log_probabilities(seen[rows])
                 total -= float(logs.gather(1, wanted[rows, None]).sum(dtype=torch.float64))
     return total
 
@@ -63,7 +63,7 @@ def surprises(network: LanguageNetwork, tokens: Tokens) -> Surprises:
         for places, seen, wanted in _read(network, tokens, None):
             found.tokens[places] = wanted.numpy()
             for rows in _shares(len(wanted), network):
-                logs, at = network.head.log_probabilities(seen[rows]), places[rows]
+                logs, at = network.log_probabilities(seen[rows]), places[rows]
                 own = logs.gather(1, wanted[rows, None])
                 found.nats[at] = -own[:, 0].numpy()
                 found.entropy[at] = torch.special.entr(logs.exp()).sum(1).numpy()

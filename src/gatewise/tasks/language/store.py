@@ -1,8 +1,8 @@
 """The tokens of all documents in one file that is mapped into memory: written once, read by any number of processes.
 
-``tokens.bin`` holds unsigned integers, little-endian: each document after an ``end`` token. ``tokens.json`` says what it
-is, with its SHA-256. While it is written it is called ``tokens.partial``, and ``progress.json`` says how far it is good,
-so that a process that was killed is gone on from there.
+``tokens.bin`` holds unsigned integers, little-endian: each document after an ``end`` token. ``tokens.json`` says what
+it is, with its SHA-256. While it is written it is called ``tokens.partial``, and ``progress.json`` says how far it is
+good, so that a process that was killed is gone on from there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -64,7 +64,7 @@ class Tokens:
     def spans(self) -> list[tuple[int, int]]:
         """Where each document begins and stops, without ``end``; empty ones do not count."""
         cuts = [-1, *self.ends.tolist(), len(self.ids)]
-        return [(a + 1, b) for a, b in zip(cuts, cuts[1:], strict=False) if b > a + 1]
+        return [(a + 1, b) for a, b in pairwise(cuts) if b > a + 1]
 
     def counts(self) -> NDArray[np.int64]:
         """How often each token occurs."""
@@ -75,7 +75,7 @@ class Tokens:
 
     def split(self, share: float) -> tuple[Tokens, Tokens]:
         """All but a last part of about this share, and that part: cut at a document if one begins near, else in it."""
-        aim = int(round(len(self) * (1 - share)))
+        aim = round(len(self) * (1 - share))
         ends = self.ends[1:]
         near = int(ends[np.abs(ends - aim).argmin()]) if len(ends) else 0
         cut = near if abs(near - aim) <= 0.5 * share * len(self) else aim
@@ -92,8 +92,8 @@ def tokens_of(
     """Cut all documents into tokens, on all cores; go on where an interrupted call for the same text stopped.
 
     Args:
-        folder: gets ``tokens.bin`` and ``tokens.json``; None for a temporary one. tell: is called with the bytes of text
-            done so far.
+        folder: gets ``tokens.bin`` and ``tokens.json``; None for a temporary one. tell: is called with the bytes of
+            text done so far.
 
     Raises:
         InputError: for text that cannot be read. WriteError: when the folder cannot be written.
@@ -156,17 +156,17 @@ def _write(
         file.seek(0, os.SEEK_END)
         for piece, ids in _encoded(islice(sources.pieces(), started, None), tokenizer):
             file.write(_as_written(ids, piece, tokenizer))
-            done.pieces, done.bytes = done.pieces + 1, done.bytes + len(piece.raw)
+            done.pieces, done.size = done.pieces + 1, done.size + len(piece.raw)
             done.tokens += len(ids) + piece.first
             if (done.pieces - started) % SAVED == 0:
                 if claim is not None:
                     claim.check()
                 done.save(folder, mark, file)
             if tell is not None:
-                tell(done.bytes)
+                tell(done.size)
         done.save(folder, mark, file)
         written = os.stat(file.fileno())
-    about = {"mark": mark, "count": done.tokens, "bytes": done.bytes, "sha256": _digest_of(folder / PARTIAL)}
+    about = {"mark": mark, "count": done.tokens, "bytes": done.size, "sha256": _digest_of(folder / PARTIAL)}
     write_json(folder / ABOUT, about)
     if claim is not None:
         claim.note(folder / TOKENS, written)
@@ -198,11 +198,11 @@ def _encoded(pieces: Iterator[Piece], tokenizer: Tokenizer) -> Iterator[tuple[Pi
 
 @dataclass
 class _Progress:
-    """What of the text is in ``tokens.partial``: whole pieces, and the tokens and bytes they are."""
+    """What of the text is in ``tokens.partial``: whole pieces, and how many tokens and bytes they are."""
 
     pieces: int = 0
     tokens: int = 0
-    bytes: int = 0
+    size: int = 0
 
     @classmethod
     def read(cls, folder: Path, mark: dict[str, str]) -> _Progress:
@@ -215,7 +215,7 @@ class _Progress:
     def save(self, folder: Path, mark: dict[str, str], file: IO[bytes]) -> None:
         file.flush()
         os.fsync(file.fileno())
-        write_json(folder / PROGRESS, {"mark": mark, "done": [self.pieces, self.tokens, self.bytes]})
+        write_json(folder / PROGRESS, {"mark": mark, "done": [self.pieces, self.tokens, self.size]})
 
 
 def _digest(raw: bytes) -> str:

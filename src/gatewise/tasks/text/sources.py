@@ -15,7 +15,7 @@ import stat
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -48,8 +48,8 @@ class Piece:
             return self.raw.decode("utf-8")
         except UnicodeDecodeError as error:
             raise InputError(
-                f"{self.origin}, byte {self.offset + error.start:,}: not UTF-8 (0x{self.raw[error.start]:02x}); convert "
-                "the file, or use tokenizer='byte', which reads any bytes"
+                f"{self.origin}, byte {self.offset + error.start:,}: not UTF-8 (0x{self.raw[error.start]:02x}); "
+                "convert the file, or use tokenizer='byte', which reads any bytes"
             ) from None
 
 
@@ -74,10 +74,10 @@ class _File:
     path: Path
     name: str
 
-    def pieces(self, size: int = PIECE) -> Iterator[bytes]:
+    def pieces(self, size: int | None = None) -> Iterator[bytes]:
         try:
             with _opened(self.path, self.name) as file:
-                while raw := file.read(size):
+                while raw := file.read(size or PIECE):
                     yield raw
         except (EOFError, zlib.error, gzip.BadGzipFile):
             raise InputError(f"{self.name} is damaged or not gzipped, as its name says") from None
@@ -114,7 +114,9 @@ class Sources:
     documents do not count.
     """
 
-    def __init__(self, parts: list[_File | _Text], separator: str | None, spool: tempfile.TemporaryDirectory[str] | None):
+    def __init__(
+        self, parts: list[_File | _Text], separator: str | None, spool: tempfile.TemporaryDirectory[str] | None
+    ):
         self.parts, self.separator = parts, separator
         self._spool = spool  # goes with this object
 
@@ -145,9 +147,9 @@ def sources(data: Any, separator: str | None = None) -> Sources:
 
     Args:
         data: a path, a folder (all files below it, but for hidden ones, by name), a glob (``texts/**/*.txt``), or ``-``
-            for standard input; a list of ``pathlib.Path`` for several of those; a list of str for texts, each a document
-            by itself; None for the embedded English text (``pydoc_data.topics``). Names ending in ``.gz`` and ``.zst``
-            are unpacked.
+            for standard input; a list of ``pathlib.Path`` for several of those; a list of str for texts, each a
+            document by itself; None for the embedded English text (``pydoc_data.topics``). Names ending in ``.gz`` and
+            ``.zst`` are unpacked.
         separator: text between documents of one file, such as ``<|endoftext|>``.
 
     Raises:
@@ -177,7 +179,7 @@ def _called(data: Any) -> str:
     return "an empty list" if isinstance(data, (list, tuple)) else type(data).__name__
 
 
-def _check_no_names(texts: list[str]) -> None:
+def _check_no_names(texts: Sequence[str]) -> None:
     """A list of file names is not a list of texts that say how files are called."""
     if all(0 < len(text) < 256 and "\n" not in text and "\0" not in text and os.path.exists(text) for text in texts):
         raise InputError(f"data: a list of str holds texts, but {texts[0]!r} is a file; use pathlib.Path for files")

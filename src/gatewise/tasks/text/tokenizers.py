@@ -25,6 +25,8 @@ Ids = NDArray[Any]
 KINDS = ("char", "byte", "bpe")
 SAMPLE = 1 << 26
 """Bytes of text from which sub-words are learned at most, evenly taken from all of it."""
+CODES = 0x110000
+"""Code points of Unicode."""
 NAMED = 10
 """Unknown characters that a sentence names."""
 
@@ -129,13 +131,13 @@ class Chars(Tokenizer):
     @classmethod
     def learn(cls, sources: Sources) -> Chars:
         """All characters of some text."""
-        found: set[str] = set()
+        found = np.zeros(CODES, np.bool_)
         for piece in sources.pieces():
-            found |= set(piece.text)
-        return cls("".join(found))
+            found[_codes(piece.text)] = True
+        return cls("".join(map(chr, np.flatnonzero(found))))
 
     def encode(self, text: str) -> Ids:
-        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        codes = _codes(text)
         if len(codes) and codes.max() >= len(self._table):
             raise self._unknown(text)
         tokens = self._table[codes]
@@ -167,6 +169,11 @@ class Chars(Tokenizer):
 
     def to_json(self) -> Any:
         return {"kind": self.kind, "alphabet": self.alphabet}
+
+
+def _codes(text: str) -> NDArray[np.uint32]:
+    """The code point of each character."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 class Bytes(Tokenizer):
@@ -224,8 +231,8 @@ class SubWords(Tokenizer):
         from tokenizers import decoders, models, pre_tokenizers, trainers
 
         library = tokenizers.Tokenizer(models.BPE())
-        library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-        library.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+        library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        library.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=size - 1,
             min_frequency=2,
