@@ -17,7 +17,7 @@ from gatewise.tasks.language.store import Tokens
 
 ORDERS = 6
 MOST = 5_000_000
-"""Tokens that are counted at most, the last of the text; memory is about 150 bytes for each."""
+"""Tokens that are counted at most, the last of the text; memory is about 100 bytes for each, 0.5 GB."""
 NONE = -1
 Numbers = NDArray[np.int64]
 

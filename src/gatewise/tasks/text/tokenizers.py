@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Ids = NDArray[Any]
 KINDS = ("char", "byte", "bpe")
-SAMPLE = 1 << 26
+SAMPLE = 1 << 25
 """Bytes of text from which sub-words are learned at most, evenly taken from all of it."""
 CODES = 0x110000
 """Code points of Unicode."""
@@ -225,7 +225,7 @@ class SubWords(Tokenizer):
         """Byte-pair encoding over bytes (Sennrich et al. 2016; Radford et al. 2019), which loses nothing.
 
         Args:
-            sources: the text; of more than 64 MB a part is taken, evenly. size: tokens, with ``end``, at least 257.
+            sources: the text; of more than 32 MB a part is taken, evenly. size: tokens, with ``end``, at least 257.
         """
         tokenizers = need("tokenizers")
         from tokenizers import decoders, models, pre_tokenizers, trainers
