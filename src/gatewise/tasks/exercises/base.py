@@ -17,7 +17,7 @@ from gatewise.nn import Recurrent
 from gatewise.tasks.base import Scores, Task
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.exercises.options import EPOCHS, ExerciseOptions
-from gatewise.tasks.training import Objective, Schedule
+from gatewise.tasks.objective import Objective, Schedule, own_rows
 from gatewise.tasks.verbs import Fit, Score
 
 HELD_OUT, VALIDATION = 1000, 500
@@ -153,7 +153,7 @@ class ExerciseObjective(Objective):
         return batch.inputs.shape[1]
 
     def share(self, batch: Examples, rank: int, world: int) -> Examples:
-        own = slice(rank, None, world)
+        own = own_rows(self.size(batch), rank, world)
         return Examples(batch.inputs[:, own], batch.targets[:, own])
 
     def validate(self) -> float:

@@ -19,7 +19,7 @@ from gatewise.tasks.forecast.network import ForecastNetwork
 from gatewise.tasks.forecast.options import ForecastOptions
 from gatewise.tasks.forecast.table import Table, Times, Values, read, to_csv
 from gatewise.tasks.forecast.windows import Batch, TrainingWindows, forecasts, scaled
-from gatewise.tasks.training import Objective
+from gatewise.tasks.objective import Objective, own_rows
 
 DATA = "data.csv"
 BATCH_SIZE = 32
@@ -230,7 +230,7 @@ class ForecastObjective(Objective):
         return len(batch.inputs)
 
     def share(self, batch: Batch, rank: int, world: int) -> Batch:
-        return Batch(*(getattr(batch, f.name)[rank::world] for f in fields(batch)))
+        return Batch(*(getattr(batch, f.name)[own_rows(len(batch.inputs), rank, world)] for f in fields(batch)))
 
     def validate(self) -> float:
         """MASE over forecasts from every step of the validation part that leaves a whole horizon."""

@@ -1,1 +1,1 @@
-"""What every task with text needs: vocabulary, lines of files, batches by length, the loss that holds no logits."""
+"""What every task with text needs: sources, tokens, vocabulary, lines, batches by length, a loss without logits."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatewise.tasks.objective import own_rows
 from gatewise.tasks.text.batching import by_length, padded
 from gatewise.tasks.text.vocabulary import END, PAD, START
 
@@ -32,7 +33,7 @@ class Batch:
 
     def share(self, rank: int, world: int) -> Batch:
         """The rows of one of ``world`` processes."""
-        own = slice(rank, None, world)
+        own = own_rows(len(self.source), rank, world)
         return Batch(self.source[own], self.source_lengths[own], self.given[own], self.wanted[own])
 
 
