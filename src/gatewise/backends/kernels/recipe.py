@@ -43,11 +43,12 @@ class Recipe:
             tensors = [t.new_zeros(t.shape) if t._is_zerotensor() else t for t in tensors]  # zeros without memory
             signature.check_memory(tensors, self.names, self.program.dtype)
             addresses = [t.data_ptr() for t in tensors]
-        copies = {k: tensors[k].contiguous() for k in self.dense}
-        for k, copy in copies.items():
-            addresses[k] = copy.data_ptr()
+        if self.dense:
+            copies = {k: tensors[k].contiguous() for k in self.dense}
+            for k, copy in copies.items():
+                addresses[k] = copy.data_ptr()
         results = [self.program.empty(shape) for shape in self.results]
-        self.program([*addresses, *[r.data_ptr() for r in results]])
+        self.program(addresses + [r.data_ptr() for r in results])
         return results
 
     def _there(self, tensors: Sequence[Tensor]) -> bool:
@@ -118,7 +119,7 @@ _recipes: dict[tuple[object, ...], Recipe] = {}
 
 def find(identity: tuple[object, ...], threads: int, tensors: Sequence[Tensor], build: Callable[[], Recipe]) -> Recipe:
     """The recipe of this name for tensors like these, and for so many threads."""
-    key = (*identity, threads, *[(t.shape, t.stride(), t.dtype) for t in tensors])
+    key = (identity, threads, *[(t.shape, t.stride(), t.dtype) for t in tensors])
     found = _recipes.get(key)
     if found is None:
         if len(_recipes) >= REMEMBERED:
