@@ -285,7 +285,7 @@ class Recurrent(Layer):
         check_input(self, input)
         batched, half = input.dim() == 3, rounding(input)
         x = input if batched else input.unsqueeze(1)
-        x = x if came == half != x.dtype else self._rounded(x)
+        x = x if half is None or came == half != x.dtype else self._rounded(x)
         if self.batch_first and batched:
             x = x.transpose(0, 1)
         states = self._initial(x, hx, batched)

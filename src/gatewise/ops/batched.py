@@ -22,7 +22,8 @@ def by_example(function: Callable[..., Tensors], *tensors: Tensor | None) -> Ten
 
 
 def batched(*tensors: Tensor | None) -> bool:
-    return not torch.compiler.is_compiling() and any([t is not None and is_batched(t) for t in tensors])
+    """Whether one of them is."""
+    return not torch.compiler.is_compiling() and True in [t is not None and is_batched(t) for t in tensors]
 
 
 def _at(level: int, function: Callable[..., Tensors], tensors: Tensors) -> Tensors:

@@ -39,8 +39,11 @@ class CpuProgram(Program):
         self._constants.append(torch.zeros(count, dtype=self.dtype, device=_CPU))
         return self._constants[-1].data_ptr()
 
-    def empty(self, shape: Sequence[int]) -> Tensor:
-        return pages.empty(shape, self.dtype)
+    def prototype(self, shape: tuple[int, ...]) -> Tensor:
+        return pages.prototype(shape, self.dtype)
+
+    def like(self, prototype: Tensor) -> Tensor:
+        return pages.like(prototype)
 
     def packed(
         self,
@@ -73,9 +76,7 @@ class CpuProgram(Program):
         threads = openmp.threads() if count > _WORTH_SHARING else 1
         self.stage(self._arithmetic.address(entry), [out, count, a, b, 0, 0, 0], threads=threads)
 
-    def sums(
-        self, entry: str, out: int, units: int, rows: int, a: tuple[int, int], b: tuple[int, int] = (0, 0)
-    ) -> None:
+    def sums(self, entry: str, out: int, units: int, rows: int, a: tuple[int, int], b: tuple[int, int]) -> None:
         threads = openmp.threads() if rows * units > _WORTH_SHARING else 1
         frame = [out, units, a[0], b[0], a[1], b[1], rows]
         self.stage(self._arithmetic.address(entry), frame, threads=threads)

@@ -23,8 +23,8 @@ class Recipe:
     """A program, and what it makes of tensors."""
 
     program: Program
-    results: list[tuple[int, ...]]
-    """Shapes."""
+    results: list[Tensor]
+    """Prototypes."""
     dense: list[int]
     """The tensors that kernels need contiguous and that do not come so."""
     names: list[str]
@@ -47,7 +47,7 @@ class Recipe:
             copies = {k: tensors[k].contiguous() for k in self.dense}
             for k, copy in copies.items():
                 addresses[k] = copy.data_ptr()
-        results = [self.program.empty(shape) for shape in self.results]
+        results = [self.program.like(prototype) for prototype in self.results]
         self.program(addresses + [r.data_ptr() for r in results])
         return results
 
@@ -68,7 +68,7 @@ class Builder:
         self.program, self._names = program, list(names)
         self._tensors, self._next = tensors, 0
         self._dense: list[int] = []
-        self._results: list[tuple[int, ...]] = []
+        self._results: list[Tensor] = []
 
     def dense(self) -> Memory:
         """The next tensor, contiguous."""
@@ -105,7 +105,7 @@ class Builder:
     def result(self, *shape: int) -> Memory:
         """Another result; only after all tensors."""
         assert self._next == len(self._tensors)
-        self._results.append(shape)
+        self._results.append(self.program.prototype(shape))
         return self.program.tensor(shape)
 
     def finish(self) -> Recipe:
