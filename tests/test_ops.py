@@ -62,7 +62,7 @@ def close(a: Any, b: Any) -> None:
 @pytest.mark.parametrize("steps", [0, 4])
 def test_operators_keep_torchs_rules(cell: Cell, keep: Keep, steps: int) -> None:
     """Schemas, fakes and aliasing, of the forward and of the backward."""
-    p = problem(Case(cell, hidden=5, steps=steps))
+    p = problem(Case(cell, torch.float64, hidden=3, batch=2, steps=steps, inputs=2))  # as in ``arguments``
     leaves = {"x": p.tensors["x"], **p.of("in.")}
     leaves |= eager.vectors_over_time(cell, p.parameters(), leaves["x"])
     ways, results, elements = prologue.prologue(cell.text)

@@ -36,9 +36,17 @@ _profiled: Callable[[], bool] = _private("_C._autograd._profiler_enabled", lambd
 
 
 def observed() -> bool:
-    """Whether somebody wants to see calls of operators: a transformation, a dispatch mode, torch.jit.trace, a profiler.
-    Else the dispatcher, which takes as long as a small step, can be left out. Missing: as if somebody did."""
-    return transforms_active() or _modes() != 0 or _tracing() is not None or _profiled()
+    """Whether somebody wants to see calls of operators: the compiler, a transformation, a dispatch mode, forward-mode
+    differentiation, torch.jit.trace, a profiler. Else the dispatcher, which takes as long as a small step, can be left
+    out. Missing: as if somebody did."""
+    return (
+        torch.compiler.is_compiling()
+        or transforms_active()
+        or _modes() != 0
+        or in_forward_mode()
+        or _tracing() is not None
+        or _profiled()
+    )
 
 
 def flop_tables() -> list[dict[Any, Any]]:

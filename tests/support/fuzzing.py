@@ -31,7 +31,7 @@ from torch import Tensor
 
 import gatewise as gw
 from gatewise import ops
-from gatewise.backends.cpu import pages
+from gatewise.backends.cpu import pages, program
 from gatewise.compiler import Cell
 
 REFUSALS = (RuntimeError, TypeError, ValueError, NotImplementedError)
@@ -105,11 +105,9 @@ def everything_fenced() -> Iterator[None]:
     """Results and scratch memory of calls lie between forbidden pages too, by turns at the end and at the beginning."""
     ends = itertools.cycle((True, False))
 
-    def empty(shape: Any, dtype: torch.dtype) -> Tensor:
-        return fenced.empty(shape, dtype, at_end=next(ends))
-
     patch = pytest.MonkeyPatch()
-    patch.setattr(pages, "empty", empty)
+    patch.setattr(pages, "like", lambda prototype: fenced.empty(prototype.shape, prototype.dtype, at_end=next(ends)))
+    patch.setattr(program, "_SMALL", 0)  # scratch memory is not lent from call to call
     try:
         yield
     finally:

@@ -107,10 +107,12 @@ class CellModule(FormulaInStateDict):
 
     def _out_of_autocast(self, value: Tensor) -> Tensor:
         """Under torch.autocast earlier layers hand over another precision; this one takes its weights' dtype."""
+        if autocast_dtype(value.device) is None:
+            return value
         weight = self._a_weight(value)
         if value.dtype == weight.dtype or value.device != weight.device or not value.is_floating_point():
             return value
-        return value if autocast_dtype(value.device) is None else value.to(weight.dtype)
+        return value.to(weight.dtype)
 
 
 def narrowed(finals: list[Tensor], half: torch.dtype | None, hx: object) -> list[Tensor]:

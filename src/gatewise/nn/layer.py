@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,27 +54,27 @@ class Layer(CellModule):
         """The width of each state; the first is that of the output of one direction."""
         return (self.hidden_size,) * len(self.cell.states)
 
-    def _initial(self, x: Tensor, hx: State | None, batched: bool) -> list[Tensor]:
+    def _initial(self, x: Tensor, hx: State | None, batched: bool) -> list[list[Tensor]]:
+        """The states of each direction, (B, width) each."""
         rows = self.num_layers * self.num_directions
         if hx is None and self._initial_names:
-            learned = torch.stack([self._rounded(getattr(self, name)) for name in self._initial_names], 1)
-            return [start[:, None].expand(-1, x.shape[1], -1) for start in learned.unbind(0)]
+            return [[s.expand(x.shape[1], -1) for s in self._starts(k) or ()] for k in range(rows)]
         if hx is None:
-            return [x.new_zeros(rows, x.shape[1], size) for size in self.state_sizes]
+            return [[x.new_zeros(x.shape[1], size) for size in self.state_sizes]] * rows
         states = [self._widened(self._out_of_autocast(s)) for s in whole_states(self.cell, hx)]
         lead = (rows, x.shape[1]) if batched else (rows,)
         check_states(self.cell.states, states, x, [(*lead, size) for size in self.state_sizes], batched)
-        return states if batched else [s.unsqueeze(1) for s in states]
+        return [[s[k] if batched else s[k : k + 1] for s in states] for k in range(rows)]
 
-    def _stack(self, x: Tensor, states: list[Tensor], run: Direction) -> tuple[Tensor, list[Tensor]]:
-        """All layers, each on what the one below gives; the final states of all directions."""
+    def _stack(self, x: Tensor, states: list[list[Tensor]], run: Direction) -> tuple[Tensor, list[Tensor]]:
+        """All layers, each on what the one below gives, from the states of each direction; the final states of all."""
         directions = self.num_directions
         finals: list[list[Tensor]] = []
         for layer in range(self.num_layers):
             outputs = []
             for d in range(directions):
                 k = layer * directions + d
-                y, final = run(k, x, [s[k] for s in states])
+                y, final = run(k, x, states[k])
                 outputs.append(y)
                 finals.append(final)
             x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
@@ -89,9 +90,8 @@ class Layer(CellModule):
         if torch.compiler.is_compiling():
             return self._all_rounded({name: getattr(self, full) for name, full in names.items()}, for_calls)
         own = self._parameters  # a parametrised weight is an attribute and not in there
-        found = {name: own.get(full) for name, full in names.items()}
-        whole = {n: getattr(self, names[n]) if value is None else value for n, value in found.items()}
-        return self._all_rounded(whole, for_calls)
+        found: dict[str, Any] = {n: own[full] if full in own else getattr(self, full) for n, full in names.items()}
+        return self._all_rounded(found, for_calls)
 
     def _starts(self, k: int) -> tuple[Tensor, ...] | None:
         """The learned initial states of the k-th direction."""

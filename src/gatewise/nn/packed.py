@@ -69,7 +69,7 @@ def forward(
     else:
         parts = [_with_along(layer, _segment(sizes, data.device), x, reset, inputs)]
     if hx is not None and packed.sorted_indices is not None:
-        states = [s.index_select(1, packed.sorted_indices) for s in states]
+        states = [[s.index_select(0, packed.sorted_indices) for s in own] for own in states]
     y, final = layer._stack(x, states, lambda k, data, start: _direction(layer, run, k, data, start, parts))
     y, final = y.to(half or data.dtype), narrowed(final, half, hx)
     if packed.unsorted_indices is not None:

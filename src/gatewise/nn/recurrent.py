@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -281,12 +280,12 @@ class Recurrent(Layer):
     ) -> tuple[Tensor, State]:
         """As ``forward``, of a tensor; ``run`` runs the directions in place of the layer's own ``_run``."""
         came = input.dtype if isinstance(input, Tensor) else None
-        if isinstance(input, Tensor):
+        if came is not None:
             input = self._out_of_autocast(input)
         check_input(self, input)
         batched, half = input.dim() == 3, rounding(input)
         x = input if batched else input.unsqueeze(1)
-        x = x if came == half != x.dtype else self._rounded(x)
+        x = x if half is None or came == half != x.dtype else self._rounded(x)
         if self.batch_first and batched:
             x = x.transpose(0, 1)
         states = self._initial(x, hx, batched)
@@ -303,10 +302,9 @@ class Recurrent(Layer):
     def _run(self, k: int, x: Tensor, states: list[Tensor], along: Beside | None = None) -> tuple[Tensor, list[Tensor]]:
         """One direction of one layer, the k-th in the order of the states, with what goes along with x."""
         reverse = self.bidirectional and k % 2 == 1
-        run = partial(ops.run, reverse=reverse, recompute=self.recompute, half=self._half(x))
-        if along is None:
-            return run(self.cell, x, {}, states, self._weights(k))
-        starts = self._starts(k)
-        given = along.of_cell(self.cell, x, starts, reverse)
-        y, final = run(self._variants[along.kind], x, given, states, self._weights(k))
-        return along.blank(y), along.left(final, starts, reverse)
+        cell, given, weights, half = self.cell, {}, self._weights(k), self._half(x)
+        if along is not None:
+            starts = self._starts(k)
+            cell, given = self._variants[along.kind], along.of_cell(cell, x, starts, reverse)
+        y, final = ops.run(cell, x, given, states, weights, reverse=reverse, recompute=self.recompute, half=half)
+        return (y, final) if along is None else (along.blank(y), along.left(final, starts, reverse))

@@ -13,7 +13,7 @@ from gatewise.compiler.cell import Cell, vector_name
 from gatewise.ops import direct, flops, operators
 from gatewise.ops.derivatives import OverTime
 from gatewise.ops.operators import Keep, Options
-from gatewise.torch_internals import apply, dual_below, in_forward_mode, transforms_active
+from gatewise.torch_internals import apply, dual_below, in_forward_mode, observed, transforms_active
 
 direct.register()
 operators.observers.append(flops.enrol)
@@ -55,23 +55,25 @@ def run(
     if torch.compiler.is_compiling():  # which takes no tensor twice
         terms, states = ([t.view_as(t) for t in tensors] for tensors in (terms, states))
     flat = (*operands, *terms, *states, *parameters.values())
+    watched = observed()
     try:
-        differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in flat)
+        differentiable = torch.is_grad_enabled() and True in [t.requires_grad for t in flat]
     except AttributeError:  # a weight was taken away: asked only now, since asking takes time
         signature.check_together(flat)
         raise
-    _refuse_forward_mode(flat)
-    special = not torch.compiler.is_compiling() and transforms_active()
-    if differentiable and not special and torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+    if watched:
+        _refuse_forward_mode(flat)
+    special = watched and not torch.compiler.is_compiling() and transforms_active()
+    if watched and not special and torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         differentiable = False  # what is recorded is the operator itself, whose derivative is that of ``direct``
     counts = (len(operands), len(terms), len(states))
     keep = (Keep.STATES if recompute else Keep.GATES) if differentiable or special else Keep.NOTHING
     options = Options.text(str(choice), reverse, keep, counts, list(parameters))
     if differentiable or special:
         outputs = apply(OverTime, cell.text, options, *flat)
-        return outputs[0], list(outputs[1:-1])
-    y, finals, _ = operators.forward(cell.text, options, list(flat))
-    return y, finals
+    else:
+        outputs = operators.forward(cell.text, options, list(flat))
+    return outputs[0], list(outputs[1 : 1 + len(states)])
 
 
 def trace(

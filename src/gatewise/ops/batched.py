@@ -18,9 +18,12 @@ Tensors = Sequence[Tensor | None]
 
 def by_example(function: Callable[..., Tensors], *tensors: Tensor | None) -> Tensors:
     """``function`` of tensors, of every example in turn where some are batched."""
-    if torch.compiler.is_compiling() or not any(t is not None and is_batched(t) for t in tensors):
-        return function(*tensors)
-    return _at(batch_level(), function, tensors)
+    return _at(batch_level(), function, tensors) if batched(*tensors) else function(*tensors)
+
+
+def batched(*tensors: Tensor | None) -> bool:
+    """Whether one of them is."""
+    return not torch.compiler.is_compiling() and True in [t is not None and is_batched(t) for t in tensors]
 
 
 def _at(level: int, function: Callable[..., Tensors], tensors: Tensors) -> Tensors:

@@ -17,9 +17,9 @@ from torch import Tensor
 from gatewise.backends import eager
 from gatewise.compiler.plan import input_operands, make_plans
 from gatewise.ops import operators
-from gatewise.ops.batched import by_example
+from gatewise.ops.batched import batched, by_example
 from gatewise.ops.operators import count, parsed, parsed_options, split
-from gatewise.torch_internals import apply, in_forward_mode, transforms_active
+from gatewise.torch_internals import apply, in_forward_mode, observed, transforms_active
 
 
 class OverTime(torch.autograd.Function):
@@ -29,8 +29,7 @@ class OverTime(torch.autograd.Function):
 
     @staticmethod
     def forward(cell: str, options: str, *flat: Tensor) -> tuple[Tensor, ...]:
-        y, finals, saved = operators.forward(cell, options, list(flat))
-        return (y, *finals, saved)
+        return tuple(operators.forward(cell, options, list(flat)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -42,11 +41,14 @@ class OverTime(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, *rest: Tensor | None) -> tuple[Any, ...]:
         *flat, y, saved = ctx.saved_tensors
-        needed = ctx.needs_input_grad[-len(flat) :]
+        needed, finals = ctx.needs_input_grad[-len(flat) :], rest[:-1]
+        if not (torch.is_grad_enabled() or observed() or batched(dy, *finals)):  # nobody asks for further derivatives
+            found = operators.backward(ctx.cell, ctx.options, flat, y, saved, dy, finals, needed)
+            return (None, None, *[g if w else None for g, w in zip(found, needed, strict=True)])
         wanted = "".join(["1" if need else "0" for need in needed])
         # torch.compile differentiates once, and hands a nested function without gradients its arguments shifted by one.
         gradients = _Backward.forward if torch.compiler.is_compiling() else differentiable_backward
-        grads = by_example(partial(gradients, ctx.cell, ctx.options, wanted, *flat, y, saved), dy, *rest[:-1])
+        grads = by_example(partial(gradients, ctx.cell, ctx.options, wanted, *flat, y, saved), dy, *finals)
         return (None, None, *[g if w else None for g, w in zip(grads, needed, strict=True)])
 
 
@@ -60,7 +62,8 @@ class _Backward(torch.autograd.Function):
         n = count(options)
         flat, y, saved, dy, finals = tensors[:n], tensors[n], tensors[n + 1], tensors[n + 2], tensors[n + 3 :]
         needed = [w == "1" for w in wanted]
-        return tuple(operators.backward(cell, options, list(flat), y, saved, dy, list(finals), needed))
+        found = operators.backward(cell, options, list(flat), y, saved, dy, finals, needed)
+        return tuple([t.new_empty(0) if d is None else d for t, d in zip(flat, found, strict=True)])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

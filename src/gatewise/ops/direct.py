@@ -35,7 +35,7 @@ def _backward(ctx: Any, dy: Tensor | None, finals: list[Tensor | None], _: None)
     if kept.keep is Keep.NOTHING:  # the program was made for inference: what the backward reads is computed now
         options = Options.text(f"{kept.backend}/{kept.tier}", kept.reverse, Keep.GATES, kept.counts, kept.names)
         with torch.no_grad():
-            saved = operators.forward(ctx.cell, options, flat)[2]
+            saved = operators.forward(ctx.cell, options, flat)[-1]
     wanted = "".join(["1" if need else "0" for need in needed])
     grads = by_example(partial(differentiable_backward, ctx.cell, options, wanted, *flat, y, saved), dy, *finals)
     return None, None, [g if need else None for g, need in zip(grads, needed, strict=True)]

@@ -95,12 +95,18 @@ def _machine(options: str) -> Machine:
     return get(parsed_options(options).backend)
 
 
+def _outputs(cell: str, options: str, tensors: list[Tensor]) -> list[Tensor]:
+    return calls.forward(_machine(options), (cell, options), _meaning(cell, options), tensors)
+
+
 def _forward(
     cell: str,
     options: str,
     tensors: list[Tensor],
 ) -> tuple[Tensor, list[Tensor], Tensor]:
-    return calls.forward(_machine(options), (cell, options), _meaning(cell, options), tensors)
+    y, *finals = _outputs(cell, options, tensors)
+    saved = y.new_empty((0, *y.shape)) if parsed_options(options).keep is Keep.NOTHING else finals.pop()
+    return y, finals, saved
 
 
 def _forward_fake(
@@ -141,6 +147,20 @@ def _trace_fake(
     return _forward_fake(cell, options, tensors)[:2]
 
 
+def _gradients(
+    cell: str,
+    options: str,
+    tensors: list[Tensor],
+    y: Tensor,
+    saved: Tensor,
+    dy: Tensor | None,
+    finals: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    meaning = _meaning(cell, options)
+    return calls.backward(_machine(options), (cell, options), meaning, tensors, y, saved, dy, finals, wanted)
+
+
 def _backward(
     cell: str,
     options: str,
@@ -151,8 +171,8 @@ def _backward(
     finals: list[Tensor | None],
     wanted: list[bool],
 ) -> list[Tensor]:
-    meaning = _meaning(cell, options)
-    return calls.backward(_machine(options), (cell, options), meaning, tensors, y, saved, dy, finals, wanted)
+    found = _gradients(cell, options, tensors, y, saved, dy, finals, wanted)
+    return [t.new_empty(0) if d is None else d for t, d in zip(tensors, found, strict=True)]
 
 
 def _backward_fake(
@@ -166,9 +186,9 @@ def _backward_fake(
     wanted: list[bool],
 ) -> list[Tensor]:
     opts = parsed_options(options)
-    operands, first = opts.counts[0], sum(opts.counts)
+    operands, terms = opts.counts[0], sum(opts.counts[:2])
     any_operand = any(wanted[:operands])
-    made = [any_operand if k < operands else k < first or wanted[k] for k in range(len(tensors))]
+    made = [any_operand if k < operands else k < terms or wanted[k] for k in range(len(tensors))]
     return [t.new_empty(t.shape) if m else t.new_empty(0) for t, m in zip(tensors, made, strict=True)]
 
 
@@ -198,7 +218,7 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 def _plain(tensors: Iterable[Tensor]) -> bool:
     """Whether an operator would only call its kernel: nothing transforms, traces or records, and tensors are in memory.
     Then the dispatcher, which takes as long as a small step, is left out."""
-    if torch.compiler.is_compiling() or observed():
+    if observed():
         return False
     for t in tensors:  # noqa: SIM110 (twice as quick as all() of a generator)
         if type(t) not in _PLAIN or not t.is_cpu or t.is_neg():
@@ -210,14 +230,15 @@ def forward(
     cell: str,
     options: str,
     tensors: list[Tensor],
-) -> tuple[Tensor, list[Tensor], Tensor]:
-    """``gatewise::forward``, of tensors whose gradients nobody records."""
+) -> list[Tensor]:
+    """``gatewise::forward``, of tensors whose gradients nobody records: output, final states, and what was kept for a
+    backward, if anything."""
     if _plain(tensors):
-        return _forward(cell, options, tensors)
+        return _outputs(cell, options, tensors)
     signature.check_together(tensors)
     _observe()
-    result: tuple[Tensor, list[Tensor], Tensor] = torch.ops.gatewise.forward(cell, options, tensors)
-    return result
+    y, finals, saved = torch.ops.gatewise.forward(cell, options, tensors)
+    return [y, *finals, saved]
 
 
 def backward(
@@ -227,17 +248,16 @@ def backward(
     y: Tensor,
     saved: Tensor,
     dy: Tensor | None,
-    finals: list[Tensor | None],
-    wanted: list[bool],
-) -> list[Tensor]:
-    """``gatewise::backward``, as ``forward``."""
-    arguments = (cell, options, tensors, y, saved, dy, finals, wanted)
-    arriving = [t for t in (dy, *finals) if t is not None]
-    if _plain((*tensors, y, saved, *arriving)):
-        return _backward(*arguments)
-    signature.check_together((*tensors, y, saved, *arriving))
+    finals: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> Sequence[Tensor | None]:
+    """``gatewise::backward``, as ``forward``; of what is not wanted None, an empty tensor, or the gradient."""
+    whole = (*tensors, y, saved, *[t for t in (dy, *finals) if t is not None])
+    if _plain(whole):
+        return _gradients(cell, options, tensors, y, saved, dy, finals, wanted)
+    signature.check_together(whole)
     _observe()
-    result: list[Tensor] = torch.ops.gatewise.backward(*arguments)
+    result: list[Tensor] = torch.ops.gatewise.backward(cell, options, tensors, y, saved, dy, finals, wanted)
     return result
 
 

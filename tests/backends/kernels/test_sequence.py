@@ -76,7 +76,7 @@ def test_nothing_is_written_outside(cell: Cell, hidden: int, monkeypatch: pytest
         for at in guards[self]:
             assert (memory[first + at : first + at + 64 * self.size] == 255).all()
 
-    monkeypatch.setattr(pages, "empty", empty)
+    monkeypatch.setattr(pages, "like", lambda prototype: empty(prototype.shape, prototype.dtype))
     monkeypatch.setattr(CpuProgram, "take", guarded)
     monkeypatch.setattr(CpuProgram, "__call__", checked)
     monkeypatch.setattr(CpuProgram, "temporary", lambda self: contextlib.nullcontext())

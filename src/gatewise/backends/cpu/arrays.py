@@ -13,8 +13,8 @@ OUT, COUNT, A, B, A_ROW, B_ROW, ROWS = range(7)
 """COUNT numbers of OUT from as many of A and B; for sums over ROWS rows, bytes from row to row of A and of B."""
 SLOTS = 7
 FLAT = ("clear", "copy", "add")
-SUMS = ("sums", "product_sums", "scaled_sums")
-"""OUT += Σ A[row], Σ A[row]·B[row], and Σ A[row]·b where B has one number in a row."""
+SUMS = ("product_sums", "scaled_sums")
+"""OUT += Σ A[row]·B[row], and Σ A[row]·b where B has one number in a row."""
 ENTRIES = (*FLAT, *SUMS)
 
 RUN = 256
@@ -71,11 +71,8 @@ def _sums(c: Code, function: ir.Function, name: str) -> None:
             a_at, b_at = c.at(a, c.b.mul(row, a_row)), c.at(b, c.b.mul(row, b_row))
             number = c.load_number(b_at) if name == "scaled_sums" else None
             for v, (_, offset, mask) in enumerate(places):
-                value = c.load(c.at(a_at, offset), mask)
-                if name == "sums":
-                    sums[v] = c.b.fadd(sums[v], value)
-                else:
-                    sums[v] = c.fmuladd(value, number or c.load(c.at(b_at, offset), mask), sums[v])
+                factor = number or c.load(c.at(b_at, offset), mask)
+                sums[v] = c.fmuladd(c.load(c.at(a_at, offset), mask), factor, sums[v])
             return sums
 
         with c.loop(c.i64(0), rows, RUN) as first_row:

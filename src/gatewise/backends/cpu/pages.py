@@ -42,14 +42,18 @@ _CPU = torch.device("cpu")  # said, since torch.set_default_device may say anoth
 
 
 @functools.lru_cache(maxsize=1024)
-def _prototype(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+def prototype(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """One number in this shape: memory like it is made in 0.8 µs, from sizes, dtype and device in 2.1."""
     return torch.empty(1, dtype=dtype, device=_CPU).expand(shape)
 
 
-def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+def like(tensor: Tensor) -> Tensor:
     """Uninitialised memory; filled with NaN under ``torch.use_deterministic_algorithms``, which tests use."""
-    memory = torch.empty_like(_prototype(tuple(shape), dtype), memory_format=torch.contiguous_format)
+    memory = torch.empty_like(tensor, memory_format=torch.contiguous_format)
     if memory.nbytes >= WORTH:
         ask(memory.data_ptr(), memory.nbytes)
     return memory
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return like(prototype(tuple(shape), dtype))

@@ -20,6 +20,10 @@ from gatewise.compiler.schedule import Plan
 _CPU = torch.device("cpu")  # said, since torch.set_default_device may say another
 _WORTH_SHARING = 1 << 17
 """Numbers whose sums or copies are worth a parallel region."""
+_SMALL = 128 << 10
+_spare: list[Tensor] = []
+"""Scratch memory of so many bytes that no call uses now: as many as calls have run side by side. To take one is a
+microsecond less than to allocate it."""
 
 
 class CpuProgram(Program):
@@ -35,8 +39,11 @@ class CpuProgram(Program):
         self._constants.append(torch.zeros(count, dtype=self.dtype, device=_CPU))
         return self._constants[-1].data_ptr()
 
-    def empty(self, shape: Sequence[int]) -> Tensor:
-        return pages.empty(shape, self.dtype)
+    def prototype(self, shape: tuple[int, ...]) -> Tensor:
+        return pages.prototype(shape, self.dtype)
+
+    def like(self, prototype: Tensor) -> Tensor:
+        return pages.like(prototype)
 
     def packed(
         self,
@@ -69,9 +76,7 @@ class CpuProgram(Program):
         threads = openmp.threads() if count > _WORTH_SHARING else 1
         self.stage(self._arithmetic.address(entry), [out, count, a, b, 0, 0, 0], threads=threads)
 
-    def sums(
-        self, entry: str, out: int, units: int, rows: int, a: tuple[int, int], b: tuple[int, int] = (0, 0)
-    ) -> None:
+    def sums(self, entry: str, out: int, units: int, rows: int, a: tuple[int, int], b: tuple[int, int]) -> None:
         threads = openmp.threads() if rows * units > _WORTH_SHARING else 1
         frame = [out, units, a[0], b[0], a[1], b[1], rows]
         self.stage(self._arithmetic.address(entry), frame, threads=threads)
@@ -100,10 +105,16 @@ class CpuProgram(Program):
         self._address = ctypes.addressof(self._description)
 
     def __call__(self, addresses: Sequence[int]) -> None:
-        scratch = pages.empty((self._bytes,), torch.uint8)
+        small = self._bytes <= _SMALL and not torch.are_deterministic_algorithms_enabled()
+        try:
+            scratch = _spare.pop() if small else pages.empty((self._bytes,), torch.uint8)
+        except IndexError:
+            scratch = pages.empty((_SMALL,), torch.uint8)
         address = scratch.data_ptr()
         aligned = address + -address % ALIGNMENT
         self._call(self._arguments.pack(self._address, aligned, *addresses))
+        if small:
+            _spare.append(scratch)
 
 
 @lru_cache(maxsize=16)

@@ -39,8 +39,8 @@ def forward(
     identity: tuple[str, str],
     meaning: Meaning,
     tensors: Tensors,
-) -> tuple[Tensor, list[Tensor], Tensor]:
-    """The output (T, B, H), the final states, and what the backward needs: (slabs, T, B, H).
+) -> list[Tensor]:
+    """The output (T, B, H), the final states, and where there is a backward, what it needs: (slabs, T, B, H).
 
     Args:
         identity: of the cell and the options; ``meaning`` gives them.
@@ -55,12 +55,12 @@ def forward(
         y = builder.result(*shape)
         finals = [builder.result(*shape[1:]) for _ in cell.states]
         slabs = _slabs(cell, options)
-        saved = builder.result(len(slabs), *shape)
+        kept = options.training or options.recompute
+        saved = builder.result(len(slabs), *shape) if kept else y
         sequence.forward(builder.program, call, y, finals, slabs, saved, training=options.training)
         return builder.finish()
 
-    y, *finals, saved = recipe.find(identity, machine.threads(), tensors, build)(tensors)
-    return y, finals, saved
+    return recipe.find(identity, machine.threads(), tensors, build)(tensors)
 
 
 def trace(
@@ -101,9 +101,8 @@ def backward(
     dy: Tensor | None,
     finals: Sequence[Tensor | None],
     wanted: Sequence[bool],
-) -> list[Tensor]:
-    """Gradients of all operands, inputs, states and parameters; of those that are not wanted, an empty
-    tensor."""
+) -> list[Tensor | None]:
+    """Gradients of operands, inputs, states and parameters; None where nobody wants one."""
     arriving = (dy, *finals)
     whole = (*tensors, y, saved, *[t for t in arriving if t is not None])
 
@@ -117,18 +116,14 @@ def backward(
         given_dy, *given_finals = (None if t is None else lanes() for t in arriving)
         given = gradients.Given(given_y, given_saved, given_dy, given_finals)
         written = written_terms(cell)
-        any_operand = any(wanted[: options.counts[0]])
-        d_operands = [builder.result(*(o.shape if any_operand else (0,))) for o in call.operands]
+        d_operands = [builder.result(*o.shape) for o in call.operands] if any(wanted[:operands]) else []
         terms = {n: builder.result(*y.shape) for n in call.inputs if n in written}
-        d_states = [builder.result(*s.shape) for s in call.states]
-        own = wanted[sum(options.counts) :]
-        d_parameters = {
-            name: builder.result(*(p.shape if want else (0,)))
-            for (name, p), want in zip(call.parameters.items(), own, strict=True)
-        }
-        d_wanted = {n: d for (n, d), want in zip(d_parameters.items(), own, strict=True) if want}
-        results = gradients.Wanted(d_operands if any_operand else (), terms, d_states, d_wanted)
-        for total in d_wanted.values():
+        own = zip(call.states, wanted[operands + inputs :], strict=False)
+        d_states = [builder.result(*s.shape) if want else None for s, want in own]
+        named = zip(call.parameters.items(), wanted[operands + inputs + states :], strict=True)
+        d_parameters = {name: builder.result(*p.shape) for (name, p), want in named if want}
+        results = gradients.Wanted(d_operands, terms, d_states, d_parameters)
+        for total in d_parameters.values():
             builder.program.flat("clear", total.base, total.numbers)
         if given_y.numbers == 0:
             gradients.of_nothing(builder.program, call, given, results)
@@ -136,16 +131,16 @@ def backward(
             (recompute if options.recompute else gradients).backward(builder.program, call, given, results)
         return builder.finish()
 
-    key = (*identity, *wanted, *[t is None for t in arriving])
-    found = iter(recipe.find(key, machine.threads(), whole, build)(whole))
+    key = (identity, tuple(wanted), *[t is None for t in arriving])
     cell, options = meaning()
-    operands, inputs, _ = options.counts
-    if not inputs:
-        return list(found)
-    written = written_terms(cell)
-    named = zip(make_plans(cell).input_terms, tensors[operands : operands + inputs], strict=True)
-    first = [next(found) for _ in range(operands)]
-    return [*first, *(_summed(value, next(found) if name in written else None) for name, value in named), *found]
+    operands, inputs, states = options.counts
+    found = iter(recipe.find(key, machine.threads(), whole, build)(whole))
+    first: list[Tensor | None] = [next(found) if any(wanted[:operands]) else None for _ in range(operands)]
+    if inputs:
+        written = written_terms(cell)
+        named = zip(make_plans(cell).input_terms, tensors[operands : operands + inputs], strict=True)
+        first += [_summed(value, next(found) if name in written else None) for name, value in named]
+    return [*first, *[next(found) if want else None for want in wanted[operands + inputs :]]]
 
 
 def _summed(value: Tensor, term: Tensor | None) -> Tensor:

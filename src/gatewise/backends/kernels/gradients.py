@@ -37,7 +37,7 @@ class Wanted:
     """(T, B, width) each, or none."""
     terms: Mapping[str, Memory]
     """Of keyword inputs before they are summed over units, (T, B, H)."""
-    states: Sequence[Memory]
+    states: Sequence[Memory | None]
     parameters: Mapping[str, Memory] = field(default_factory=dict)
 
 
@@ -51,9 +51,9 @@ def of_nothing(program: Program, call: Call, given: Given, wanted: Wanted) -> No
     for total in (*wanted.operands, *wanted.terms.values()):
         program.flat("clear", total.base, total.numbers)
     for result, arriving in zip(wanted.states, given.finals, strict=True):
-        if arriving is None:
+        if result is not None and arriving is None:
             program.flat("clear", result.base, result.numbers)
-        else:
+        elif result is not None and arriving is not None:
             program.flat("copy", result.base, result.numbers, arriving.base)
 
 
@@ -83,8 +83,9 @@ class _Backward:
                 self._parameters(own, begin)
         self._add_biases()
         for adjoint, result in zip(adjoints, self.wanted.states, strict=True):
-            slot = (call.steps - 1) & (adjoint.shape[0] - 1)
-            program.flat("copy", result.base, result.numbers, adjoint.at(slot).base)
+            if result is not None:
+                slot = (call.steps - 1) & (adjoint.shape[0] - 1)
+                program.flat("copy", result.base, result.numbers, adjoint.at(slot).base)
 
     # The recurrence
 

@@ -98,7 +98,11 @@ class Program(ABC):
         """The address of so many zeros, which nobody writes."""
 
     @abstractmethod
-    def empty(self, shape: Sequence[int]) -> Tensor:
+    def prototype(self, shape: tuple[int, ...]) -> Tensor:
+        """What ``like`` makes results of this shape from."""
+
+    @abstractmethod
+    def like(self, prototype: Tensor) -> Tensor:
         """Memory for a result, there now; filled with NaN under ``torch.use_deterministic_algorithms``."""
 
     # What is done
@@ -137,9 +141,7 @@ class Program(ABC):
         """``clear``, ``copy`` or ``add`` so many numbers."""
 
     @abstractmethod
-    def sums(
-        self, entry: str, out: int, units: int, rows: int, a: tuple[int, int], b: tuple[int, int] = (0, 0)
-    ) -> None:
+    def sums(self, entry: str, out: int, units: int, rows: int, a: tuple[int, int], b: tuple[int, int]) -> None:
         """``product_sums`` or ``scaled_sums``: OUT += Σ A[row] · B[row] over rows, where B has ``units`` numbers in a
         row, or one; a and b are addresses and bytes per row."""
 

@@ -23,8 +23,8 @@ class Recipe:
     """A program, and what it makes of tensors."""
 
     program: Program
-    results: list[tuple[int, ...]]
-    """Shapes."""
+    results: list[Tensor]
+    """Prototypes."""
     dense: list[int]
     """The tensors that kernels need contiguous and that do not come so."""
     names: list[str]
@@ -43,11 +43,12 @@ class Recipe:
             tensors = [t.new_zeros(t.shape) if t._is_zerotensor() else t for t in tensors]  # zeros without memory
             signature.check_memory(tensors, self.names, self.program.dtype)
             addresses = [t.data_ptr() for t in tensors]
-        copies = {k: tensors[k].contiguous() for k in self.dense}
-        for k, copy in copies.items():
-            addresses[k] = copy.data_ptr()
-        results = [self.program.empty(shape) for shape in self.results]
-        self.program([*addresses, *[r.data_ptr() for r in results]])
+        if self.dense:
+            copies = {k: tensors[k].contiguous() for k in self.dense}
+            for k, copy in copies.items():
+                addresses[k] = copy.data_ptr()
+        results = [self.program.like(prototype) for prototype in self.results]
+        self.program(addresses + [r.data_ptr() for r in results])
         return results
 
     def _there(self, tensors: Sequence[Tensor]) -> bool:
@@ -67,7 +68,7 @@ class Builder:
         self.program, self._names = program, list(names)
         self._tensors, self._next = tensors, 0
         self._dense: list[int] = []
-        self._results: list[tuple[int, ...]] = []
+        self._results: list[Tensor] = []
 
     def dense(self) -> Memory:
         """The next tensor, contiguous."""
@@ -104,7 +105,7 @@ class Builder:
     def result(self, *shape: int) -> Memory:
         """Another result; only after all tensors."""
         assert self._next == len(self._tensors)
-        self._results.append(shape)
+        self._results.append(self.program.prototype(shape))
         return self.program.tensor(shape)
 
     def finish(self) -> Recipe:
@@ -118,7 +119,7 @@ _recipes: dict[tuple[object, ...], Recipe] = {}
 
 def find(identity: tuple[object, ...], threads: int, tensors: Sequence[Tensor], build: Callable[[], Recipe]) -> Recipe:
     """The recipe of this name for tensors like these, and for so many threads."""
-    key = (*identity, threads, *[(t.shape, t.stride(), t.dtype) for t in tensors])
+    key = (identity, threads, *[(t.shape, t.stride(), t.dtype) for t in tensors])
     found = _recipes.get(key)
     if found is None:
         if len(_recipes) >= REMEMBERED:

@@ -37,7 +37,8 @@ def _runs(call: Call) -> list[tuple[int, int]]:
 
 def backward(program: Program, call: Call, given: Given, wanted: Wanted) -> None:
     """As ``gradients.backward``; ``given.saved`` holds the states but the first, which is the output."""
-    arriving, slabs = given.finals, sequence.gate_slabs(call.cell)
+    slabs = sequence.gate_slabs(call.cell)
+    arriving: Sequence[Memory | None] = given.finals
     between = [[program.take(call.rows, call.units) for _ in call.states] for _ in (0, 1)]
     runs = _runs(call)
     for k, (first, end) in enumerate(reversed(runs)):
