@@ -13,7 +13,7 @@ def unwritable(argument: str, path: Path | None) -> str:
     """Why a file cannot be written, before minutes are spent on it; empty when it can."""
     if path is None or (path.parent.is_dir() and os.access(path.parent, os.W_OK) and not path.is_dir()):
         return ""
-    return f"{argument} must name a file in an existing writable folder, but came {str(path)!r}"
+    return f"{argument} must name a file in an existing writable folder, got {str(path)!r}"
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -44,10 +44,10 @@ class Shape:
         try:
             batch, time, width, hidden = (int(size) for size in sizes.split(","))
         except ValueError:
-            raise ValueError(f"a shape must read {_FORMS}, but came {text!r}") from None
+            raise ValueError(f"a shape must read {_FORMS}, got {text!r}") from None
         known = kind in ("", CALL, INFERENCE, TRAIN, STEP) and (kind != STEP or time == 1)
         if not known or min(batch, time, width, hidden) < 1:
-            raise ValueError(f"a shape must read {_FORMS} with sizes of at least 1, but came {text!r}")
+            raise ValueError(f"a shape must read {_FORMS} with sizes of at least 1, got {text!r}")
         return cls(batch, time, width, hidden, kind or INFERENCE)
 
     def operations(self, formula: str) -> float:

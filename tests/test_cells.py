@@ -80,7 +80,7 @@ def test_every_cell_names_its_paper(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["grü", "", "names", "Cell", "sigmoid", None, 3, ["gru"]])
 def test_unknown_cell(name: object) -> None:
-    with pytest.raises(ValueError, match=r"cell must be one of gru, gru_renew, .* but came"):
+    with pytest.raises(ValueError, match=r"cell must be one of gru, gru_renew, .* got"):
         cells.get(name)
 
 

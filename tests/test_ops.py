@@ -70,7 +70,7 @@ def test_operators_keep_torchs_rules(cell: Cell, keep: Keep, steps: int) -> None
     parameters = {n: v for n, v in p.parameters().items() if not n.startswith("vector")}
     operands = prologue.operands(ways, results, leaves) or ([] if terms else [leaves["x"]])
     parts = operands, terms, list(p.of("state.").values()), list(parameters.values())
-    options = ops.Options.text(
+    options = ops.CallOptions.text(
         f"cpu/{tiers.default().name}", False, keep, [len(part) for part in parts[:3]], tuple(parameters)
     )
     flat = [t for part in parts for t in part]
@@ -192,7 +192,7 @@ def test_what_cannot_run_raises(dtype: torch.dtype) -> None:
     with pytest.raises(RuntimeError, match="computes in float32 and float64, but the tensors are"):
         evaluate(p, "cpu")
     assert evaluate(p, "auto", grad=False)["y"].dtype == dtype
-    with pytest.raises(ValueError, match="backend must be one of auto, cpu, eager, but came 'gpu'"):
+    with pytest.raises(ValueError, match="backend must be one of auto, cpu, eager, got 'gpu'"):
         evaluate(p, "gpu")
 
 
@@ -245,7 +245,7 @@ def test_an_exported_program_needs_only_the_text() -> None:
     """The operator takes a cell by its text: one of the same text that was never defined here runs too."""
     text = FEW[0].text.replace("gru", "renamed", 1)
     p = problem(Case(FEW[0]))
-    options = ops.Options.text(f"cpu/{tiers.default().name}", False, Keep.NOTHING, (1, 0, 1), tuple(p.parameters()))
+    options = ops.CallOptions.text(f"cpu/{tiers.default().name}", False, Keep.NOTHING, (1, 0, 1), tuple(p.parameters()))
     y, _, _ = torch.ops.gatewise.forward(
         text, options, [p.tensors["x"], p.tensors["state.h"], *p.parameters().values()]
     )

@@ -148,5 +148,5 @@ def get(name: str) -> Cell:
     """
     value = globals().get(name) if isinstance(name, str) else None
     if not isinstance(value, Cell):
-        raise ValueError(f"cell must be one of {', '.join(names())}, but came {name!r}")
+        raise ValueError(f"cell must be one of {', '.join(names())}, got {name!r}")
     return value

@@ -18,7 +18,7 @@ import gatewise as gw
 from gatewise import ops
 from gatewise.backends import choose, signature
 from gatewise.compiler.plan import make_plans
-from gatewise.ops.operators import Keep, Options
+from gatewise.ops.operators import CallOptions, Keep
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -194,7 +194,7 @@ def shapes_beside(t: Tensor) -> list[tuple[int, ...]]:
 
 def test_every_tensor_of_a_backward_is_looked_at() -> None:
     names = list(gw.cells.gru.parameter_shapes(6, 8))
-    options = Options.text(str(choose(torch.device("cpu"), torch.float32)), False, Keep.GATES, (1, 0, 1), names)
+    options = CallOptions.text(str(choose(torch.device("cpu"), torch.float32)), False, Keep.GATES, (1, 0, 1), names)
     backward(options, names, operands())
     for wrong in operands():
         for shape in shapes_beside(operands()[wrong]):

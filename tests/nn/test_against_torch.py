@@ -263,7 +263,7 @@ def test_states_refused_as_torch_does(kind: str, state: str) -> None:
     theirs, ours = (raised(lambda make=make: make(5, 7)(x, hx)) for make in PAIRS[kind])
     assert type(ours) is type(theirs), (str(ours), str(theirs))
     assert "hx" in str(ours)
-    assert ", but came " in str(ours)
+    assert ", got " in str(ours)
 
 
 @pytest.mark.parametrize("kind", PAIRS)
@@ -272,7 +272,7 @@ def test_numbers_that_torch_takes(kind: str) -> None:
 
 
 def test_other_options_of_torch_get_a_sentence() -> None:
-    with pytest.raises(ValueError, match=r"nonlinearity must be 'tanh' or 'relu', but came 'sin'"):
+    with pytest.raises(ValueError, match=r"nonlinearity must be 'tanh' or 'relu', got 'sin'"):
         gw.RNN(5, 7, nonlinearity="sin")
     with pytest.warns(UserWarning, match="with num_layers=1 does nothing") as caught:
         gw.GRU(5, 7, dropout=0.5)

@@ -103,9 +103,9 @@ def test_projection_says_what_runs() -> None:
 @pytest.mark.parametrize(
     ("size", "error", "message"),
     [
-        (7, ValueError, "LSTM: proj_size must be at least 0 and below hidden_size 7, but came 7"),
-        (-1, ValueError, "but came -1"),
-        (1.0, TypeError, "LSTM: proj_size must be an int, but came float"),
+        (7, ValueError, "LSTM: proj_size must be at least 0 and below hidden_size 7, got 7"),
+        (-1, ValueError, "got -1"),
+        (1.0, TypeError, "LSTM: proj_size must be an int, got float"),
     ],
 )
 def test_bad_projections(size: Any, error: type[Exception], message: str) -> None:
@@ -115,7 +115,7 @@ def test_bad_projections(size: Any, error: type[Exception], message: str) -> Non
 
 def test_the_projected_state_has_its_own_width() -> None:
     x, h = torch.randn(2, 3, 4), torch.randn(1, 3, 7)
-    with pytest.raises(RuntimeError, match=r"state h of hx must have shape \(1, 3, 3\), but came \(1, 3, 7\)"):
+    with pytest.raises(RuntimeError, match=r"state h of hx must have shape \(1, 3, 3\), got \(1, 3, 7\)"):
         gw.LSTM(4, 7, proj_size=3)(x, (h, h))
 
 

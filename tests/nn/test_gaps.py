@@ -122,12 +122,12 @@ def test_layouts() -> None:
 @pytest.mark.parametrize(
     ("series", "times", "kind", "words"),
     [
-        ([1.0], None, TypeError, "series must be a floating tensor, but came list"),
-        (torch.ones(3, 2, dtype=torch.int64), None, TypeError, "but came dtype torch.int64"),
-        (torch.ones(3), None, ValueError, r"series must have 2 \(steps, variables\) or 3 dimensions, but came 1"),
-        (SERIES, [0, 1], TypeError, "times must be a tensor of real numbers, but came list"),
-        (SERIES, torch.arange(4), ValueError, r"times must have shape \(5,\), but came \(4,\)"),
-        (torch.ones(3, 2, 1), torch.ones(2, 3), ValueError, r"shape \(3,\) or \(3, 2\), but came \(2, 3\)"),
+        ([1.0], None, TypeError, "series must be a floating tensor, got list"),
+        (torch.ones(3, 2, dtype=torch.int64), None, TypeError, "got dtype torch.int64"),
+        (torch.ones(3), None, ValueError, r"series must have 2 \(steps, variables\) or 3 dimensions, got 1"),
+        (SERIES, [0, 1], TypeError, "times must be a tensor of real numbers, got list"),
+        (SERIES, torch.arange(4), ValueError, r"times must have shape \(5,\), got \(4,\)"),
+        (torch.ones(3, 2, 1), torch.ones(2, 3), ValueError, r"shape \(3,\) or \(3, 2\), got \(2, 3\)"),
         (SERIES, torch.tensor([0, 1, 2, 1, 3]), ValueError, "times must not go back from one step to the next"),
     ],
 )

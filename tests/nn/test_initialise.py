@@ -76,11 +76,9 @@ def test_chrono_refuses() -> None:
         gw.RNN(3, 4, initialise="chrono")
     with pytest.raises(ValueError, match="chrono initialises biases, but bias is False"):
         gw.GRU(3, 4, bias=False, initialise="chrono")
-    with pytest.raises(ValueError, match="longest must be above 2 steps, but came 2"):
+    with pytest.raises(ValueError, match="longest must be above 2 steps, got 2"):
         gw.GRU(3, 4, initialise=partial(chrono, longest=2))
-    with pytest.raises(
-        ValueError, match="initialise must be one of torch, orthogonal, chrono or a function, but came 3"
-    ):
+    with pytest.raises(ValueError, match="initialise must be one of torch, orthogonal, chrono or a function, got 3"):
         gw.GRU(3, 4, initialise=3)
 
 
@@ -147,5 +145,5 @@ def test_packed_sequences_and_the_state_dict() -> None:
 def test_what_learns_no_state() -> None:
     with pytest.raises(ValueError, match="learn_initial_state is not available with proj_size"):
         gw.LSTM(3, 4, proj_size=2, learn_initial_state=True)
-    with pytest.raises(TypeError, match="learn_initial_state must be a bool, but came str"):
+    with pytest.raises(TypeError, match="learn_initial_state must be a bool, got str"):
         gw.GRU(3, 4, learn_initial_state="yes")

@@ -107,24 +107,24 @@ def test_names_of_parameters_and_the_state_dict() -> None:
 
 GOOD = {"dt": torch.rand(STEPS, BATCH), "drive": torch.rand(STEPS, BATCH, HIDDEN), "code": torch.rand(STEPS, BATCH, 2)}
 BAD: dict[str, tuple[type[Exception], dict[str, Any], str]] = {
-    "missing": (TypeError, {"dt": None}, "cell timed takes the keyword inputs dt, drive, code, but came drive, code"),
-    "superfluous": (TypeError, {"speed": torch.rand(STEPS, BATCH)}, "but came dt, drive, code, speed"),
+    "missing": (TypeError, {"dt": None}, "cell timed takes the keyword inputs dt, drive, code, got drive, code"),
+    "superfluous": (TypeError, {"speed": torch.rand(STEPS, BATCH)}, "got dt, drive, code, speed"),
     "width": (
         RuntimeError,
         {"code": torch.rand(STEPS, BATCH, 3)},
-        "keyword input code must have shape (5, 3, 2), but came (5, 3, 3)",
+        "keyword input code must have shape (5, 3, 2), got (5, 3, 3)",
     ),
     "width 1": (
         RuntimeError,
         {"dt": torch.rand(BATCH, STEPS)},
-        "keyword input dt must have shape (5, 3) or (5, 3, 1), but came (3, 5)",
+        "keyword input dt must have shape (5, 3) or (5, 3, 1), got (3, 5)",
     ),
     "dtype": (
         ValueError,
         {"dt": torch.rand(STEPS, BATCH).double()},
         "keyword input dt must have the dtype of the input",
     ),
-    "list": (TypeError, {"dt": [0.5]}, "keyword input dt must be a tensor, but came list"),
+    "list": (TypeError, {"dt": [0.5]}, "keyword input dt must be a tensor, got list"),
 }
 
 
@@ -138,7 +138,7 @@ def test_bad_inputs(error: type[Exception], change: dict[str, Any], message: str
 
 
 def test_a_cell_without_keyword_inputs_takes_none() -> None:
-    with pytest.raises(TypeError, match=r"cell gru takes the keyword inputs \(none\), but came dt"):
+    with pytest.raises(TypeError, match=r"cell gru takes the keyword inputs \(none\), got dt"):
         gw.GRU(INPUT, HIDDEN)(torch.rand(STEPS, BATCH, INPUT), dt=torch.rand(STEPS, BATCH))
 
 

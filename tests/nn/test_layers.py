@@ -221,43 +221,43 @@ def test_wrong_sizes_in_a_state_dict_are_torchs_errors() -> None:
 
 X = torch.randn(4, 3, 5)
 H = torch.randn(1, 3, 7)
-LSTM_HX = "hx of cell lstm must be a tuple of 2 tensors (h, c), but came "
+LSTM_HX = "hx of cell lstm must be a tuple of 2 tensors (h, c), got "
 BAD_CALLS = {
-    "list": (gw.GRU, TypeError, ([1.0],), "GRU: input must be a tensor or a PackedSequence, but came list"),
-    "dimensions": (gw.GRU, ValueError, (X[0, 0],), "input must have 2 (unbatched) or 3 dimensions, but came 1"),
+    "list": (gw.GRU, TypeError, ([1.0],), "GRU: input must be a tensor or a PackedSequence, got list"),
+    "dimensions": (gw.GRU, ValueError, (X[0, 0],), "input must have 2 (unbatched) or 3 dimensions, got 1"),
     "width": (
         gw.LSTM,
         RuntimeError,
         (X[..., 1:],),
-        "LSTM: the last dimension of input must be input_size 5, but came 4",
+        "LSTM: the last dimension of input must be input_size 5, got 4",
     ),
-    "dtype": (gw.RNN, ValueError, (X.double(),), "dtype of the weights, torch.float32, but came torch.float64"),
-    "device": (gw.GRU, RuntimeError, (X.to("meta"),), "on the device of the weights, cpu, but came meta"),
-    "state_list": (gw.GRU, TypeError, (X, "zero"), "hx of cell gru must be a tensor (h), but came (str)"),
-    "two_states": (gw.GRU, TypeError, (X, (H, H)), "hx of cell gru must be a tensor (h), but came (Tensor, Tensor)"),
+    "dtype": (gw.RNN, ValueError, (X.double(),), "dtype of the weights, torch.float32, got torch.float64"),
+    "device": (gw.GRU, RuntimeError, (X.to("meta"),), "on the device of the weights, cpu, got meta"),
+    "state_list": (gw.GRU, TypeError, (X, "zero"), "hx of cell gru must be a tensor (h), got (str)"),
+    "two_states": (gw.GRU, TypeError, (X, (H, H)), "hx of cell gru must be a tensor (h), got (Tensor, Tensor)"),
     "one_state": (gw.LSTM, TypeError, (X, H), LSTM_HX + "(Tensor)"),
     "three_states": (gw.LSTM, TypeError, (X, (H, H, H)), LSTM_HX + "(Tensor, Tensor, Tensor)"),
     "state_none": (gw.LSTM, TypeError, (X, (H, None)), LSTM_HX + "(Tensor, NoneType)"),
-    "state_batch": (gw.GRU, RuntimeError, (X, H[:, 1:]), "hx must have shape (1, 3, 7), but came (1, 2, 7)"),
+    "state_batch": (gw.GRU, RuntimeError, (X, H[:, 1:]), "hx must have shape (1, 3, 7), got (1, 2, 7)"),
     "second_state": (
         gw.LSTM,
         RuntimeError,
         (X, (H, H[..., 1:])),
-        "state c of hx must have shape (1, 3, 7), but came (1, 3, 6)",
+        "state c of hx must have shape (1, 3, 7), got (1, 3, 6)",
     ),
-    "state_dimensions": (gw.GRU, RuntimeError, (X, H[0]), "hx must have 3 dimensions for batched input, but came 2"),
-    "state_batched": (gw.GRU, RuntimeError, (X[:, 0], H), "hx must have 2 dimensions for unbatched input, but came 3"),
+    "state_dimensions": (gw.GRU, RuntimeError, (X, H[0]), "hx must have 3 dimensions for batched input, got 2"),
+    "state_batched": (gw.GRU, RuntimeError, (X[:, 0], H), "hx must have 2 dimensions for unbatched input, got 3"),
     "state_dtype": (
         gw.GRU,
         RuntimeError,
         (X, H.double()),
-        "hx must have the dtype of the input, torch.float32, but came",
+        "hx must have the dtype of the input, torch.float32, got",
     ),
     "state_device": (
         gw.GRU,
         RuntimeError,
         (X, H.to("meta")),
-        "hx must be on the device of the input, cpu, but came meta",
+        "hx must be on the device of the input, cpu, got meta",
     ),
 }
 
@@ -276,20 +276,20 @@ BAD_LAYERS = {
         TypeError,
         ("gru", 5, 7),
         {},
-        "cell must be a gatewise cell (see gatewise.cells and @gatewise.cell), but",
+        "cell must be a gatewise cell (see gatewise.cells and @gatewise.cell), got",
     ),
     "keyword_inputs": (ValueError, (ZOO["decaying"], 5, 7, 2), {}, "num_layers must be 1 for cell decaying"),
     "redundant": (ValueError, (ZOO["halves"], 5, 7), {"redundant_bias": True}, "redundant_bias must be False"),
-    "input_size": (ValueError, (cells.gru, 0, 7), {}, "Recurrent: input_size must be greater than zero, but came 0"),
-    "hidden_size": (ValueError, (cells.gru, 5, -7), {}, "hidden_size must be greater than zero, but came -7"),
-    "num_layers": (TypeError, (cells.gru, 5, 7, 1.5), {}, "num_layers must be an int, but came float"),
-    "num_layers_bool": (TypeError, (cells.gru, 5, 7, True), {}, "num_layers must be an int, but came bool"),
-    "bias": (TypeError, (cells.gru, 5, 7, 1, "no"), {}, "bias must be a bool, but came str"),
+    "input_size": (ValueError, (cells.gru, 0, 7), {}, "Recurrent: input_size must be greater than zero, got 0"),
+    "hidden_size": (ValueError, (cells.gru, 5, -7), {}, "hidden_size must be greater than zero, got -7"),
+    "num_layers": (TypeError, (cells.gru, 5, 7, 1.5), {}, "num_layers must be an int, got float"),
+    "num_layers_bool": (TypeError, (cells.gru, 5, 7, True), {}, "num_layers must be an int, got bool"),
+    "bias": (TypeError, (cells.gru, 5, 7, 1, "no"), {}, "bias must be a bool, got str"),
     "dropout": (
         ValueError,
         (cells.gru, 5, 7),
         {"dropout": 1.5},
-        "dropout must be a probability between 0 and 1, but came 1.5",
+        "dropout must be a probability between 0 and 1, got 1.5",
     ),
 }
 

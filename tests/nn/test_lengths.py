@@ -110,13 +110,13 @@ def test_copies_and_a_compiled_model_take_lengths() -> None:
 BAD: dict[str, tuple[type[Exception], Any, str]] = {
     "above": (ValueError, [1, 7, 0, 2], "GRU: lengths must lie between 0 and 6, the steps of input, but reach 0..7"),
     "below": (ValueError, torch.tensor([1, -1, 0, 2]), "lengths must lie between 0 and 6"),
-    "few": (RuntimeError, [1, 2], "lengths must have shape (4,), but came (2,)"),
-    "shape": (RuntimeError, torch.ones(4, 1, dtype=torch.int64), "lengths must have shape (4,), but came (4, 1)"),
-    "float": (ValueError, torch.ones(4), "lengths must be integers, but came torch.float32"),
-    "bool": (ValueError, torch.ones(4, dtype=torch.bool), "lengths must be integers, but came torch.bool"),
+    "few": (RuntimeError, [1, 2], "lengths must have shape (4,), got (2,)"),
+    "shape": (RuntimeError, torch.ones(4, 1, dtype=torch.int64), "lengths must have shape (4,), got (4, 1)"),
+    "float": (ValueError, torch.ones(4), "lengths must be integers, got torch.float32"),
+    "bool": (ValueError, torch.ones(4, dtype=torch.bool), "lengths must be integers, got torch.bool"),
     "floats": (TypeError, [1.0, 2.0, 3.0, 4.0], "lengths must be a tensor or a sequence of ints"),
     "bools": (TypeError, [True, False, True, True], "lengths must be a tensor or a sequence of ints"),
-    "number": (TypeError, 3, "lengths must be a tensor or a sequence of ints, but came 3"),
+    "number": (TypeError, 3, "lengths must be a tensor or a sequence of ints, got 3"),
 }
 
 

@@ -124,13 +124,13 @@ def test_what_comes_with_a_packed_sequence_is_packed_as_it_is() -> None:
     turned = pack_sequence([torch.rand(2), torch.rand(3)], enforce_sorted=False)
     for error, given, message in (
         (TypeError, {"attention": score, "lengths": [3, 2]}, "lengths must be None for a PackedSequence, which knows"),
-        (TypeError, {"attention": torch.rand(3, 2)}, "attention must be a PackedSequence, as the input is, but came"),
+        (TypeError, {"attention": torch.rand(3, 2)}, "attention must be a PackedSequence, as the input is, got"),
         (TypeError, {"attention": score, "reset": torch.zeros(3, 2)}, "reset must be a PackedSequence, as the input"),
         (ValueError, {"attention": other}, "must be packed as the input is, but its sequences differ in number"),
         (ValueError, {"attention": turned}, "must be packed as the input is"),
-        (ValueError, {"attention": score, "reset": score}, "reset must have the dtype torch.bool, but came"),
-        (TypeError, {}, r"cell augru takes the keyword inputs attention, but came \(none\)"),
-        (TypeError, {"attention": score, "gap": score}, "but came attention, gap"),
+        (ValueError, {"attention": score, "reset": score}, "reset must have the dtype torch.bool, got"),
+        (TypeError, {}, r"cell augru takes the keyword inputs attention, got \(none\)"),
+        (TypeError, {"attention": score, "gap": score}, "got attention, gap"),
     ):
         with pytest.raises(error, match=message):
             layer(x, **given)
@@ -157,16 +157,16 @@ BAD = {
     "width": (
         RuntimeError,
         (GOOD._replace(data=GOOD.data[:, 1:]),),
-        "GRU: the last dimension of input must be input_size 4, but came 3",
+        "GRU: the last dimension of input must be input_size 4, got 3",
     ),
     "dimensions": (
         RuntimeError,
         (GOOD._replace(data=GOOD.data[None]),),
-        "GRU: the data of a PackedSequence must have 2 dimensions, but came 3",
+        "GRU: the data of a PackedSequence must have 2 dimensions, got 3",
     ),
-    "dtype": (ValueError, (GOOD.double(),), "GRU: input must have the dtype of the weights, torch.float32, but came"),
-    "rows": (RuntimeError, (GOOD, H[:, 1:]), "hx must have shape (1, 2, 7), but came (1, 1, 7)"),
-    "state_dimensions": (RuntimeError, (GOOD, H[0]), "hx must have 3 dimensions for batched input, but came 2"),
+    "dtype": (ValueError, (GOOD.double(),), "GRU: input must have the dtype of the weights, torch.float32, got"),
+    "rows": (RuntimeError, (GOOD, H[:, 1:]), "hx must have shape (1, 2, 7), got (1, 1, 7)"),
+    "state_dimensions": (RuntimeError, (GOOD, H[0]), "hx must have 3 dimensions for batched input, got 2"),
 }
 
 

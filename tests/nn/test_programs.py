@@ -129,7 +129,7 @@ def test_fx_passes_on_what_comes_with_x() -> None:
 
 @pytest.mark.parametrize("layer", [gw.GRU(4, 7), gw.GRUCell(4, 7)], ids=["layer", "step"])
 def test_fx_of_a_layer_alone_is_refused(layer: nn.Module) -> None:
-    with pytest.raises(RuntimeError, match=rf"but came a {type(layer).__name__} alone; put it into a module"):
+    with pytest.raises(RuntimeError, match=rf"got a {type(layer).__name__} alone; put it into a module"):
         symbolic_trace(layer)
 
 

@@ -184,7 +184,7 @@ def test_copies_and_words() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(TypeError, match="LSTM: recompute must be a bool, but came str"):
+    with pytest.raises(TypeError, match="LSTM: recompute must be a bool, got str"):
         gw.LSTM(3, 4, recompute="yes")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="LSTM: recompute is not available with proj_size"):
         gw.LSTM(3, 4, proj_size=2, recompute=True)

@@ -174,5 +174,5 @@ def test_the_report_is_a_table() -> None:
 
 
 def test_no_module_is_a_sentence() -> None:
-    with pytest.raises(TypeError, match=r"replace: model must be a torch.nn.Module, but came list"):
+    with pytest.raises(TypeError, match=r"replace: model must be a torch.nn.Module, got list"):
         gw.replace([nn.GRU(4, 7)])  # type: ignore[arg-type]

@@ -169,12 +169,12 @@ def test_torch_traces_it_whole() -> None:
 
 
 BAD: dict[str, tuple[type[Exception], Any, str]] = {
-    "list": (TypeError, [[True]], "GRU: reset must be a tensor, but came list"),
-    "dtype": (ValueError, torch.zeros(STEPS, BATCH), "reset must have the dtype torch.bool, but came torch.float32"),
+    "list": (TypeError, [[True]], "GRU: reset must be a tensor, got list"),
+    "dtype": (ValueError, torch.zeros(STEPS, BATCH), "reset must have the dtype torch.bool, got torch.float32"),
     "shape": (
         RuntimeError,
         torch.zeros(BATCH, STEPS, dtype=torch.bool),
-        "reset must have shape (6, 4) or (6, 4, 1), but came (4, 6)",
+        "reset must have shape (6, 4) or (6, 4, 1), got (4, 6)",
     ),
 }
 

@@ -145,13 +145,13 @@ def test_weight_norm() -> None:
 
 X, H = torch.randn(3, 4), torch.randn(3, 7)
 BAD = {
-    "dimensions": (X[None], None, "input must have 1 (unbatched) or 2 dimensions, but came 3"),
-    "width": (X[:, 1:], None, "the last dimension of input must be input_size 4, but came 3"),
-    "dtype": (X.double(), None, "input must have the dtype of the weights, torch.float32, but came torch.float64"),
-    "state_width": (X, H[:, 1:], "must have shape (3, 7), but came (3, 6)"),
-    "rows": (X, H[1:], "must have shape (3, 7), but came (2, 7)"),
-    "state_dimensions": (X, H[None, None], "must have 1 (unbatched) or 2 dimensions, but came 4"),
-    "state_dtype": (X, H.double(), "must have the dtype of the input, torch.float32, but came torch.float64"),
+    "dimensions": (X[None], None, "input must have 1 (unbatched) or 2 dimensions, got 3"),
+    "width": (X[:, 1:], None, "the last dimension of input must be input_size 4, got 3"),
+    "dtype": (X.double(), None, "input must have the dtype of the weights, torch.float32, got torch.float64"),
+    "state_width": (X, H[:, 1:], "must have shape (3, 7), got (3, 6)"),
+    "rows": (X, H[1:], "must have shape (3, 7), got (2, 7)"),
+    "state_dimensions": (X, H[None, None], "must have 1 (unbatched) or 2 dimensions, got 4"),
+    "state_dtype": (X, H.double(), "must have the dtype of the input, torch.float32, got torch.float64"),
 }
 
 
@@ -182,7 +182,7 @@ def test_a_size_of_zero_is_one_as_in_torch(kind: str, sizes: tuple[int, int]) ->
     for expected, value in zip(*found, strict=True):
         torch.testing.assert_close(value, expected)
     assert ours.backend == "eager: a size is zero, which no kernel computes"
-    with gw.backend("cpu"), pytest.raises(RuntimeError, match="the cpu backend computes no width of zero, but came"):
+    with gw.backend("cpu"), pytest.raises(RuntimeError, match="the cpu backend computes no width of zero, got"):
         ours(x)
 
 
@@ -198,17 +198,17 @@ def test_sizes_are_refused_with_torchs_types(kind: str, wrong: dict[str, Any]) -
             make(**{"input_size": 4, "hidden_size": 7, **wrong})
         errors.append(caught)
     assert errors[1].type is errors[0].type
-    assert re.search(r"Cell: (input|hidden)_size must be .*, but came", str(errors[1].value))
+    assert re.search(r"Cell: (input|hidden)_size must be .*, got", str(errors[1].value))
 
 
 def test_other_mistakes_get_a_sentence() -> None:
-    with pytest.raises(TypeError, match="GRUCell: input must be a tensor, but came list"):
+    with pytest.raises(TypeError, match="GRUCell: input must be a tensor, got list"):
         gw.GRUCell(4, 7)([1.0])
-    with pytest.raises(TypeError, match=r"hx of cell lstm must be a tuple of 2 tensors \(h, c\), but came \(Tensor\)"):
+    with pytest.raises(TypeError, match=r"hx of cell lstm must be a tuple of 2 tensors \(h, c\), got \(Tensor\)"):
         gw.LSTMCell(4, 7)(X, H)
-    with pytest.raises(RuntimeError, match="have the device of the weights, cpu, but came meta"):
+    with pytest.raises(RuntimeError, match="have the device of the weights, cpu, got meta"):
         gw.RNNCell(4, 7)(X.to("meta"))
-    with pytest.raises(TypeError, match="RNNCell: bias must be a bool, but came str"):
+    with pytest.raises(TypeError, match="RNNCell: bias must be a bool, got str"):
         gw.RNNCell(4, 7, "relu")
-    with pytest.raises(ValueError, match="nonlinearity must be 'tanh' or 'relu', but came 'sin'"):
+    with pytest.raises(ValueError, match="nonlinearity must be 'tanh' or 'relu', got 'sin'"):
         gw.RNNCell(4, 7, nonlinearity="sin")

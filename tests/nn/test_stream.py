@@ -93,7 +93,7 @@ def test_keyword_inputs(backend: str) -> None:
     for t in range(4):
         y = stream.step(x[t, 0], out, drive=drive[t, 0], rate=rate[t, 0, 0], code=strided[t])
         torch.testing.assert_close(y, whole[t, 0], rtol=0, atol=0 if backend == "cpu" else 1e-6)
-    with pytest.raises(TypeError, match="cell gru takes the keyword inputs \\(none\\), but came rate"):
+    with pytest.raises(TypeError, match="cell gru takes the keyword inputs \\(none\\), got rate"):
         gw.GRU(3, 5).stream().step(x[0], rate=rate[0])
 
 

@@ -11,14 +11,14 @@ from kernel_cells import ALL
 import gatewise as gw
 
 BAD_STEPS = [
-    ([1.0], {}, TypeError, r"x must be a tensor of shape \(2, 3\), but came list"),
-    (torch.zeros(1, 3), {}, ValueError, r"x must have shape \(2, 3\).*but came \(1, 3\)"),
-    (torch.zeros(2, 4), {}, ValueError, r"x must have shape \(2, 3\).*but came \(2, 4\)"),
-    (torch.zeros(3), {}, ValueError, r"but came \(3,\)"),
-    (torch.zeros(2, 3).double(), {}, ValueError, r"x must have the dtype of the stream, torch.float32, but came"),
-    (torch.zeros(2, 3, device="meta"), {}, RuntimeError, r"x must be on the device of the stream, cpu, but came meta"),
-    (torch.zeros(2, 3), {"out": 3}, TypeError, r"out must be a tensor of shape \(2, 5\), but came int"),
-    (torch.zeros(2, 3), {"out": torch.zeros(1, 5)}, ValueError, r"out must have shape \(2, 5\), but came \(1, 5\)"),
+    ([1.0], {}, TypeError, r"x must be a tensor of shape \(2, 3\), got list"),
+    (torch.zeros(1, 3), {}, ValueError, r"x must have shape \(2, 3\).*got \(1, 3\)"),
+    (torch.zeros(2, 4), {}, ValueError, r"x must have shape \(2, 3\).*got \(2, 4\)"),
+    (torch.zeros(3), {}, ValueError, r"got \(3,\)"),
+    (torch.zeros(2, 3).double(), {}, ValueError, r"x must have the dtype of the stream, torch.float32, got"),
+    (torch.zeros(2, 3, device="meta"), {}, RuntimeError, r"x must be on the device of the stream, cpu, got meta"),
+    (torch.zeros(2, 3), {"out": 3}, TypeError, r"out must be a tensor of shape \(2, 5\), got int"),
+    (torch.zeros(2, 3), {"out": torch.zeros(1, 5)}, ValueError, r"out must have shape \(2, 5\), got \(1, 5\)"),
     (torch.zeros(2, 3), {"out": torch.zeros(2, 5).double()}, ValueError, r"out must have the dtype of the stream"),
     (torch.zeros(2, 3), {"out": torch.zeros(2, 5, device="meta")}, RuntimeError, r"out must be on the device"),
     (torch.zeros(2, 3), {"out": torch.zeros(2, 5, requires_grad=True)}, ValueError, r"must not require a gradient"),
@@ -36,23 +36,23 @@ def test_bad_steps(x: Any, more: Any, kind: Any, words: str) -> None:
 
 RATE, CODE = torch.zeros(2), torch.zeros(2, 3)
 BAD_INPUTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "missing": ({"code": CODE}, TypeError, r"cell driven takes the keyword inputs drive, rate, code, but came code"),
-    "superfluous": ({"drive": 1, "rate": 1, "code": 1, "speed": 1}, TypeError, r"but came drive, rate, code, speed"),
-    "list": ({"drive": [0.0], "rate": RATE, "code": CODE}, TypeError, r"drive must be a tensor of shape \(2, 5\), but"),
+    "missing": ({"code": CODE}, TypeError, r"cell driven takes the keyword inputs drive, rate, code, got code"),
+    "superfluous": ({"drive": 1, "rate": 1, "code": 1, "speed": 1}, TypeError, r"got drive, rate, code, speed"),
+    "list": ({"drive": [0.0], "rate": RATE, "code": CODE}, TypeError, r"drive must be a tensor of shape \(2, 5\), got"),
     "width": (
         {"drive": CODE, "rate": RATE, "code": CODE},
         ValueError,
-        r"drive must have shape \(2, 5\), but came \(2, 3\)",
+        r"drive must have shape \(2, 5\), got \(2, 3\)",
     ),
     "rows": (
         {"drive": torch.zeros(2, 5), "rate": torch.zeros(1), "code": CODE},
         ValueError,
-        r"rate must have shape \(2, 1\), but came \(1,\)",
+        r"rate must have shape \(2, 1\), got \(1,\)",
     ),
     "dtype": (
         {"drive": torch.zeros(2, 5).double(), "rate": RATE, "code": CODE},
         ValueError,
-        r"drive must have the dtype of the stream, torch.float32, but came torch.float64",
+        r"drive must have the dtype of the stream, torch.float32, got torch.float64",
     ),
 }
 
@@ -69,11 +69,11 @@ def test_bad_keyword_inputs(given: dict[str, Any], kind: Any, words: str) -> Non
 @pytest.mark.parametrize(
     ("state", "kind", "words"),
     [
-        (torch.zeros(1, 1, 5), ValueError, r"state h must have shape \(1, 2, 5\), but came \(1, 1, 5\)"),
+        (torch.zeros(1, 1, 5), ValueError, r"state h must have shape \(1, 2, 5\), got \(1, 1, 5\)"),
         (torch.zeros(1, 2, 5).double(), ValueError, r"state h must have the dtype of the stream"),
-        ((torch.zeros(1, 2, 5),) * 2, TypeError, r"state must be a tensor of shape \(1, 2, 5\), but came 2"),
-        ([None], TypeError, r"but came NoneType"),
-        (3, TypeError, r"but came int"),
+        ((torch.zeros(1, 2, 5),) * 2, TypeError, r"state must be a tensor of shape \(1, 2, 5\), got 2"),
+        ([None], TypeError, r"got NoneType"),
+        (3, TypeError, r"got int"),
     ],
 )
 def test_bad_states(state: Any, kind: Any, words: str) -> None:
@@ -90,9 +90,9 @@ def test_bad_rows(rows: Any) -> None:
 
 def test_bad_streams() -> None:
     layer = gw.GRU(3, 5)
-    with pytest.raises(ValueError, match=r"batch_size must be greater than zero, but came 0"):
+    with pytest.raises(ValueError, match=r"batch_size must be greater than zero, got 0"):
         layer.stream(0)
-    with pytest.raises(TypeError, match=r"batch_size must be an int, but came float"):
+    with pytest.raises(TypeError, match=r"batch_size must be an int, got float"):
         layer.stream(1.0)
     with pytest.raises(ValueError, match=r"a bidirectional layer cannot be streamed"):
         gw.GRU(3, 5, bidirectional=True).stream()

@@ -151,7 +151,7 @@ def test_the_operator_keeps_torchs_rules() -> None:
     layer = gw.GRU(INPUT, HIDDEN)
     names = ("weight_ih", "weight_hh", "bias_ih")
     flat = [torch.rand(4, 2, INPUT), torch.rand(2, HIDDEN), *(getattr(layer, f"{n}_l0").detach() for n in names)]
-    options = ops.Options.text(f"cpu/{tiers.default().name}", False, Keep.NOTHING, (1, 0, 1), names)
+    options = ops.CallOptions.text(f"cpu/{tiers.default().name}", False, Keep.NOTHING, (1, 0, 1), names)
     torch.library.opcheck(
         torch.ops.gatewise.trace,
         (layer.cell.text, options, flat, torch.zeros(3, 4, 2, HIDDEN)),

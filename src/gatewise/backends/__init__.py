@@ -58,10 +58,10 @@ def backend(name: str, *, tier: str | None = None) -> Iterator[None]:
 
 def _checked(name: str, tier: str | None) -> _Wish:
     if name not in NAMES:
-        raise ValueError(f"backend must be one of {', '.join(NAMES)}, but came {name!r}")
+        raise ValueError(f"backend must be one of {', '.join(NAMES)}, got {name!r}")
     if tier is not None:
         if name == EAGER:
-            raise ValueError(f"tier belongs to a backend with kernels, but came {tier!r} with backend 'eager'")
+            raise ValueError(f"tier belongs to a backend with kernels, got {tier!r} with backend 'eager'")
         (REGISTERED[0] if name == "auto" else get(name)).check_tier(tier)
     return _Wish(name, tier)
 

@@ -70,9 +70,9 @@ def _warn(text: str) -> None:
 def source_hash(package: Path = PACKAGE) -> str:
     """A hash of all source that turns a cell into code: each file of ``compiler`` and ``backends`` in the package's
     folder, with its path. Empty where there is no source to read."""
-    found = [path for part in ("compiler", "backends") for path in sorted((package / part).rglob("*"))]
+    paths = [path for part in ("compiler", "backends") for path in sorted((package / part).rglob("*"))]
     # Bytecode is made of the source; hidden files are those of editors.
-    files = [path for path in found if path.parent.name != "__pycache__" and path.name[0] != "." and path.is_file()]
+    files = [path for path in paths if path.parent.name != "__pycache__" and path.name[0] != "." and path.is_file()]
     if not any(path.suffix == ".py" for path in files):
         return ""
     total = hashlib.sha256()
@@ -108,15 +108,15 @@ def _opened(make: bool) -> Iterator[Folder | None]:
     """
     asked = folder()
     with contextlib.ExitStack() as stack:
-        found = None
+        directory = None
         if asked is not None:
             try:
-                found = stack.enter_context(guarded.opened(asked, make))
+                directory = stack.enter_context(guarded.opened(asked, make))
             except UntrustedError as error:
                 _warn(f"{_refusal(asked, error)}; this process keeps its machine code in a private folder")
                 with contextlib.suppress(UntrustedError):  # the folder for temporary files breaks the rule as well
-                    found = stack.enter_context(guarded.opened(_private(), make=True))
-        yield found
+                    directory = stack.enter_context(guarded.opened(_private(), make=True))
+        yield directory
 
 
 def _refusal(path: Path, reason: UntrustedError) -> str:
@@ -152,14 +152,14 @@ def read(name: str) -> bytes | None:
         name: 64 hexadecimal digits, a dot and the kind in small letters.
     """
     try:
-        with _opened(make=False) as found:
-            if found is None:
+        with _opened(make=False) as directory:
+            if directory is None:
                 return None
-            data = found.read(name)
+            data = directory.read(name)
             content = data[_HEAD_BYTES:]
             if data[:_HEAD_BYTES] != _head(name, content):
                 return None
-            found.touch(name)  # the oldest go first
+            directory.touch(name)  # the oldest go first
             return content
     except UntrustedError as error:
         _warn(f"machine code is compiled anew, because {error}")
@@ -171,42 +171,42 @@ def read(name: str) -> bytes | None:
 def store(name: str, content: bytes) -> None:
     """Write an entry whole or not at all; a folder that refuses costs the next process a compilation, nothing else."""
     try:
-        with _opened(make=True) as found:
-            if found is not None:
-                found.write(name, f"{name[:16]}{secrets.token_hex(8)}.tmp", _head(name, content) + content)
-                _prune(found)
+        with _opened(make=True) as directory:
+            if directory is not None:
+                directory.write(name, f"{name[:16]}{secrets.token_hex(8)}.tmp", _head(name, content) + content)
+                _prune(directory)
     except OSError as error:
         _process.problem = f"{folder()} could not be written: {error}"
 
 
-def _prune(found: Folder) -> None:
+def _prune(directory: Folder) -> None:
     """Delete the oldest entries above the limit, down to 7/8 of it, so that not every store has to."""
-    entries = found.entries(_OURS)
+    entries = directory.entries(_OURS)
     total = sum(status.st_size for _, status in entries)
     target = LIMIT_BYTES * 7 // 8 if total > LIMIT_BYTES else total
     now = time.time()
     for name, status in entries[:-1]:  # the newest is the one just written
         stale = name.endswith(".tmp") and now - status.st_mtime > _STALE_SECONDS
         if total > target or stale:
-            found.remove(name)
+            directory.remove(name)
             total -= status.st_size
 
 
 def size() -> int:
     """The bytes on disk."""
-    with contextlib.suppress(OSError), _opened(make=False) as found:
-        return _bytes(found) if found else 0
+    with contextlib.suppress(OSError), _opened(make=False) as directory:
+        return _bytes(directory) if directory else 0
     return 0
 
 
-def _bytes(found: Folder) -> int:
-    return sum(status.st_size for _, status in found.entries(_OURS))
+def _bytes(directory: Folder) -> int:
+    return sum(status.st_size for _, status in directory.entries(_OURS))
 
 
 def clear() -> int:
     """Delete every entry on disk and say how many; code already in memory stays."""
-    with contextlib.suppress(OSError), _opened(make=False) as found:
-        return sum(found.remove(name) for name, _ in found.entries(_OURS)) if found else 0
+    with contextlib.suppress(OSError), _opened(make=False) as directory:
+        return sum(directory.remove(name) for name, _ in directory.entries(_OURS)) if directory else 0
     return 0
 
 
@@ -217,8 +217,8 @@ def report() -> dict[str, object]:
     if asked is None:
         return _reported("off", 0, problem())
     try:
-        with guarded.opened(asked, make=False) as found:
-            return _reported(asked, _bytes(found), found.fault(_OURS) or problem())
+        with guarded.opened(asked, make=False) as directory:
+            return _reported(asked, _bytes(directory), directory.fault(_OURS) or problem())
     except FileNotFoundError:  # it is made when there is something to keep
         return _reported(asked, 0, problem())
     except UntrustedError as error:

@@ -80,7 +80,7 @@ class Cell(Definition):
         """
         for argument, size in (("input_size", input_size), ("hidden_size", hidden_size)):
             if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-                raise ValueError(f"{argument} must be a positive whole number, but came {size!r}")
+                raise ValueError(f"{argument} must be a positive whole number, got {size!r}")
         h = hidden_size
         shapes: dict[str, tuple[int, ...]] = {"weight_ih": (len(self.rows("weight_ih")) * h, input_size)}
         shapes["weight_hh"] = (len(self.rows("weight_hh")) * h, h)
@@ -120,7 +120,7 @@ class Cell(Definition):
         replace: dict[Node, Node] = {}
         for gate, value in values.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise ValueError(f"cell {self.name}: gate {gate} must be pinned to a finite number, but came {value!r}")
+                raise ValueError(f"cell {self.name}: gate {gate} must be pinned to a finite number, got {value!r}")
             node = self.gate_value(gate)
             if reaches(self.outputs, self._uses_of[gate], without=node) or node in replace:
                 raise ValueError(f"cell {self.name}: gate {gate} has no value of its own that could be pinned")

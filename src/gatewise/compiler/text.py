@@ -41,7 +41,7 @@ def parse(text: str, source: str = "") -> Cell:
         CellError: when the text is not a cell.
     """
     if not isinstance(text, str):
-        raise CellError(f"the text of a cell must be a str, but came {type(text).__name__}")
+        raise CellError(f"the text of a cell must be a str, got {type(text).__name__}")
     if len(text) > _MAX_LENGTH:
         raise CellError(f"the text of a cell must have at most {_MAX_LENGTH} characters, but has {len(text)}")
     if not unicodedata.is_normalized("NFKC", text):
@@ -53,7 +53,7 @@ def parse(text: str, source: str = "") -> Cell:
     except (SyntaxError, ValueError) as error:
         raise CellError(f"the text of a cell must be one function definition, but it does not parse: {error}") from None
     if len(module.body) != 1 or not isinstance(module.body[0], ast.FunctionDef):
-        raise CellError(f"the text of a cell must be one function definition, but came {text[:60]!r}")
+        raise CellError(f"the text of a cell must be one function definition, got {text[:60]!r}")
     name = module.body[0].name
     try:
         return _Reader(module.body[0], text, source).cell()

@@ -150,7 +150,7 @@ def cell(function: Callable[..., Any]) -> Cell:
         CellError: where the definition is at fault; it names the cell and the fault.
     """
     if not inspect.isfunction(function):
-        raise CellError(f"a cell is defined by a function, but came {_short(function)}")
+        raise CellError(f"a cell is defined by a function, got {_short(function)}")
     name = function.__name__
     if not is_name(name):
         raise CellError(f"cell {name}: a cell needs a name; define its function with def")

@@ -24,8 +24,7 @@ def check_constructor(
 ) -> None:
     if not isinstance(cell, Cell):
         raise TypeError(
-            f"{name}: cell must be a gatewise cell (see gatewise.cells and @gatewise.cell), "
-            f"but came {type(cell).__name__}"
+            f"{name}: cell must be a gatewise cell (see gatewise.cells and @gatewise.cell), got {type(cell).__name__}"
         )
     if redundant_bias and not set(cell.rows("bias_hh")) <= set(cell.rows("weight_hh")):
         raise ValueError(
@@ -34,17 +33,17 @@ def check_constructor(
     for argument, value in sizes.items():
         kind = Integral if argument == "num_layers" else int  # torch takes NumPy's integers there and nowhere else
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise TypeError(f"{name}: {argument} must be an int, but came {type(value).__name__}")
+            raise TypeError(f"{name}: {argument} must be an int, got {type(value).__name__}")
         if value < 1:
-            raise ValueError(f"{name}: {argument} must be greater than zero, but came {value}")
+            raise ValueError(f"{name}: {argument} must be greater than zero, got {value}")
     for argument, switch in switches.items():
         if not isinstance(switch, bool):
-            raise TypeError(f"{name}: {argument} must be a bool, but came {type(switch).__name__}")
+            raise TypeError(f"{name}: {argument} must be a bool, got {type(switch).__name__}")
     if not isinstance(dropout, (Number, str, Tensor)):
-        raise TypeError(f"{name}: dropout must be a number, but came {type(dropout).__name__}")
+        raise TypeError(f"{name}: dropout must be a number, got {type(dropout).__name__}")
     good = isinstance(dropout, Real) and not isinstance(dropout, bool) and 0.0 <= float(dropout) <= 1.0
     if not good:
-        raise ValueError(f"{name}: dropout must be a probability between 0 and 1, but came {dropout!r}")
+        raise ValueError(f"{name}: dropout must be a probability between 0 and 1, got {dropout!r}")
 
 
 def check_keyword_inputs(name: str, cell: Cell, num_layers: int) -> None:
@@ -56,7 +55,7 @@ def check_keyword_inputs(name: str, cell: Cell, num_layers: int) -> None:
         if width == "input" and num_layers > 1:
             raise ValueError(
                 f"{name}: num_layers must be 1 for cell {cell.name}, whose keyword input {key} is as wide as x, "
-                f"but came {num_layers}"
+                f"got {num_layers}"
             )
 
 
@@ -69,9 +68,7 @@ def check_beside_packed(
         raise TypeError(f"{name}: lengths must be None for a PackedSequence, which knows its own")
     for what, given in along.items():
         if not isinstance(given, PackedSequence):
-            raise TypeError(
-                f"{name}: {what} must be a PackedSequence, as the input is, but came {type(given).__name__}"
-            )
+            raise TypeError(f"{name}: {what} must be a PackedSequence, as the input is, got {type(given).__name__}")
         same = all(
             a is b or (a is not None and b is not None and torch.equal(a, b))
             for a, b in zip(given[1:], packed[1:], strict=True)
@@ -84,37 +81,35 @@ def check_beside_packed(
 
 def check_projection(proj_size: object, hidden_size: object) -> None:
     if not isinstance(proj_size, Integral) or isinstance(proj_size, bool):
-        raise TypeError(f"LSTM: proj_size must be an int, but came {type(proj_size).__name__}")
+        raise TypeError(f"LSTM: proj_size must be an int, got {type(proj_size).__name__}")
     size = int(proj_size)
     if size < 0 or (isinstance(hidden_size, int) and 0 < hidden_size <= size):
-        raise ValueError(
-            f"LSTM: proj_size must be at least 0 and below hidden_size {hidden_size}, but came {proj_size}"
-        )
+        raise ValueError(f"LSTM: proj_size must be at least 0 and below hidden_size {hidden_size}, got {proj_size}")
 
 
 def check_no_projection(name: str, proj_size: object) -> None:
     if proj_size is not None:
-        raise ValueError(f"{name}: proj_size projects the state of an LSTM, but came {proj_size!r}")
+        raise ValueError(f"{name}: proj_size projects the state of an LSTM, got {proj_size!r}")
 
 
 def check_nonlinearity(nonlinearity: object) -> None:
     if nonlinearity not in ("tanh", "relu"):
-        raise ValueError(f"nonlinearity must be 'tanh' or 'relu', but came {nonlinearity!r}")
+        raise ValueError(f"nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
 
 
 def check_input(layer: CellModule, x: object) -> None:
     name = type(layer).__name__
     if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: input must be a tensor or a PackedSequence, but came {type(x).__name__}")
+        raise TypeError(f"{name}: input must be a tensor or a PackedSequence, got {type(x).__name__}")
     if x.dim() not in (2, 3):
-        raise ValueError(f"{name}: input must have 2 (unbatched) or 3 dimensions, but came {x.dim()}")
+        raise ValueError(f"{name}: input must have 2 (unbatched) or 3 dimensions, got {x.dim()}")
     check_width(layer, x)
 
 
 def check_packed(layer: CellModule, data: Tensor) -> None:
     if data.dim() != 2:
         raise RuntimeError(
-            f"{type(layer).__name__}: the data of a PackedSequence must have 2 dimensions, but came {data.dim()}"
+            f"{type(layer).__name__}: the data of a PackedSequence must have 2 dimensions, got {data.dim()}"
         )
     check_width(layer, data)
 
@@ -124,7 +119,7 @@ def check_width(layer: CellModule, x: Tensor) -> None:
     check_like(f"{name}: input", x, weight.dtype, weight.device, "the weights")
     if x.shape[-1] != layer.input_size:
         raise RuntimeError(
-            f"{name}: the last dimension of input must be input_size {layer.input_size}, but came {x.shape[-1]}"
+            f"{name}: the last dimension of input must be input_size {layer.input_size}, got {x.shape[-1]}"
         )
 
 
@@ -135,7 +130,7 @@ def whole_states(cell: Cell, hx: object) -> list[Tensor]:
     if not len(given) == len(states) == len(cell.states):
         form = "a tensor" if len(cell.states) == 1 else f"a tuple of {len(cell.states)} tensors"
         got = ", ".join(type(s).__name__ for s in given)
-        raise TypeError(f"hx of cell {cell.name} must be {form} ({', '.join(cell.states)}), but came ({got})")
+        raise TypeError(f"hx of cell {cell.name} must be {form} ({', '.join(cell.states)}), got ({got})")
     return states
 
 
@@ -148,10 +143,10 @@ def check_states(
         if state.dim() != len(shape):
             raise RuntimeError(
                 f"{what} must have {len(shape)} dimensions for {'batched' if batched else 'unbatched'} input, "
-                f"but came {state.dim()}"
+                f"got {state.dim()}"
             )
         if tuple(state.shape) != shape:
-            raise RuntimeError(f"{what} must have shape {shape}, but came {tuple(state.shape)}")
+            raise RuntimeError(f"{what} must have shape {shape}, got {tuple(state.shape)}")
         check_like(what, state, x.dtype, x.device, "the input", RuntimeError)
 
 
@@ -164,6 +159,6 @@ def check_like(
     error: type[Exception] = ValueError,
 ) -> None:
     if tensor.dtype != dtype:
-        raise error(f"{what} must have the dtype of {other}, {dtype}, but came {tensor.dtype}")
+        raise error(f"{what} must have the dtype of {other}, {dtype}, got {tensor.dtype}")
     if tensor.device != device:
-        raise RuntimeError(f"{what} must be on the device of {other}, {device}, but came {tensor.device}")
+        raise RuntimeError(f"{what} must be on the device of {other}, {device}, got {tensor.device}")

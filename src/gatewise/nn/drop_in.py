@@ -7,10 +7,10 @@ from torch import Tensor
 
 from gatewise import cells
 from gatewise.nn import projected
-from gatewise.nn.beside import Beside
 from gatewise.nn.checks import check_no_projection, check_nonlinearity, check_projection
 from gatewise.nn.initialise import Initialise
 from gatewise.nn.recurrent import Recurrent
+from gatewise.nn.step_inputs import StepInputs
 
 
 class GRU(Recurrent):
@@ -46,7 +46,7 @@ class GRU(Recurrent):
     ) -> None:
         check_no_projection("GRU", proj_size)
         if not isinstance(reset_after, bool):
-            raise TypeError(f"GRU: reset_after must be True or False, but came {reset_after!r}")
+            raise TypeError(f"GRU: reset_after must be True or False, got {reset_after!r}")
         cell = cells.gru_reset_after if reset_after else cells.gru
         self.reset_after = reset_after
         super().__init__(
@@ -148,14 +148,16 @@ class LSTM(Recurrent):
     def _kernels_round(self, device: torch.device, half: torch.dtype) -> bool:
         return not self.proj_size and super()._kernels_round(device, half)
 
-    def _run(self, k: int, x: Tensor, states: list[Tensor], along: Beside | None = None) -> tuple[Tensor, list[Tensor]]:
+    def _run(
+        self, k: int, x: Tensor, states: list[Tensor], extras: StepInputs | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         if not self.proj_size:
-            return super()._run(k, x, states, along)
+            return super()._run(k, x, states, extras)
         reverse, weights = self.bidirectional and k % 2 == 1, self._weights(k)
-        if along is None:
+        if extras is None:
             return projected.sequence(x, states, weights, reverse=reverse)
-        y, final = projected.sequence(x, states, weights, along.valid, along.cuts(reverse), reverse=reverse)
-        return along.blank(y), along.left(final, None, reverse)
+        y, final = projected.sequence(x, states, weights, extras.valid, extras.cuts(reverse), reverse=reverse)
+        return extras.blank(y), extras.left(final, None, reverse)
 
     def _carries_formula(self) -> bool:
         return False

@@ -41,9 +41,9 @@ def gaps(series: Tensor, times: Tensor | None = None, *, batch_first: bool = Fal
     """
     if not isinstance(series, Tensor) or not series.is_floating_point():
         got = f"dtype {series.dtype}" if isinstance(series, Tensor) else type(series).__name__
-        raise TypeError(f"series must be a floating tensor, but came {got}")
+        raise TypeError(f"series must be a floating tensor, got {got}")
     if series.dim() not in (2, 3):
-        raise ValueError(f"series must have 2 (steps, variables) or 3 dimensions, but came {series.dim()}")
+        raise ValueError(f"series must have 2 (steps, variables) or 3 dimensions, got {series.dim()}")
     swapped = batch_first and series.dim() == 3
     values = series.transpose(0, 1) if swapped else series
     clock = _clock(values, times, swapped)
@@ -69,13 +69,13 @@ def _clock(values: Tensor, times: Tensor | None, swapped: bool) -> Tensor:
         times = torch.arange(len(values), device=values.device)
     elif not isinstance(times, Tensor) or times.is_complex() or times.dtype == torch.bool:
         got = f"dtype {times.dtype}" if isinstance(times, Tensor) else type(times).__name__
-        raise TypeError(f"times must be a tensor of real numbers, but came {got}")
+        raise TypeError(f"times must be a tensor of real numbers, got {got}")
     else:
         lead = tuple(values.shape[:-1])
         own = lead[::-1] if swapped else lead
         if tuple(times.shape) not in {own, lead[:1]}:
             shapes = " or ".join(str(shape) for shape in dict.fromkeys((lead[:1], own)))
-            raise ValueError(f"times must have shape {shapes}, but came {tuple(times.shape)}")
+            raise ValueError(f"times must have shape {shapes}, got {tuple(times.shape)}")
         times = times.transpose(0, 1) if swapped and times.dim() == 2 else times
         if not bool((times[1:] >= times[:-1]).all()):
             raise ValueError("times must not go back from one step to the next, but they do")

@@ -49,7 +49,7 @@ def chrono(layer: Layer, longest: float = 100.0) -> None:
     """
     name = type(layer).__name__
     if not longest > 2:
-        raise ValueError(f"chrono: longest must be above 2 steps, but came {longest!r}")
+        raise ValueError(f"chrono: longest must be above 2 steps, got {longest!r}")
     if not layer.bias:
         raise ValueError(f"{name}: chrono initialises biases, but bias is False")
     signs = keepers(layer.cell)
@@ -107,4 +107,4 @@ NAMED: dict[str, Callable[[Layer], None]] = {"torch": torch_uniform, "orthogonal
 
 def check(name: str, how: object) -> None:
     if not callable(how) and how not in NAMED:
-        raise ValueError(f"{name}: initialise must be one of {', '.join(NAMED)} or a function, but came {how!r}")
+        raise ValueError(f"{name}: initialise must be one of {', '.join(NAMED)} or a function, got {how!r}")

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from gatewise.nn.base import narrowed, rounding
-from gatewise.nn.beside import Beside, Run, beside
 from gatewise.nn.checks import check_beside_packed, check_packed
 from gatewise.nn.layer import Layer, State
+from gatewise.nn.step_inputs import Run, StepInputs, step_inputs
 
 CALL = 150
 """What a further call of the kernels costs, in steps of a row (measured: 180 at 128 units, 100 at 512)."""
@@ -29,7 +29,7 @@ CALL = 150
 class Segment:
     steps: int
     rows: int
-    along: Beside | None = None
+    extras: StepInputs | None = None
     """What goes along with the steps; which of them count where rows end."""
     places: Tensor | None = None
     """Where each row of the data stands among the steps · rows of the padded segment."""
@@ -96,7 +96,7 @@ def _segment(batch_sizes: Tensor, device: torch.device) -> Segment:
     if int(batch_sizes[-1]) == rows:
         return Segment(steps, rows)
     valid = (torch.arange(rows, device=batch_sizes.device) < batch_sizes[:, None]).to(device)
-    return Segment(steps, rows, Beside(valid[..., None], None, {}), valid.flatten().nonzero().squeeze(1))
+    return Segment(steps, rows, StepInputs(valid[..., None], None, {}), valid.flatten().nonzero().squeeze(1))
 
 
 def _with_along(layer: Layer, segment: Segment, data: Tensor, reset: object, inputs: Mapping[str, object]) -> Segment:
@@ -107,7 +107,7 @@ def _with_along(layer: Layer, segment: Segment, data: Tensor, reset: object, inp
         padded = segment.pad(given.data)
         return padded.transpose(0, 1) if layer.batch_first else padded
 
-    found = beside(
+    found = step_inputs(
         layer,
         segment.pad(data),
         True,
@@ -116,8 +116,8 @@ def _with_along(layer: Layer, segment: Segment, data: Tensor, reset: object, inp
         {name: laid_out(value) for name, value in inputs.items()},
     )
     assert found is not None
-    valid = None if segment.along is None else segment.along.valid
-    return dataclasses.replace(segment, along=dataclasses.replace(found, valid=valid))
+    valid = None if segment.extras is None else segment.extras.valid
+    return dataclasses.replace(segment, extras=dataclasses.replace(found, valid=valid))
 
 
 def _direction(
@@ -137,7 +137,7 @@ def _direction(
         else:
             ended.append([c[part.rows :] for c in current])
             current = [c[: part.rows] for c in current]
-        y, current = run(k, part.pad(pieces[n]), current, part.along)
+        y, current = run(k, part.pad(pieces[n]), current, part.extras)
         outputs[n] = part.flat(y)
     ended.append(current)
     final = [torch.cat(group[::-1]) for group in zip(*ended, strict=True)]

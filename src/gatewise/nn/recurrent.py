@@ -17,7 +17,6 @@ from gatewise.compiler.cell import Cell
 from gatewise.nn import initialise as initialisation
 from gatewise.nn import packed, symbolic
 from gatewise.nn.base import narrowed, rounding
-from gatewise.nn.beside import Beside, Lengths, Run, beside
 from gatewise.nn.checks import (
     check_constructor,
     check_input,
@@ -25,6 +24,7 @@ from gatewise.nn.checks import (
 )
 from gatewise.nn.initialise import Initialise
 from gatewise.nn.layer import Layer, State, variants
+from gatewise.nn.step_inputs import Lengths, Run, StepInputs, step_inputs
 from gatewise.nn.stream import Stream
 from gatewise.nn.trace import Recorder, Trace
 
@@ -289,9 +289,9 @@ class Recurrent(Layer):
         if self.batch_first and batched:
             x = x.transpose(0, 1)
         states = self._initial(x, hx, batched)
-        along = beside(self, x, batched, lengths, reset, inputs)
-        x, through = x if along is None else along.blank(x), run or self._run
-        y, final = self._stack(x, states, lambda k, x, start: through(k, x, start, along))
+        extras = step_inputs(self, x, batched, lengths, reset, inputs)
+        x, through = x if extras is None else extras.blank(x), run or self._run
+        y, final = self._stack(x, states, lambda k, x, start: through(k, x, start, extras))
         y, final = y if half is None else y.to(half), narrowed(final, half, hx)
         if self.batch_first and batched:
             y = y.transpose(0, 1)
@@ -299,12 +299,14 @@ class Recurrent(Layer):
             y, final = y.squeeze(1), [f.squeeze(1) for f in final]
         return y, final[0] if len(final) == 1 else tuple(final)
 
-    def _run(self, k: int, x: Tensor, states: list[Tensor], along: Beside | None = None) -> tuple[Tensor, list[Tensor]]:
+    def _run(
+        self, k: int, x: Tensor, states: list[Tensor], extras: StepInputs | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """One direction of one layer, the k-th in the order of the states, with what goes along with x."""
         reverse = self.bidirectional and k % 2 == 1
         cell, given, weights, half = self.cell, {}, self._weights(k), self._half(x)
-        if along is not None:
+        if extras is not None:
             starts = self._starts(k)
-            cell, given = self._variants[along.kind], along.of_cell(cell, x, starts, reverse)
+            cell, given = self._variants[extras.kind], extras.of_cell(cell, x, starts, reverse)
         y, final = ops.run(cell, x, given, states, weights, reverse=reverse, recompute=self.recompute, half=half)
-        return (y, final) if along is None else (along.blank(y), along.left(final, starts, reverse))
+        return (y, final) if extras is None else (extras.blank(y), extras.left(final, starts, reverse))

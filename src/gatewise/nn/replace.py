@@ -88,7 +88,7 @@ def replace(model: nn.Module) -> Report:
         TypeError: when model is no module.
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"replace: model must be a torch.nn.Module, but came {type(model).__name__}")
+        raise TypeError(f"replace: model must be a torch.nn.Module, got {type(model).__name__}")
     swaps: dict[nn.Module, Ours] = {}
     replaced: list[Replaced] = []
     left: list[tuple[str, str]] = []
@@ -97,12 +97,12 @@ def replace(model: nn.Module) -> Report:
             continue
         shown = name or "(model)"
         new = _counterpart(old)
-        found = new if isinstance(new, str) else _measure(shown, old, new)
-        if isinstance(new, str) or isinstance(found, str):
-            left.append((shown, str(found)))
+        outcome = new if isinstance(new, str) else _measure(shown, old, new)
+        if isinstance(new, str) or isinstance(outcome, str):
+            left.append((shown, str(outcome)))
         else:
             swaps[old] = new
-            replaced.append(found)
+            replaced.append(outcome)
     for parent in list(model.modules()):
         for name, child in parent._modules.items():
             if child in swaps:
@@ -160,10 +160,10 @@ def _measure(name: str, old: nn.Module, new: Ours) -> Replaced | str:
         # .forward, because the model's hooks are for the model's own calls.
         with torch.no_grad():
             expected, before = _timed(old.forward, arguments)
-            found, after = _timed(new.forward, arguments)
+            actual, after = _timed(new.forward, arguments)
     finally:
         old.training = new.training = was_training
-    difference, scale = _difference(expected, found)
+    difference, scale = _difference(expected, actual)
     if not difference <= torch.finfo(expected[0].dtype).eps ** 0.5 * max(1.0, scale):
         return f"the results differ by {difference:.1e} on random input"
     return Replaced(name, new.cell.name, backend, difference, before, after)
@@ -207,10 +207,10 @@ def _flat(result: Any) -> list[Tensor]:
     return [result] if isinstance(result, Tensor) else [t for part in result for t in _flat(part)]
 
 
-def _difference(expected: list[Tensor], found: list[Tensor]) -> tuple[float, float]:
+def _difference(expected: list[Tensor], actual: list[Tensor]) -> tuple[float, float]:
     """The largest difference, and the largest finite expected value. NaN in both places is no difference."""
     largest, scale = 0.0, 0.0
-    for a, b in zip(expected, found, strict=True):
+    for a, b in zip(expected, actual, strict=True):
         same = (a == b) | (a.isnan() & b.isnan())
         largest = max(largest, float((a - b).abs().masked_fill(same, 0.0).nan_to_num(torch.inf).max()))
         scale = max(scale, float(a.abs().nan_to_num(0.0, 0.0).max()))

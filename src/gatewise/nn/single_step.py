@@ -65,7 +65,7 @@ class SingleStep(CellModule):
         refused = 0 in (self.input_size, self.hidden_size)
         if refused and kernels_asked_for():
             raise RuntimeError(
-                f"the {kernels_asked_for()} backend computes no width of zero, but came {self}; use another backend"
+                f"the {kernels_asked_for()} backend computes no width of zero, got {self}; use another backend"
             )
         return refused
 
@@ -195,20 +195,20 @@ def _check_step_sizes(name: str, sizes: Mapping[str, object]) -> None:
     """Sizes as torch.nn's cells take them: zero is one."""
     for argument, value in sizes.items():
         if not isinstance(value, Integral) or isinstance(value, bool):
-            raise TypeError(f"{name}: {argument} must be an int, but came {type(value).__name__}")
+            raise TypeError(f"{name}: {argument} must be an int, got {type(value).__name__}")
         if int(value) < 0:
-            raise RuntimeError(f"{name}: {argument} must be zero or greater, but came {value}")
+            raise RuntimeError(f"{name}: {argument} must be zero or greater, got {value}")
 
 
 def _check_step(layer: CellModule, x: object) -> None:
     name = type(layer).__name__
     if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: input must be a tensor, but came {type(x).__name__}")
+        raise TypeError(f"{name}: input must be a tensor, got {type(x).__name__}")
     if x.dim() not in (1, 2):
-        raise ValueError(f"{name}: input must have 1 (unbatched) or 2 dimensions, but came {x.dim()}")
+        raise ValueError(f"{name}: input must have 1 (unbatched) or 2 dimensions, got {x.dim()}")
     if x.shape[-1] != layer.input_size:
         raise RuntimeError(
-            f"{name}: the last dimension of input must be input_size {layer.input_size}, but came {x.shape[-1]}"
+            f"{name}: the last dimension of input must be input_size {layer.input_size}, got {x.shape[-1]}"
         )
     _check_like(f"{name}: input", x, next(layer.parameters(), x), "the weights")
 
@@ -219,9 +219,9 @@ def _check_step_states(layer: CellModule, states: list[Tensor], x: Tensor) -> No
     for name, state in zip(names, states, strict=True):
         what = f"{type(layer).__name__}: " + ("hx" if len(names) == 1 else f"state {name} of hx")
         if state.dim() not in (1, 2):
-            raise ValueError(f"{what} must have 1 (unbatched) or 2 dimensions, but came {state.dim()}")
+            raise ValueError(f"{what} must have 1 (unbatched) or 2 dimensions, got {state.dim()}")
         if tuple(state.shape) != shape:
-            raise RuntimeError(f"{what} must have shape {shape}, but came {tuple(state.shape)}")
+            raise RuntimeError(f"{what} must have shape {shape}, got {tuple(state.shape)}")
         _check_like(what, state, x, "the input")
 
 
@@ -231,4 +231,4 @@ def _check_like(what: str, tensor: Tensor, other: Tensor, name: str) -> None:
         ("device", other.device, tensor.device),
     ):
         if came != wanted:
-            raise RuntimeError(f"{what} must have the {attribute} of {name}, {wanted}, but came {came}")
+            raise RuntimeError(f"{what} must have the {attribute} of {name}, {wanted}, got {came}")

@@ -39,9 +39,9 @@ class Stream:
         weight = next(layer.parameters(), torch.empty(0))
         _check_layer(layer, weight)
         if not isinstance(batch_size, int) or isinstance(batch_size, bool):
-            raise TypeError(f"batch_size must be an int, but came {type(batch_size).__name__}")
+            raise TypeError(f"batch_size must be an int, got {type(batch_size).__name__}")
         if batch_size < 1:
-            raise ValueError(f"batch_size must be greater than zero, but came {batch_size}")
+            raise ValueError(f"batch_size must be greater than zero, got {batch_size}")
         self.layer, self.batch_size = layer, batch_size
         self._device, self._own_dtype, self._half = weight.device, weight.dtype, rounding(weight)
         self._dtype = self._half or weight.dtype
@@ -119,10 +119,10 @@ class Stream:
         """What is right but not as kernels take it, made so; a sentence for what is wrong."""
         shapes = " or ".join(str(tuple(shape)) for shape in self._results)
         if not isinstance(x, Tensor):
-            raise TypeError(f"x must be a tensor of shape {shapes}, but came {type(x).__name__}")
+            raise TypeError(f"x must be a tensor of shape {shapes}, got {type(x).__name__}")
         if x.shape not in self._results:
             raise ValueError(
-                f"x must have shape {shapes}, (batch_size, input_size) of this stream, but came {tuple(x.shape)}"
+                f"x must have shape {shapes}, (batch_size, input_size) of this stream, got {tuple(x.shape)}"
             )
         return self._taken("x", x)
 
@@ -135,35 +135,35 @@ class Stream:
 
     def _check_kind(self, what: str, tensor: Tensor) -> None:
         if tensor.dtype != self._dtype:
-            raise ValueError(f"{what} must have the dtype of the stream, {self._dtype}, but came {tensor.dtype}")
+            raise ValueError(f"{what} must have the dtype of the stream, {self._dtype}, got {tensor.dtype}")
         if tensor.device != self._device:
-            raise RuntimeError(f"{what} must be on the device of the stream, {self._device}, but came {tensor.device}")
+            raise RuntimeError(f"{what} must be on the device of the stream, {self._device}, got {tensor.device}")
 
     def _given(self, x: Tensor, inputs: Mapping[str, object]) -> list[Tensor]:
         """The keyword inputs in the cell's order, as kernels take them; a sentence for what is wrong."""
         if inputs.keys() != self._widths.keys():
             raise TypeError(
                 f"cell {self.layer.cell.name} takes the keyword inputs {', '.join(self._widths) or '(none)'}, "
-                f"but came {', '.join(inputs) or '(none)'}"
+                f"got {', '.join(inputs) or '(none)'}"
             )
         found, lead = [], x.shape[:-1]
         for name, width in self._widths.items():
             value, shape = inputs[name], (*lead, width)
             if not isinstance(value, Tensor):
-                raise TypeError(f"{name} must be a tensor of shape {shape}, but came {type(value).__name__}")
+                raise TypeError(f"{name} must be a tensor of shape {shape}, got {type(value).__name__}")
             if width == 1 and value.shape == lead:
                 value = value.unsqueeze(-1)
             if value.shape != shape:
-                raise ValueError(f"{name} must have shape {shape}, but came {tuple(value.shape)}")
+                raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
             found.append(self._taken(name, value))
         return found
 
     def _into(self, x: Tensor, out: object, result: Tensor, given: Sequence[Tensor]) -> Tensor:
         """A step into memory of any strides."""
         if not isinstance(out, Tensor):
-            raise TypeError(f"out must be a tensor of shape {tuple(result.shape)}, but came {type(out).__name__}")
+            raise TypeError(f"out must be a tensor of shape {tuple(result.shape)}, got {type(out).__name__}")
         if out.shape != result.shape:
-            raise ValueError(f"out must have shape {tuple(result.shape)}, but came {tuple(out.shape)}")
+            raise ValueError(f"out must have shape {tuple(result.shape)}, got {tuple(out.shape)}")
         self._check_kind("out", out)
         if out.requires_grad:
             raise ValueError(
@@ -187,12 +187,12 @@ class Stream:
         given = list(value) if isinstance(value, (tuple, list)) else [value]
         if len(given) != len(names):
             form = "a tensor" if len(names) == 1 else f"a tuple of {len(names)} tensors"
-            raise TypeError(f"state must be {form} of shape {shape}, but came {len(given)}")
+            raise TypeError(f"state must be {form} of shape {shape}, got {len(given)}")
         for name, state in zip(names, given, strict=True):
             if not isinstance(state, Tensor):
-                raise TypeError(f"state {name} must be a tensor of shape {shape}, but came {type(state).__name__}")
+                raise TypeError(f"state {name} must be a tensor of shape {shape}, got {type(state).__name__}")
             if state.shape != shape:
-                raise ValueError(f"state {name} must have shape {shape}, but came {tuple(state.shape)}")
+                raise ValueError(f"state {name} must have shape {shape}, got {tuple(state.shape)}")
             if state.dtype != self._kind:  # the layer's own final states may be in its dtype
                 self._check_kind(f"state {name}", state)
         with torch.no_grad():
@@ -215,16 +215,16 @@ class Stream:
         try:
             index = torch.as_tensor(rows, device=self._device)
         except (TypeError, ValueError, RuntimeError):
-            raise ValueError(f"rows must be an int, ints or a mask of shape ({n},), but came {rows!r}") from None
+            raise ValueError(f"rows must be an int, ints or a mask of shape ({n},), got {rows!r}") from None
         if index.dtype == torch.bool:
             if index.shape != (n,):
-                raise ValueError(f"a mask of rows must have shape ({n},), but came {tuple(index.shape)}")
+                raise ValueError(f"a mask of rows must have shape ({n},), got {tuple(index.shape)}")
         elif index.numel() == 0:
             return
         elif index.is_floating_point() or index.is_complex() or index.dim() > 1:
-            raise ValueError(f"rows must be an int, ints or a mask of shape ({n},), but came {rows!r}")
+            raise ValueError(f"rows must be an int, ints or a mask of shape ({n},), got {rows!r}")
         elif int(index.min()) < 0 or int(index.max()) >= n:
-            raise ValueError(f"rows must lie between 0 and {n - 1}, but came {rows!r}")
+            raise ValueError(f"rows must lie between 0 and {n - 1}, got {rows!r}")
         self._engine.states[:, :, index if index.dtype == torch.bool else index.reshape(-1)] = self._start
 
     def refresh(self) -> None:

@@ -20,7 +20,7 @@ def as_leaf(layer: nn.Module, input: Proxy, inputs: Mapping[str, Any], **argumen
     if not path:
         name = type(layer).__name__
         raise RuntimeError(
-            f"torch.fx.symbolic_trace traces a model around a layer, but came a {name} alone; put it into a module"
+            f"torch.fx.symbolic_trace traces a model around a layer, got a {name} alone; put it into a module"
         )
     given = {name: value for name, value in arguments.items() if value is not None}
     return tracer.create_proxy("call_module", path, (input,), {**given, **inputs})

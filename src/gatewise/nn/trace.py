@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from gatewise import ops
-from gatewise.nn.beside import Beside
 from gatewise.nn.layer import Layer, State
+from gatewise.nn.step_inputs import StepInputs
 
 
 @dataclass(frozen=True)
@@ -35,21 +35,23 @@ class Recorder:
         self.gates = torch.empty(0)
         """(gate, num_layers · directions, T, B, hidden_size) once the first direction runs."""
 
-    def __call__(self, k: int, x: Tensor, states: list[Tensor], along: Beside | None) -> tuple[Tensor, list[Tensor]]:
+    def __call__(
+        self, k: int, x: Tensor, states: list[Tensor], extras: StepInputs | None
+    ) -> tuple[Tensor, list[Tensor]]:
         layer = self.layer
         if k == 0:
             rows = layer.num_layers * layer.num_directions
             self.gates = x.new_empty(len(layer.cell.gates), rows, *x.shape[:2], layer.hidden_size)
-        cell = layer.cell if along is None else layer._variants[along.kind]
+        cell = layer.cell if extras is None else layer._variants[extras.kind]
         reverse, starts = layer.bidirectional and k % 2 == 1, layer._starts(k)
-        given = {} if along is None else along.of_cell(layer.cell, x, starts, reverse)
+        given = {} if extras is None else extras.of_cell(layer.cell, x, starts, reverse)
         weights, gates, half = layer._weights(k), self.gates[:, k], layer._half(x)
         y, final = ops.trace(cell, x, given, states, weights, gates, reverse=reverse, half=half)
-        if along is None:
+        if extras is None:
             return y, final
-        if along.valid is not None:
-            self.gates[:, k].masked_fill_(~along.valid, 0.0)
-        return along.blank(y), along.left(final, starts, reverse)
+        if extras.valid is not None:
+            self.gates[:, k].masked_fill_(~extras.valid, 0.0)
+        return extras.blank(y), extras.left(final, starts, reverse)
 
     def by_name(self, batched: bool) -> dict[str, Tensor]:
         gates = self.gates

@@ -12,7 +12,7 @@ from gatewise.backends import EAGER, choose, eager, prologue, signature
 from gatewise.compiler.cell import Cell, vector_name
 from gatewise.ops import direct, flops, operators
 from gatewise.ops.derivatives import OverTime
-from gatewise.ops.operators import Keep, Options
+from gatewise.ops.operators import CallOptions, Keep
 from gatewise.torch_internals import apply, dual_below, in_forward_mode, observed, transforms_active
 
 direct.register()
@@ -68,7 +68,7 @@ def run(
         differentiable = False  # what is recorded is the operator itself, whose derivative is that of ``direct``
     counts = (len(operands), len(terms), len(states))
     keep = (Keep.STATES if recompute else Keep.GATES) if differentiable or special else Keep.NOTHING
-    options = Options.text(str(choice), reverse, keep, counts, list(parameters))
+    options = CallOptions.text(str(choice), reverse, keep, counts, list(parameters))
     if differentiable or special:
         outputs = apply(OverTime, cell.text, options, *flat)
     else:
@@ -96,7 +96,7 @@ def trace(
         return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse, seen=seen)
     operands, terms, parameters = _leaves(cell, x, inputs, states, parameters)
     counts = (len(operands), len(terms), len(states))
-    options = Options.text(str(choice), reverse, Keep.NOTHING, counts, list(parameters))
+    options = CallOptions.text(str(choice), reverse, Keep.NOTHING, counts, list(parameters))
     y, finals = torch.ops.gatewise.trace(cell.text, options, [*operands, *terms, *states, *parameters.values()], gates)
     return y, finals
 

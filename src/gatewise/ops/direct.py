@@ -15,7 +15,7 @@ from torch import Tensor
 from gatewise.ops import operators
 from gatewise.ops.batched import by_example
 from gatewise.ops.derivatives import differentiable_backward
-from gatewise.ops.operators import Keep, Options, parsed_options
+from gatewise.ops.operators import CallOptions, Keep, parsed_options
 
 Lists = tuple[Any, ...]
 
@@ -33,7 +33,7 @@ def _backward(ctx: Any, dy: Tensor | None, finals: list[Tensor | None], _: None)
     needed = ctx.needs_input_grad[2]
     options, kept = ctx.options, parsed_options(ctx.options)
     if kept.keep is Keep.NOTHING:  # the program was made for inference: what the backward reads is computed now
-        options = Options.text(f"{kept.backend}/{kept.tier}", kept.reverse, Keep.GATES, kept.counts, kept.names)
+        options = CallOptions.text(f"{kept.backend}/{kept.tier}", kept.reverse, Keep.GATES, kept.counts, kept.names)
         with torch.no_grad():
             saved = operators.forward(ctx.cell, options, flat)[-1]
     wanted = "".join(["1" if need else "0" for need in needed])

@@ -44,7 +44,7 @@ class Keep(Enum):
     """The states, from which the backward computes the gates again."""
 
 
-class Options:
+class CallOptions:
     """What the operators need to know beside tensors, as one string: backend and tier, direction, what is kept for a
     backward, how many operands, inputs and states there are, and the names of the parameters."""
 
@@ -60,7 +60,7 @@ class Options:
     def text(where: str, reverse: bool, keep: Keep, counts: Sequence[int], names: Sequence[str]) -> str:
         if not torch.compiler.is_compiling():
             return _text(where, reverse, keep, tuple(counts), tuple(names))
-        return Options.written(where, reverse, keep, counts, names)
+        return CallOptions.written(where, reverse, keep, counts, names)
 
     @staticmethod
     def written(where: str, reverse: bool, keep: Keep, counts: Sequence[int], names: Sequence[str]) -> str:
@@ -68,8 +68,8 @@ class Options:
         return " ".join([where, str(int(reverse)), keep.value, numbers, *names])
 
 
-_text = lru_cache(maxsize=256)(Options.written)
-parsed_options = lru_cache(maxsize=256)(Options)
+_text = lru_cache(maxsize=256)(CallOptions.written)
+parsed_options = lru_cache(maxsize=256)(CallOptions)
 
 
 def split(options: str, flat: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
@@ -87,7 +87,7 @@ def count(options: str) -> int:
     return sum([int(n) for n in words[3].split(",")]) + len(words) - 4
 
 
-def _meaning(cell: str, options: str) -> Callable[[], tuple[Cell, Options]]:
+def _meaning(cell: str, options: str) -> Callable[[], tuple[Cell, CallOptions]]:
     return lambda: (parsed(cell), parsed_options(options))
 
 

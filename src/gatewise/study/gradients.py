@@ -108,11 +108,11 @@ def _directions(units: int, dtype: torch.dtype) -> Tensor:
     return q.T.contiguous().to(dtype)
 
 
-def summarised(label: str, found: NDArray[np.float64]) -> Flow:
+def summarised(label: str, values: NDArray[np.float64]) -> Flow:
     """A flow from norms (distances, sequences)."""
     with np.errstate(divide="ignore"):
-        mean = np.exp(np.log(found).mean(1))
-    return Flow(label, mean.tolist(), found.min(1).tolist(), found.max(1).tolist())
+        mean = np.exp(np.log(values).mean(1))
+    return Flow(label, mean.tolist(), values.min(1).tolist(), values.max(1).tolist())
 
 
 def of_cell(
@@ -140,15 +140,15 @@ def of_cell(
         raise InputError(f"cell must take nothing beside x, but {cell.name} takes {cell.inputs[0][0]}")
     flows = []
     for how in initialise:
-        found = []
+        per_seed = []
         for seed in range(seeds):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 layer = _layer(cell, input_size, hidden_size, how)
                 if layer is not None:
-                    found.append(norms(layer, torch.randn(steps, 1, input_size, dtype=torch.float64))[:, 0])
-        if found:
-            flows.append(summarised(how, np.stack(found, 1)))
+                    per_seed.append(norms(layer, torch.randn(steps, 1, input_size, dtype=torch.float64))[:, 0])
+        if per_seed:
+            flows.append(summarised(how, np.stack(per_seed, 1)))
     if not flows:
         raise InputError(f"initialise: cell {cell.name} can start as none of {', '.join(initialise)}")
     return flows

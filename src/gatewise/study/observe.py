@@ -63,8 +63,8 @@ def reading(task: Task, data: Any = None, row: int = 0) -> Reading:
         outer.remove()
     if call is None or not isinstance(call[0][0], Tensor):
         raise InputError(f"the {task.name} model read nothing as a whole sequence that could be observed")
-    found = _row(layer, call, row, task.positions(data))
-    return replace(found, whole=whole[-1] if whole else None)
+    observation = _row(layer, call, row, task.positions(data))
+    return replace(observation, whole=whole[-1] if whole else None)
 
 
 def first_call(layer: nn.Module, run: Callable[[], object]) -> Call | None:
@@ -113,15 +113,15 @@ def _time_first(layer: Recurrent, value: Tensor) -> Tensor:
 @contextlib.contextmanager
 def leaf(layer: Recurrent) -> Iterator[list[Tensor]]:
     """Inside the block the layer reads copies of its input that gather gradients; the list gets them."""
-    found: list[Tensor] = []
+    inputs: list[Tensor] = []
 
     def instead(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        found.append(args[0].detach().clone().requires_grad_())
-        return (found[-1], *args[1:]), kwargs
+        inputs.append(args[0].detach().clone().requires_grad_())
+        return (inputs[-1], *args[1:]), kwargs
 
     handle = layer.register_forward_pre_hook(instead, with_kwargs=True)
     try:
-        yield found
+        yield inputs
     finally:
         handle.remove()
 
@@ -134,12 +134,12 @@ def states_over_time(layer: Recurrent, x: Tensor, states: tuple[Tensor, ...] | N
     """
     if layer.bidirectional:
         raise InputError("states over time need a layer that reads forwards only, but this one is bidirectional")
-    found = []
+    final_states = []
     hx: Any = None if states is None else states[0] if len(states) == 1 else states
     with torch.no_grad():
         for step in x:
             one = step[:, None] if layer.batch_first else step[None]
             _, hx = layer(one, hx)
             whole = hx if isinstance(hx, tuple) else (hx,)
-            found.append(torch.stack([s[-1] for s in whole]))
-    return torch.stack(found, 1).double().numpy()
+            final_states.append(torch.stack([s[-1] for s in whole]))
+    return torch.stack(final_states, 1).double().numpy()

@@ -23,24 +23,24 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), dpi=130, layout="constrained")
 
 
-def trace_picture(found: Traced, path: Path) -> None:
+def trace_picture(trace: Traced, path: Path) -> None:
     """Draw the gates as heat maps over the positions of the input, with the series above and the rate of change below.
 
     Of more than 400 steps every k-th is drawn, and the title says so.
     """
-    steps = len(found.labels)
+    steps = len(trace.labels)
     every = -(-steps // MOST_STEPS)
     shown = np.arange(0, steps, every)
-    gates = found.gates
-    heights = [1.0] * (found.series is not None) + [1.6] * len(gates) + [1.0]
+    gates = trace.gates
+    heights = [1.0] * (trace.series is not None) + [1.6] * len(gates) + [1.0]
     figure = _figure(min(16.0, max(8.0, 0.16 * len(shown) + 3)), 1.0 + 1.3 * sum(heights))
     panels = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0])
     sampled = f", every {nth(every)} of {steps} steps drawn" if every > 1 else f", {steps} steps"
-    order = "slowest unit on top" if found.keeper is None else f"longest half-life by {found.keeper} on top"
-    figure.suptitle(f"{found.cell}: gates of {len(found.units)} units ({order}){sampled}", fontsize=10)
-    if found.series is not None:
+    order = "slowest unit on top" if trace.keeper is None else f"longest half-life by {trace.keeper} on top"
+    figure.suptitle(f"{trace.cell}: gates of {len(trace.units)} units ({order}){sampled}", fontsize=10)
+    if trace.series is not None:
         above = panels.pop(0)
-        above.plot(np.arange(len(shown)), found.series[shown], color="#333333", lw=1.2)
+        above.plot(np.arange(len(shown)), trace.series[shown], color="#333333", lw=1.2)
         above.set_ylabel("input")
         above.grid(alpha=0.25)
     for (name, values), axes in zip(gates.items(), panels, strict=False):
@@ -53,11 +53,11 @@ def trace_picture(found: Traced, path: Path) -> None:
         axes.set_yticks([])
         figure.colorbar(image, ax=axes, pad=0.01, label=f"value of {name}")
     below = panels[-1]
-    below.plot(np.arange(len(shown)), found.change[shown], color=COLOURS[0], lw=1.4)
+    below.plot(np.arange(len(shown)), trace.change[shown], color=COLOURS[0], lw=1.4)
     below.set_ylabel("‖Δh‖ / ‖h‖\nper step")
     below.set_ylim(bottom=0)
     below.grid(alpha=0.25)
-    _positions(below, [found.labels[k] for k in shown])
+    _positions(below, [trace.labels[k] for k in shown])
     save(figure, path)
 
 

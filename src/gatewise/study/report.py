@@ -116,38 +116,38 @@ def _scores(task: Task) -> list[Block]:
 
 
 def _gates(task: Task, data: Any) -> list[Block]:
-    found = traced(task, data)
-    steps, units = len(found.labels), len(found.units)
+    trace = traced(task, data)
+    steps, units = len(trace.labels), len(trace.units)
     every, units_shown = (
         -(-steps // MOST_STEPS),
         np.unique(np.linspace(0, units - 1, min(units, MOST_UNITS)).astype(int)),
     )
     shown = np.arange(0, steps, every)
-    order = "the slowest unit" if found.keeper is None else f"the unit with the longest half-life by {found.keeper}"
+    order = "the slowest unit" if trace.keeper is None else f"the unit with the longest half-life by {trace.keeper}"
     words = f"The first recurrent layer, forwards: {units} units over {steps} steps, {order} on top."
     if every > 1 or len(units_shown) < units:
         words += f" Every {nth(every)} step and {len(units_shown)} of the units are drawn."
-    labels = [found.labels[t] for t in shown]
+    labels = [trace.labels[t] for t in shown]
     blocks = [page.heading("What the gates did", "gates"), page.text(words)]
-    if found.series is not None:
-        one = {"input": {"x": [float(t) for t in shown], "y": [float(found.series[t]) for t in shown]}}
+    if trace.series is not None:
+        one = {"input": {"x": [float(t) for t in shown], "y": [float(trace.series[t]) for t in shown]}}
         blocks.append(page.plot(page.over_positions(one, labels, "input", every), "the input"))
-    for name, values in found.gates.items():
+    for name, values in trace.gates.items():
         grid = values[shown][:, units_shown].T.round(4)
         signed = float(values.min()) < 0
         blocks.append(page.plot(page.heat_map(grid.tolist(), labels, f"gate {name}", signed, every), f"gate {name}"))
-    change = {"‖Δh‖ / ‖h‖": {"x": [float(t) for t in shown], "y": found.change[shown].round(6).tolist()}}
+    change = {"‖Δh‖ / ‖h‖": {"x": [float(t) for t in shown], "y": trace.change[shown].round(6).tolist()}}
     words = "‖Δh‖ / ‖h‖ per step"
     blocks.append(page.plot(page.over_positions(change, labels, words, every), "change of the state"))
-    return [*blocks, *_half_lives(found)]
+    return [*blocks, *_half_lives(trace)]
 
 
-def _half_lives(found: Traced) -> list[Block]:
-    if found.keeper is None:
+def _half_lives(trace: Traced) -> list[Block]:
+    if trace.keeper is None:
         return []
-    places = {"longest": 0, "upper quarter": len(found.units) // 4, "median": len(found.units) // 2, "shortest": -1}
-    rows = [[name, int(found.units[k]), float(found.half_life[k])] for name, k in places.items()]
-    return [page.table([f"half-life by {found.keeper}", "unit", "steps"], rows)]
+    places = {"longest": 0, "upper quarter": len(trace.units) // 4, "median": len(trace.units) // 2, "shortest": -1}
+    rows = [[name, int(trace.units[k]), float(trace.half_life[k])] for name, k in places.items()]
+    return [page.table([f"half-life by {trace.keeper}", "unit", "steps"], rows)]
 
 
 def _gradients(task: Task, data: Any) -> list[Block]:

@@ -12,7 +12,7 @@ from kernel_cells import ALL
 
 from gatewise import Cell
 from gatewise.backends.cpu import emit, jit, launch, openmp, pack, tiers
-from gatewise.backends.cpu.phase import UNROLL, Options, Tile
+from gatewise.backends.cpu.phase import UNROLL, KernelOptions, Tile
 from gatewise.backends.cpu.tile import choose
 from gatewise.compiler.plan import make_plans
 from gatewise.compiler.schedule import Plan
@@ -25,7 +25,7 @@ REGISTER = {"avx512": "%zmm", "avx2": "%ymm", "sse2": "%xmm"}
 
 def assembly(plan: Plan, tier: str, dtype: str = "float32", tile: Tile = SMALL) -> str:
     chosen = tiers.get(tier)
-    options = Options(dtype, chosen.vector_bytes, (tile,) * len(plan.phases), True)
+    options = KernelOptions(dtype, chosen.vector_bytes, (tile,) * len(plan.phases), True)
     return jit.assemble(emit.emit(plan, options), chosen)
 
 
@@ -71,7 +71,7 @@ def test_sums_stay_in_registers(name: str, hoist: bool, rows: int) -> None:
     """The loop over columns of a tile multiplies and adds and loads: it stores nothing."""
     plan, tier = make_plans(ALL[name], hoist).training, tiers.get("avx512")
     tiles = tuple(choose(phase, tier, 16, rows, 512) for phase in plan.phases)
-    text = jit.assemble(emit.emit(plan, Options("float32", 64, tiles, True)), tier)
+    text = jit.assemble(emit.emit(plan, KernelOptions("float32", 64, tiles, True)), tier)
     blocks = re.split(r"^\.?L\w+:", text, flags=re.MULTILINE)
     least = min(t.rows * t.vectors for t in tiles[1:]) * UNROLL
     inner = [b for b in blocks if b.count("vfmadd") >= least and not re.search("vmin|vdiv|vrnd|vmul", b)]
@@ -86,10 +86,10 @@ def test_the_text_is_the_same_in_every_process() -> None:
         "import hashlib\n"
         "from gatewise import cells\n"
         "from gatewise.backends.cpu.emit import emit\n"
-        "from gatewise.backends.cpu.phase import Options, Tile\n"
+        "from gatewise.backends.cpu.phase import KernelOptions, Tile\n"
         "from gatewise.compiler.plan import make_plans\n"
         "plan = make_plans(cells.lstm_peephole).backward\n"
-        "options = Options('float32', 64, (Tile(4, 2),) * len(plan.phases), True)\n"
+        "options = KernelOptions('float32', 64, (Tile(4, 2),) * len(plan.phases), True)\n"
         "print(hashlib.sha256(emit(plan, options).encode()).hexdigest())\n"
     )
     found = {

@@ -152,7 +152,7 @@ def test_it_assembles_on_any_host() -> None:
     plan = make_plans(ALL["gru_reset_after"], False).forward
     shapes = tuple(tile.choose(p, tier, 16, 64, 256) for p in plan.phases)
     assert {(t.rows, t.vectors) for p, t in zip(plan.phases, shapes, strict=True) if p.starts} == {(32, 2)}
-    text = jit.assemble(emit.emit(plan, phase.Options("float32", 64, shapes, False, matrix=True)), tier)
+    text = jit.assemble(emit.emit(plan, phase.KernelOptions("float32", 64, shapes, False, matrix=True)), tier)
     loops = [block for block in text.split("\n.L") if block.count("tdpbf16ps") == 4]
     assert loops
     assert all(block.count("tileloadd") == 4 for block in loops if "jl" in block or "jg" in block)

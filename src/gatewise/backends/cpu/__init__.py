@@ -60,7 +60,7 @@ class Cpu:
 
         if tier not in tiers.available():
             known = ", ".join(tiers.available())
-            raise ValueError(f"tier must be one of {known} on this machine, but came {tier!r}{tiers.unnamed(tier)}")
+            raise ValueError(f"tier must be one of {known} on this machine, got {tier!r}{tiers.unnamed(tier)}")
 
     def threads(self) -> int:
         from gatewise.backends.cpu import openmp

@@ -9,7 +9,7 @@ import llvmlite.ir as ir
 from gatewise.backends.cpu import matrix
 from gatewise.backends.cpu.lanes import I32, I64, PTR, Code
 from gatewise.backends.cpu.matrix_phase import MatrixPhaseWriter
-from gatewise.backends.cpu.phase import Options, PhaseWriter
+from gatewise.backends.cpu.phase import KernelOptions, PhaseWriter
 from gatewise.backends.kernels import frame as slots
 from gatewise.backends.kernels.frame import Frame
 from gatewise.compiler.schedule import Plan
@@ -17,7 +17,7 @@ from gatewise.compiler.schedule import Plan
 ENTRIES = ("run", "steps")
 
 
-def emit(plan: Plan, options: Options) -> str:
+def emit(plan: Plan, options: KernelOptions) -> str:
     """The IR of a module with the entries ``run(frame)`` and ``steps(frame, thread, threads)``, one thread's share."""
     module = ir.Module("gatewise")
     writer = _Module(module, plan, options)
@@ -28,7 +28,7 @@ def emit(plan: Plan, options: Options) -> str:
 
 
 class _Module:
-    def __init__(self, module: ir.Module, plan: Plan, options: Options) -> None:
+    def __init__(self, module: ir.Module, plan: Plan, options: KernelOptions) -> None:
         self.module, self.plan, self.options = module, plan, options
         self.frame = Frame.of(plan)
         self.has_prelude = bool(plan.phases[0].stores)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gatewise.backends.cpu import emit, jit, matrix, openmp, pack, pages, tile
-from gatewise.backends.cpu.phase import Options
+from gatewise.backends.cpu.phase import KernelOptions
 from gatewise.backends.cpu.tiers import Tier, get
 from gatewise.backends.kernels import frame
 from gatewise.backends.kernels.memory import Place
@@ -101,7 +101,7 @@ def _prepare(
     share_rows, share_units = (rows, -(-units // threads)) if by_units else (-(-rows // threads), units)
     shapes = tuple(tile.choose(p, to.tier, to.length, share_rows, share_units) for p in plan.phases)
     weights = _weights(plan, units, widths) * to.size
-    options = Options(
+    options = KernelOptions(
         _NAMES[to.dtype],
         to.tier.vector_bytes,
         shapes,
@@ -149,7 +149,7 @@ def _rounded(
     """
     tiles = -(-rows // matrix.ROWS)
     apart = tiles + 2 if by_units else 2
-    end, found = 0, dict[tuple[int, int], tuple[int, int, int]]()
+    end, places = 0, dict[tuple[int, int], tuple[int, int, int]]()
     for p, phase in enumerate(plan.phases):
         begins = dict[Ref, int]()
         for j, product in enumerate(phase.products):
@@ -157,8 +157,8 @@ def _rounded(
             taken = (threads * apart + (0 if by_units else tiles)) * across
             if product.operand not in begins:
                 begins[product.operand], end = end, end + taken
-            found[p, j] = begins[product.operand], apart * across, taken
-    return end, found
+            places[p, j] = begins[product.operand], apart * across, taken
+    return end, places
 
 
 def prepare(key: str, plan: Plan, to: Target, rows: int, units: int, widths: Mapping[str, int], entry: str) -> Prepared:
@@ -175,11 +175,11 @@ def prepare(key: str, plan: Plan, to: Target, rows: int, units: int, widths: Map
 
 def _packings(units: int, weights: Weights, panel: _Panel, at: int) -> list[list[int]]:
     """What the packer gets for one product's weights."""
-    found = []
+    rows = []
     for j, name in enumerate(panel.weights):
         (source, row), start = weights(name), at + j * panel.vectors * panel.lane
-        found.append([source, row, units, panel.depth, start, panel.line, panel.block, panel.vectors, panel.workers])
-    return found
+        rows.append([source, row, units, panel.depth, start, panel.line, panel.block, panel.vectors, panel.workers])
+    return rows
 
 
 def pack_panels(prepared: Prepared, to: Target, units: int, weights: Weights) -> tuple[Tensor, list[int]]:

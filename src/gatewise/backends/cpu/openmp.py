@@ -77,13 +77,13 @@ def _find() -> tuple[dict[str, int], str]:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         return {}, f"one thread: torch's library {path} could not be opened ({error})"
-    found: dict[str, int] = {}
+    addresses: dict[str, int] = {}
     for ours, theirs in SYMBOLS.items():
         try:
-            found[ours] = ctypes.cast(getattr(library, theirs), ctypes.c_void_p).value or 0
+            addresses[ours] = ctypes.cast(getattr(library, theirs), ctypes.c_void_p).value or 0
         except AttributeError:
             return {}, f"one thread: {theirs} is missing from the libraries that torch loaded"
-    return found, f"OpenMP of torch, {mapped_file(found['gatewise_parallel']) or name}"
+    return addresses, f"OpenMP of torch, {mapped_file(addresses['gatewise_parallel']) or name}"
 
 
 def mapped_file(address: int) -> str:
@@ -124,8 +124,8 @@ def symbols() -> dict[str, int]:
 
 def provide(library: llvm.JITLibraryBuilder) -> None:
     """Put the four functions into a library that kernels link with."""
-    found = symbols()
-    if not found:
+    addresses = symbols()
+    if not addresses:
         library.add_ir(SERIAL)
-    for name, address in found.items():
+    for name, address in addresses.items():
         library.import_symbol(name, address)

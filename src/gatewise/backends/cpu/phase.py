@@ -35,7 +35,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Options:
+class KernelOptions:
     """What a kernel is specialised by, beside its plan."""
 
     dtype: str
@@ -55,7 +55,7 @@ class Owner(Protocol):
     """The module that a phase is a function of."""
 
     plan: Plan
-    options: Options
+    options: KernelOptions
     frame: Frame
     has_prelude: bool
 

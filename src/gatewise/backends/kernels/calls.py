@@ -17,7 +17,7 @@ from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import make_plans
 
 
-class Options(Protocol):
+class CallFacts(Protocol):
     """What is said beside tensors."""
 
     tier: str
@@ -30,7 +30,7 @@ class Options(Protocol):
 
 
 Tensors = Sequence[Tensor]
-Meaning = Callable[[], tuple[Cell, Options]]
+Meaning = Callable[[], tuple[Cell, CallFacts]]
 """Of an identity: asked for when its program is built."""
 
 
@@ -134,13 +134,13 @@ def backward(
     key = (identity, tuple(wanted), *[t is None for t in arriving])
     cell, options = meaning()
     operands, inputs, states = options.counts
-    found = iter(recipe.find(key, machine.threads(), whole, build)(whole))
-    first: list[Tensor | None] = [next(found) if any(wanted[:operands]) else None for _ in range(operands)]
+    results = iter(recipe.find(key, machine.threads(), whole, build)(whole))
+    first: list[Tensor | None] = [next(results) if any(wanted[:operands]) else None for _ in range(operands)]
     if inputs:
         written = written_terms(cell)
         named = zip(make_plans(cell).input_terms, tensors[operands : operands + inputs], strict=True)
-        first += [_summed(value, next(found) if name in written else None) for name, value in named]
-    return [*first, *[next(found) if want else None for want in wanted[operands + inputs :]]]
+        first += [_summed(value, next(results) if name in written else None) for name, value in named]
+    return [*first, *[next(results) if want else None for want in wanted[operands + inputs :]]]
 
 
 def _summed(value: Tensor, term: Tensor | None) -> Tensor:
@@ -150,7 +150,7 @@ def _summed(value: Tensor, term: Tensor | None) -> Tensor:
     return term if value.shape[-1] == term.shape[-1] != 1 else term.sum(-1, keepdim=True)
 
 
-def _slabs(cell: Cell, options: Options) -> Sequence[str]:
+def _slabs(cell: Cell, options: CallFacts) -> Sequence[str]:
     """What the forward keeps for the backward, (T, B, H) each."""
     return sequence.gate_slabs(cell) if options.training else cell.states[1:] if options.recompute else ()
 
@@ -162,7 +162,7 @@ class _Given:
         RuntimeError: for a tensor of another shape than the cell and the other tensors ask for.
     """
 
-    def __init__(self, cell: Cell, options: Options, tensors: Tensors) -> None:
+    def __init__(self, cell: Cell, options: CallFacts, tensors: Tensors) -> None:
         first, second, third = accumulate(options.counts)
         self.cell, self.options, self.operands = cell, options, tensors[:first]
         inputs, states, parameters = tensors[first:second], tensors[second:third], tensors[third:]
@@ -184,12 +184,12 @@ class _Given:
     ) -> list[signature.Expected]:
         """The tensors that the backward takes beside those of the forward."""
         cell, shape = self.cell, self.shape
-        found: list[signature.Expected] = [("output", y, (shape,))]
-        found.append(("what was saved", saved, ((len(_slabs(cell, self.options)), *shape),)))
+        expected: list[signature.Expected] = [("output", y, (shape,))]
+        expected.append(("what was saved", saved, ((len(_slabs(cell, self.options)), *shape),)))
         if dy is not None:
-            found.append(("gradient of the output", dy, (shape,)))
+            expected.append(("gradient of the output", dy, (shape,)))
         named = zip(cell.states, finals, strict=True)
-        return found + [(f"gradient of final state {n}", t, (shape[1:],)) for n, t in named if t is not None]
+        return expected + [(f"gradient of final state {n}", t, (shape[1:],)) for n, t in named if t is not None]
 
     def checked(self, machine: Machine, *further: signature.Expected) -> Builder:
         """The builder of a program for these tensors, and for further ones behind them."""
@@ -201,7 +201,7 @@ class _Given:
         return Builder(machine.program(self.options.tier, tensors[0].dtype), tensors, names)
 
 
-def _call(builder: Builder, cell: Cell, options: Options, given: _Given, backward: bool = False) -> sequence.Call:
+def _call(builder: Builder, cell: Cell, options: CallFacts, given: _Given, backward: bool = False) -> sequence.Call:
     plans = make_plans(cell)
     # Sums over time and batch walk their operands at one distance from row to row.
     summed = plans.diagonal_of if backward else ()

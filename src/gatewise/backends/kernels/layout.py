@@ -73,16 +73,16 @@ def written_terms(cell: Cell) -> tuple[str, ...]:
 @lru_cache(maxsize=256)
 def runs(cell: Cell, blocks: int, parameter: str) -> tuple[Run, ...]:
     """How the gradient of a weight matrix or a bias is put together."""
-    found: list[Run] = []
+    runs: list[Run] = []
     for slab, i in enumerate(gradient_order(cell)):
         for first, source in _owned(cell, blocks, parameter, i):
-            last = found[-1] if found else Run(-1, 0, -1, "")
+            last = runs[-1] if runs else Run(-1, 0, -1, "")
             follows = (last.first + last.blocks, last.slab + last.blocks, last.source) == (first, slab, source)
-            if follows and found:
-                found[-1] = Run(last.first, last.blocks + 1, last.slab, source)
+            if follows and runs:
+                runs[-1] = Run(last.first, last.blocks + 1, last.slab, source)
             else:
-                found.append(Run(first, 1, slab, source))
-    return tuple(found)
+                runs.append(Run(first, 1, slab, source))
+    return tuple(runs)
 
 
 def _owned(cell: Cell, blocks: int, parameter: str, i: int) -> list[tuple[int, str]]:

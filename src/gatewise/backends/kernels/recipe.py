@@ -120,9 +120,9 @@ _recipes: dict[tuple[object, ...], Recipe] = {}
 def find(identity: tuple[object, ...], threads: int, tensors: Sequence[Tensor], build: Callable[[], Recipe]) -> Recipe:
     """The recipe of this name for tensors like these, and for so many threads."""
     key = (identity, threads, *[(t.shape, t.stride(), t.dtype) for t in tensors])
-    found = _recipes.get(key)
-    if found is None:
+    known = _recipes.get(key)
+    if known is None:
         if len(_recipes) >= REMEMBERED:
             _recipes.clear()  # whoever varies sizes without end builds again, and takes no memory
-        found = _recipes[key] = build()
-    return found
+        known = _recipes[key] = build()
+    return known

@@ -108,17 +108,17 @@ def the_figure(runs: Runs) -> Section:
     networks = [sized(s, cell) for cell in CELLS]
     counts = [parameters("digits", n.cell, s.units, {"span": 16}) for n in networks]
     right = [[100.0 - score for score in runs.scores(n)] for n in networks]
-    found = [interval(values) for values in right]
+    intervals = [interval(values) for values in right]
     margin = MARGINS["digits"]
     verdict, pair = alike(right[0], right[1], margin)
     rows = [
         [n.cell.name, s.units, count, spread(values)] for n, count, values in zip(networks, counts, right, strict=True)
     ]
-    errors = [i.high - i.mean for i in found]
+    errors = [i.high - i.mean for i in intervals]
     figure = bars_and_line(
         [f"{n.cell.name}, {s.units} units" for n in networks],
         [float(c) for c in counts],
-        [i.mean for i in found],
+        [i.mean for i in intervals],
         errors,
         ("parameters", "right answers (%)"),
     )
@@ -131,7 +131,7 @@ def the_figure(runs: Runs) -> Section:
         verdict,
         f"The GRU has {counts[0] / counts[1]:.0%} of the LSTM's parameters; its share of right answers is "
         f"{beside(pair)} (difference {pair.difference} points).",
-        {"parameters": counts, "right": [vars(i) for i in found]},
+        {"parameters": counts, "right": [vars(i) for i in intervals]},
         [
             plot(figure, "parameters as bars, right answers as a line"),
             table(["cell", "units", "parameters", "right %"], rows),
@@ -179,13 +179,13 @@ def distance(runs: Runs) -> Section:
     far = s.spans[-1]
     margin = MARGINS["adding"]
     plain = runs.scores(adding(s, "rnn", far))
-    found = {cell: higher(plain, runs.scores(adding(s, cell, far)), margin) for cell in CELLS[:2]}
-    verdict = all_of([v for v, _ in found.values()])
+    compared = {cell: higher(plain, runs.scores(adding(s, cell, far)), margin) for cell in CELLS[:2]}
+    verdict = all_of([v for v, _ in compared.values()])
     spans = [float(x) for x in s.spans]
     series = {cell: _sweep(runs, [adding(s, cell, span) for span in s.spans], spans) for cell in CELLS}
     rows = [[cell, *(spread(runs.scores(adding(s, cell, span))) for span in s.spans)] for cell in CELLS]
     words = "; ".join(
-        f"the plain RNN's error less the {cell}'s is {p.difference} ({v})" for cell, (v, p) in found.items()
+        f"the plain RNN's error less the {cell}'s is {p.difference} ({v})" for cell, (v, p) in compared.items()
     )
     return Section(
         "C9",
@@ -195,7 +195,7 @@ def distance(runs: Runs) -> Section:
         f"Holds where both gated cells beat the plain RNN at {far} steps by {margin:g}; fails where one does not.",
         verdict,
         f"Over {far} steps, after {s.steps} training steps, {words}.",
-        {cell: vars(p.difference) for cell, (_, p) in found.items()},
+        {cell: vars(p.difference) for cell, (_, p) in compared.items()},
         [
             plot(lines(series, "span (steps)", "mean squared error", log_x=True, log_y=True), "error over span"),
             table(["cell", *(f"{span} steps" for span in s.spans)], rows),

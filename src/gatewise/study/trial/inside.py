@@ -78,9 +78,9 @@ def after_training(runs: Runs) -> Section:
     rows: list[list[Any]] = []
     for name in CELLS:
         network = adding(s, name, far)
-        found = [norms(look.layer, look.x) for look in looks(runs, network)]
-        logs[name] = [float(np.log10(np.maximum(one[far], FLOOR)).mean()) for one in found]
-        flow = summarised(name, np.maximum(np.concatenate(found, 1), FLOOR))
+        flows = [norms(look.layer, look.x) for look in looks(runs, network)]
+        logs[name] = [float(np.log10(np.maximum(one[far], FLOOR)).mean()) for one in flows]
+        flow = summarised(name, np.maximum(np.concatenate(flows, 1), FLOOR))
         series[name] = {"x": list(range(far + 1)), "y": flow.mean, "low": flow.low, "high": flow.high}
         rows.append([name, spread(logs[name]), flow.factor, spread(runs.scores(network))])
     count = min(map(len, logs.values()))
@@ -107,18 +107,18 @@ def clipping(runs: Runs) -> Section:
     steps = max(1, s.steps // 2)
     short, long = s.spans[0], s.spans[-1]
     setups = {"explodes": (short, EXPLODING), "decays": (long, DECAYING)}
-    found = {
+    scores = {
         (name, clip): [_plain(span, gain, clip, seed, steps, s.units) for seed in range(s.seeds)]
         for name, (span, gain) in setups.items()
         for clip in (None, CLIP)
     }
     margin = MARGINS["adding"]
-    rescued, gain = higher(found["explodes", None], found["explodes", CLIP], margin)
-    useless, none = alike(found["decays", None], found["decays", CLIP], margin)
+    rescued, gain = higher(scores["explodes", None], scores["explodes", CLIP], margin)
+    useless, none = alike(scores["decays", None], scores["decays", CLIP], margin)
     titles = {"explodes": f"{short} steps, gain {EXPLODING:g}", "decays": f"{long} steps, gain {DECAYING:g}"}
     rows = [
         [f"{name} ({titles[name]})", "no" if clip is None else f"at {clip:g}", spread(values)]
-        for (name, clip), values in found.items()
+        for (name, clip), values in scores.items()
     ]
     return Section(
         "C4c",
@@ -216,8 +216,8 @@ def forget_and_select(runs: Runs) -> Section:
             total.append(float(both.mean()))
         all_off += off
         rows.append([label(network), spread(total), spread(off), 0.0])
-    found = interval(all_off)
-    verdict: Verdict = "holds" if found.high < margin else "fails" if found.low > margin else "undecided"
+    distance = interval(all_off)
+    verdict: Verdict = "holds" if distance.high < margin else "fails" if distance.low > margin else "undecided"
     return Section(
         "U6",
         "One gate can forget and select: a trained LSTM's free gates f and i also add up to 1.",
@@ -226,7 +226,7 @@ def forget_and_select(runs: Runs) -> Section:
         "definition.",
         f"Holds where the interval over tasks and seeds is below {margin:g}; fails where it is above.",
         verdict,
-        f"A trained LSTM's f + i is {found} away from 1.",
-        {"distance_from_one": vars(found)},
+        f"A trained LSTM's f + i is {distance} away from 1.",
+        {"distance_from_one": vars(distance)},
         [table(["task", "f + i", "|f + i − 1|", "GRU: |z + (1 − z) − 1|"], rows)],
     )

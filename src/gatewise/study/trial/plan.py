@@ -58,10 +58,10 @@ class Network:
 
 def network(scale: Scale, task: str, cell: Cell | str, factor: int = 1, **options: Any) -> Network:
     """A network with as many parameters as a GRU of the scale's units, times the factor, on the same task."""
-    found = cells.get(cell) if isinstance(cell, str) else cell
+    resolved = cells.get(cell) if isinstance(cell, str) else cell
     base = {"max_steps": scale.steps, **options}
-    units = _size(task, found, factor * scale.units, json.dumps(options))
-    return Network(task, found, tuple(sorted({**base, "hidden_size": units}.items())))
+    units = _size(task, resolved, factor * scale.units, json.dumps(options))
+    return Network(task, resolved, tuple(sorted({**base, "hidden_size": units}.items())))
 
 
 _sizes: dict[tuple[str, str, int, str], int] = {}
@@ -101,9 +101,9 @@ def digits(scale: Scale, cell: Cell | str, share: float = 1.0) -> Network:
 
 def sized(scale: Scale, cell: Cell | str) -> Network:
     """Digits with the same number of units for every cell, whatever parameters that makes."""
-    found = cells.get(cell) if isinstance(cell, str) else cell
+    resolved = cells.get(cell) if isinstance(cell, str) else cell
     options = {"max_steps": scale.steps, "span": 16, "share": 1.0, "hidden_size": scale.units}
-    return Network("digits", found, tuple(sorted(options.items())))
+    return Network("digits", resolved, tuple(sorted(options.items())))
 
 
 def chaos(scale: Scale, cell: Cell | str) -> Network:
@@ -135,15 +135,15 @@ def several(scale: Scale, cell: Cell | str, span: int) -> list[Network]:
 
 def everything(scale: Scale) -> list[Network]:
     """Every network that some claim needs, each once."""
-    found: list[Network] = []
+    networks: list[Network] = []
     for name in CELLS:
-        found += [adding(scale, name, span) for span in scale.spans]
-        found += [digits(scale, name, share) for share in scale.shares if name != "rnn" or share == 1.0]
-        found += [chaos(scale, name), sized(scale, name)]
-        found += [forecast(scale, name), translate(scale, name)] if name != "rnn" else []
+        networks += [adding(scale, name, span) for span in scale.spans]
+        networks += [digits(scale, name, share) for share in scale.shares if name != "rnn" or share == 1.0]
+        networks += [chaos(scale, name), sized(scale, name)]
+        networks += [forecast(scale, name), translate(scale, name)] if name != "rnn" else []
     for cell in list(pinned(scale).values())[1:]:
-        found += [adding(scale, cell, scale.spans[0]), adding(scale, cell, scale.spans[-1]), digits(scale, cell)]
-    return list(dict.fromkeys(found))
+        networks += [adding(scale, cell, scale.spans[0]), adding(scale, cell, scale.spans[-1]), digits(scale, cell)]
+    return list(dict.fromkeys(networks))
 
 
 def label(network: Network, also: Sequence[str] = ("span", "share")) -> str:

@@ -67,8 +67,8 @@ class Steps:
         first = self.first.step(self.network.target(ids))
         seen, weights = [first], None
         if self.keys is not None:
-            found, weights = self._attend(first, self.keys)
-            seen.append(found)
+            context, weights = self._attend(first, self.keys)
+            seen.append(context)
         second = self.second.step(torch.cat(seen, -1))
         return self.predict.step(self.out.step(torch.cat([second, *seen[1:]], -1))), weights
 
@@ -79,12 +79,12 @@ class Steps:
         scores = torch.stack([(asking * keys[:, :, k]).sum(-1) for k in words], -1).masked_fill_(self.beyond, -math.inf)
         weights = (scores - scores.amax(-1, keepdim=True)).exp_()
         total = torch.zeros_like(weights[:, :, 0])
-        found = first.new_zeros(*total.shape, self.values.shape[-1])
+        context = first.new_zeros(*total.shape, self.values.shape[-1])
         for k in words:
             total += weights[:, :, k]
-            found += weights[:, :, k, None] * self.values[:, :, k]
-        found /= total[..., None]
-        return found.flatten(0, 1), (weights / total[..., None]).flatten(0, 1)
+            context += weights[:, :, k, None] * self.values[:, :, k]
+        context /= total[..., None]
+        return context.flatten(0, 1), (weights / total[..., None]).flatten(0, 1)
 
     def reorder(self, rows: Tensor) -> None:
         """Go on with these rows, as many as before."""
@@ -114,7 +114,7 @@ def translate(
         length_penalty: 1 compares means per piece, 0 sums. longest: pieces of a translation; for None twice those of
             the source and ten.
     """
-    found: list[list[Hypothesis]] = [[] for _ in sources]
+    translations: list[list[Hypothesis]] = [[] for _ in sources]
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     each = max(1, MOST_ROWS // beam)
     with torch.inference_mode():
@@ -123,8 +123,8 @@ def translate(
             limits = [2 * len(sources[i]) + 10 if longest is None else longest for i in chosen]
             hypotheses = _search(network, [sources[i] for i in chosen], beam, length_penalty, limits)
             for i, own in zip(chosen, hypotheses, strict=True):
-                found[i] = own[:best]
-    return found
+                translations[i] = own[:best]
+    return translations
 
 
 def _search(
@@ -190,8 +190,8 @@ def largest(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     best = blocks.amax(-1).topk(count).indices.unsqueeze(-1)
     rest = torch.arange(whole * BLOCK, x.shape[1])
     places = torch.cat([(best * BLOCK + torch.arange(BLOCK)).flatten(1), rest.expand(len(x), -1)], 1)
-    values, found = x.gather(1, places).topk(count)
-    return values, places.gather(1, found)
+    values, ranks = x.gather(1, places).topk(count)
+    return values, places.gather(1, ranks)
 
 
 class Ended:

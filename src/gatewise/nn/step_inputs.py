@@ -18,7 +18,7 @@ Lengths = Tensor | Sequence[int]
 
 
 @dataclass(frozen=True)
-class Beside:
+class StepInputs:
     """Checked, and laid out as x is inside of a layer: time first."""
 
     valid: Tensor | None
@@ -73,25 +73,25 @@ class Beside:
         return reset if self.valid is None else reset & self.valid
 
 
-Run = Callable[[int, Tensor, list[Tensor], Beside | None], tuple[Tensor, list[Tensor]]]
+Run = Callable[[int, Tensor, list[Tensor], StepInputs | None], tuple[Tensor, list[Tensor]]]
 """Runs the k-th direction, as ``layer.Direction``, with what goes along with x."""
 
 
-def beside(
+def step_inputs(
     layer: Layer,
     x: Tensor,
     batched: bool,
     lengths: Lengths | None,
     reset: object,
     inputs: Mapping[str, object],
-) -> Beside | None:
+) -> StepInputs | None:
     """Check and lay out what came with x, which is (T, B, width) already; None when nothing came."""
     if lengths is None and reset is None and not inputs and not layer.cell.inputs:
         return None
     valid = None if lengths is None else _valid(layer, x, batched, lengths)
     cuts = None if reset is None else _reset(layer, x, batched, reset)
-    found = Beside(valid, cuts, _inputs(layer, x, batched, inputs))
-    return Beside(valid, cuts, {name: found.blank(value) for name, value in found.inputs.items()})
+    checked = StepInputs(valid, cuts, _inputs(layer, x, batched, inputs))
+    return StepInputs(valid, cuts, {name: checked.blank(value) for name, value in checked.inputs.items()})
 
 
 def _valid(layer: Layer, x: Tensor, batched: bool, lengths: Lengths) -> Tensor:
@@ -100,12 +100,12 @@ def _valid(layer: Layer, x: Tensor, batched: bool, lengths: Lengths) -> Tensor:
         raise ValueError(f"{name}: lengths needs batched input; without a batch, pass the steps that count")
     if not isinstance(lengths, Tensor):
         if not isinstance(lengths, Sequence) or any(isinstance(n, bool) or not isinstance(n, int) for n in lengths):
-            raise TypeError(f"{name}: lengths must be a tensor or a sequence of ints, but came {lengths!r:.60}")
+            raise TypeError(f"{name}: lengths must be a tensor or a sequence of ints, got {lengths!r:.60}")
         lengths = torch.tensor(lengths, dtype=torch.int64, device="cpu")
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
-        raise ValueError(f"{name}: lengths must be integers, but came {lengths.dtype}")
+        raise ValueError(f"{name}: lengths must be integers, got {lengths.dtype}")
     if tuple(lengths.shape) != (rows,):
-        raise RuntimeError(f"{name}: lengths must have shape ({rows},), but came {tuple(lengths.shape)}")
+        raise RuntimeError(f"{name}: lengths must have shape ({rows},), got {tuple(lengths.shape)}")
     # Values are not there to look at while a program is traced.
     special = torch.compiler.is_compiling() or transforms_active()
     if not special and rows > 0 and not lengths.is_meta:
@@ -120,9 +120,9 @@ def _valid(layer: Layer, x: Tensor, batched: bool, lengths: Lengths) -> Tensor:
 def _reset(layer: Layer, x: Tensor, batched: bool, reset: object) -> Tensor:
     name = type(layer).__name__
     if not isinstance(reset, Tensor):
-        raise TypeError(f"{name}: reset must be a tensor, but came {type(reset).__name__}")
+        raise TypeError(f"{name}: reset must be a tensor, got {type(reset).__name__}")
     if reset.dtype != torch.bool:
-        raise ValueError(f"{name}: reset must have the dtype torch.bool, but came {reset.dtype}")
+        raise ValueError(f"{name}: reset must have the dtype torch.bool, got {reset.dtype}")
     return _time_first(layer, "reset", x, batched, reset, 1)
 
 
@@ -132,20 +132,20 @@ def _inputs(layer: Layer, x: Tensor, batched: bool, inputs: Mapping[str, object]
     if inputs.keys() != declared.keys():
         raise TypeError(
             f"{name}: cell {cell.name} takes the keyword inputs {', '.join(declared) or '(none)'}, "
-            f"but came {', '.join(inputs) or '(none)'}"
+            f"got {', '.join(inputs) or '(none)'}"
         )
     columns = {"input": layer.input_size, "hidden": layer.hidden_size}
-    found = {}
+    checked = {}
     for key, width in declared.items():
         value = inputs[key]
         if not isinstance(value, Tensor):
-            raise TypeError(f"{name}: keyword input {key} must be a tensor, but came {type(value).__name__}")
+            raise TypeError(f"{name}: keyword input {key} must be a tensor, got {type(value).__name__}")
         value = layer._rounded(layer._out_of_autocast(value))
         check_like(f"{name}: keyword input {key}", value, x.dtype, x.device, "the input")
-        found[key] = _time_first(
+        checked[key] = _time_first(
             layer, f"keyword input {key}", x, batched, value, columns.get(str(width)) or int(width)
         )
-    return found
+    return checked
 
 
 def _time_first(layer: Layer, what: str, x: Tensor, batched: bool, value: Tensor, width: int) -> Tensor:
@@ -157,7 +157,7 @@ def _time_first(layer: Layer, what: str, x: Tensor, batched: bool, value: Tensor
     if tuple(value.shape) != (*lead, width):
         short = f"{lead} or " if width == 1 else ""
         raise RuntimeError(
-            f"{type(layer).__name__}: {what} must have shape {short}{(*lead, width)}, but came {tuple(value.shape)}"
+            f"{type(layer).__name__}: {what} must have shape {short}{(*lead, width)}, got {tuple(value.shape)}"
         )
     if not batched:
         return value.unsqueeze(1)
