@@ -80,7 +80,7 @@ def held(layer: nn.Module, x: Tensor) -> int:
 
 def _measured(rounds: int) -> list[dict[str, Any]]:
     """LSTM ÷ GRU of every implementation and shape; the two take turns, round by round."""
-    measured = []
+    cases = []
     for name, (lstm, gru) in layers().items():
         for rows, steps, width, units in SHAPES:
             torch.manual_seed(0)
@@ -100,17 +100,17 @@ def _measured(rounds: int) -> list[dict[str, Any]]:
                 ratio = interval((times[:, 0] / times[:, 1]).tolist())
                 shape = f"{rows}, {steps}, {width}, {units}"
                 per_step = 1e6 * times.min(0) / steps
-                measured.append({"what": name, "shape": shape, "training": train, "ratio": ratio, "memory": memory})
-                measured[-1] |= {"lstm_us": float(per_step[0]), "gru_us": float(per_step[1])}
-    return measured
+                cases.append({"what": name, "shape": shape, "training": train, "ratio": ratio, "memory": memory})
+                cases[-1] |= {"lstm_us": float(per_step[0]), "gru_us": float(per_step[1])}
+    return cases
 
 
 def cheaper(runs: Runs) -> list[Section]:
     """C7, in two parts: memory, and time of a step."""
     with one_thread():
-        measured = _measured(runs.scale.timing_rounds)
-    memory: list[Verdict] = ["holds" if one["memory"] > 1 else "fails" for one in measured]
-    speed = [above(one["ratio"], 1.0) for one in measured]
+        cases = _measured(runs.scale.timing_rounds)
+    memory: list[Verdict] = ["holds" if one["memory"] > 1 else "fails" for one in cases]
+    speed = [above(one["ratio"], 1.0) for one in cases]
     header = [
         "layers",
         "rows, steps, input, hidden",
@@ -130,12 +130,12 @@ def cheaper(runs: Runs) -> list[Section]:
             str(o["ratio"]),
             v,
         ]
-        for o, v in zip(measured, speed, strict=True)
+        for o, v in zip(cases, speed, strict=True)
     ]
-    by_kind = {name: [v for o, v in zip(measured, speed, strict=True) if o["what"] == name] for name in layers()}
+    by_kind = {name: [v for o, v in zip(cases, speed, strict=True) if o["what"] == name] for name in layers()}
     words = "; ".join(f"{name}: {v.count('holds')} of {len(v)} passes faster" for name, v in by_kind.items())
-    bytes_rows = [[o["what"], o["shape"], o["memory"]] for o in measured if o["training"]]
-    plain = [{**o, "ratio": vars(o["ratio"])} for o in measured]
+    bytes_rows = [[o["what"], o["shape"], o["memory"]] for o in cases if o["training"]]
+    plain = [{**o, "ratio": vars(o["ratio"])} for o in cases]
     return [
         Section(
             "C7a",
@@ -143,9 +143,9 @@ def cheaper(runs: Runs) -> list[Section]:
             "Bytes of weights, their gradients, and what is held between forward and backward, at equal hidden size.",
             "Holds where the LSTM needs more at every shape, in every implementation.",
             all_of(memory),
-            f"The LSTM needs {min(o['memory'] for o in measured):.2f} to {max(o['memory'] for o in measured):.2f} times as "
+            f"The LSTM needs {min(o['memory'] for o in cases):.2f} to {max(o['memory'] for o in cases):.2f} times as "
             "much.",
-            {"ratios": [o["memory"] for o in measured]},
+            {"ratios": [o["memory"] for o in cases]},
             [table(["layers", "rows, steps, input, hidden", "LSTM ÷ GRU, bytes"], bytes_rows)],
         ),
         Section(
