@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -15,6 +16,8 @@ from gatewise.tasks.text.tokenizers import Tokenizer
 
 ROWS = 256
 """Texts that are written at once at most."""
+THREADS_ALONE: int | None = None
+"""Of torch while a single text is written; None for as many as there are."""
 
 
 def generate(
@@ -74,10 +77,25 @@ def _together(
             texts, tokens = [texts[row] for row in open_], [tokens[row] for row in open_]
             state, steps = rows_of(steps.state, torch.tensor(open_)), Steps(network, len(open_))
             steps.state = state
-        logits = steps.step(tokens)
+        with _threads(len(tokens)):
+            logits = steps.step(tokens)
     for text in texts:
         if not text.closed and (left := text.finish()):
             yield text.number, left
+
+
+@contextmanager
+def _threads(rows: int) -> Iterator[None]:
+    """Within it torch has ``THREADS_ALONE`` threads where there is one row."""
+    before = torch.get_num_threads()
+    if rows > 1 or THREADS_ALONE in (None, before):
+        yield
+        return
+    torch.set_num_threads(THREADS_ALONE)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Text:

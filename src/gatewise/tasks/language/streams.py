@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.language.store import Tokens
+from gatewise.tasks.objective import own_rows
 from gatewise.tasks.text.tokenizers import Ids
 
 
@@ -25,7 +26,7 @@ class Window:
 
     def share(self, rank: int, world: int) -> Window:
         """The streams of one of ``world`` processes."""
-        own = slice(rank, None, world)
+        own = own_rows(self.given.shape[1], rank, world)
         return Window(self.given[:, own], self.wanted[:, own], self.reset[:, own])
 
 
