@@ -1,10 +1,8 @@
-"""The command line: parses, calls, prints. Exit codes: 0 done, 2 bad input (one line on standard error), 130 Ctrl-C,
-141 where the reader of the output has gone."""
+"""The command line: parses, calls, prints. Exit codes: 0 done, 2 bad input (one line on standard error), 130 Ctrl-C."""
 
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 
 from gatewise.tasks.errors import FULL, InputError, need, reason
@@ -40,9 +38,6 @@ def main() -> None:
         code = app(standalone_mode=False)
     except InputError as error:
         code = _fail(str(error))
-    except BrokenPipeError:  # the reader of what is printed has had enough, as head has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141  # as of a process that SIGPIPE ended
     except OSError as error:  # of a file that is not ours: standard output, a temporary one
         if error.errno not in FULL:
             raise

@@ -150,7 +150,8 @@ def types_of(kind: type) -> dict[str, Any]:
     found = {}
     for f in dataclasses.fields(kind):
         parts = [part for part in typing.get_args(hints[f.name]) if part is not type(None)]
-        found[f.name] = parts[0] if parts else hints[f.name]
+        held = parts[0] if parts else hints[f.name]
+        found[f.name] = typing.get_args(held)[0] if f.metadata["several"] else held
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +15,7 @@ from gatewise.tasks.objective import own_rows
 from gatewise.tasks.text.tokenizers import Ids
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """Some steps of all streams: (T, B) int64 tokens and those that follow them; (T, B) bool where a document begins,
     so that the state of before does not count."""
 

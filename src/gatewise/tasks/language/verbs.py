@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -72,8 +73,11 @@ class PredictLanguage(Verb):
             return
         try:
             _show(prompts, pieces)
-        finally:  # Ctrl-C too leaves the text so far and a new line
+        except KeyboardInterrupt:
             print(flush=True)
+            print("gatewise: interrupted; the text is as far as it was written", file=sys.stderr)
+            raise
+        print(flush=True)
 
     def _drawn(self, task: LanguageModel, prompts: list[str]) -> Iterator[tuple[int, str]]:
         how = {f.name: getattr(self, f.name) for f in fields(Sampling)}
