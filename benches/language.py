@@ -10,6 +10,7 @@ file; ``--table`` prints what it holds.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import statistics
@@ -49,7 +50,7 @@ TORCHS = ("gru_reset_after", "lstm")
 
 
 class TorchLanguageLayer(TorchLayer):
-    """A layer of ``torch.nn`` for the network: it begins anew for all rows or for none."""
+    """A layer of ``torch.nn`` for the network; a window in which a document begins is read in pieces."""
 
     def __init__(self, cell: Cell, width: int, units: int, layers: int = 1) -> None:
         super().__init__(cell, width, units, layers)
@@ -57,11 +58,17 @@ class TorchLanguageLayer(TorchLayer):
     def forward(
         self, x: Tensor, start: Any = None, *, reset: Tensor | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, Any]:
-        if reset is not None and reset.any():
-            if reset[1:].any() or not reset[0].all():
-                raise SystemExit("torch's layers cannot begin anew within a window: give a text of one document")
-            start = None
-        return super().forward(x, start, lengths=lengths)
+        if reset is None or not reset.any():
+            return super().forward(x, start, lengths=lengths)
+        cuts = sorted({0, *reset.any(1).nonzero().flatten().tolist()})
+        found = []
+        for begin, end in itertools.pairwise([*cuts, len(x)]):
+            if start is not None:
+                kept = ~reset[begin][:, None]
+                start = tuple(s * kept for s in start) if isinstance(start, tuple) else start * kept
+            y, start = super().forward(x[begin:end], start)
+            found.append(y)
+        return torch.cat(found), start
 
 
 class Silent(LanguageObjective):
@@ -146,8 +153,7 @@ class Job:
     def __init__(self, model: LanguageModel, steps: int) -> None:
         self.objective, self.module = model.objective(), model.network.train()
         self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=1e-3, betas=BETAS, fused=True)
-        windows = iter(self.objective.batches(np.random.default_rng(0)))
-        self.windows = [next(windows) for _ in range(steps)]
+        self.windows = list(itertools.islice(self.objective.batches(np.random.default_rng(0)), steps))
         self.size = sum(self.objective.size(window) for window in self.windows)
 
     def run(self) -> None:
@@ -272,7 +278,7 @@ def _curves(kept: dict[str, Any]) -> str:
     if not by_cell:
         return ""
     steps = next(iter(by_cell.values()))[0]["steps"]
-    chosen = [round(len(steps) * share) - 1 for share in (0.25, 0.5, 0.75, 1) if round(len(steps) * share)]
+    chosen = sorted({max(0, round(len(steps) * share) - 1) for share in (0.25, 0.5, 0.75, 1)})
     rows = []
     for cell, own in by_cell.items():
         shown = [f"{_spread([one['nats'][k] for one in own])} ({_seconds(own, k)} s)" for k in chosen]
@@ -302,7 +308,7 @@ def changed(texts: Sequence[str]) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--data", type=Path, default=DATA, help="a text of one document")
+    parser.add_argument("--data", type=Path, default=DATA, help="the text")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures are added")
     parser.add_argument("--minutes", choices=RECIPES)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="other options of the model")
