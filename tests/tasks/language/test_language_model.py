@@ -247,9 +247,12 @@ def test_resume_takes_the_same_text_alone(tmp_path: Path) -> None:
         gw.LanguageModel.resume(tmp_path / "m", tokenizer="byte")
 
 
-def test_two_processes_have_the_losses_of_one() -> None:
-    """Each maps the file of tokens for itself; gradients are added in another order."""
-    one, two = (gw.LanguageModel(**TINY, devices=devices).fit(texts()) for devices in (1, 2))
+@pytest.mark.parametrize("options", [{}, {"cutoffs": "3,8"}], ids=["full", "adaptive"])
+def test_two_processes_have_the_losses_of_one(options: dict[str, Any]) -> None:
+    """Each maps the file of tokens for itself; gradients are added in another order. Rare tokens are not in every share
+    of a batch."""
+    data = [*texts(), "zebra", *texts(9)]
+    one, two = (gw.LanguageModel(**TINY, **options, devices=devices).fit(data) for devices in (1, 2))
     for a, b in zip(one.history.epochs, two.history.epochs, strict=True):
         assert (a.steps, a.size) == (b.steps, b.size)
         assert a.value == pytest.approx(b.value, rel=1e-4)
@@ -264,6 +267,7 @@ def test_two_processes_have_the_losses_of_one() -> None:
         ({"held_out": 0}, None, "held_out must be a number above 0 and below 1, got 0"),
         ({"cutoffs": "9,4"}, None, "cutoffs must be rising numbers from 1 on with commas, such as 2000,10000"),
         ({"cutoffs": "a"}, None, "cutoffs must be rising numbers"),
+        ({"cutoffs": "3", "tied": True}, None, "tied and cutoffs do not go together"),
         ({"cutoffs": "999"}, ["abc" * 50], "stay below the number of tokens, 4, got"),
         ({}, [""], "data: the text is empty"),
         ({}, ["a"], "data: 2 tokens are too few to train on and to validate with"),

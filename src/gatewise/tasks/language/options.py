@@ -94,3 +94,8 @@ class LanguageOptions(TaskOptions):
         TaskOptions, "max_steps", None, f"without epochs {STEPS:,}; embedded text: {EMBEDDED_STEPS:,}"
     )
     epochs: int | None = again(TaskOptions, "epochs", None, "what max_steps makes")
+
+    def check(self) -> None:
+        super().check()
+        if self.tied and self.cutoffs is not None:
+            raise InputError("tied and cutoffs do not go together: an adaptive softmax has weights of its own")
