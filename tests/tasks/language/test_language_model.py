@@ -18,6 +18,7 @@ from gatewise.tasks.language.corpus import LARGE
 from gatewise.tasks.language.options import EMBEDDED_STEPS, STEPS
 from gatewise.tasks.language.store import TOKENS
 from gatewise.tasks.text.sources import sources
+from gatewise.tasks.text.tokenizers import Bytes
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "embedding_size": 8, "batch_size": 4, "sequence_length": 16}
 SMALL |= {"learning_rate": 2e-2, "max_steps": 60, "dropout": 0.0}
@@ -231,6 +232,18 @@ def test_a_damaged_store_is_noticed_when_it_is_read(tmp_path: Path, plain: gw.La
     path.write_bytes(bytes([raw[0] ^ 1]) + raw[1:])
     with pytest.raises(InputError, match=r"tokens\.bin is damaged"):
         gw.LanguageModel.load(tmp_path / "m").score()
+
+
+def test_ctrl_c_while_text_is_cut_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Bytes, piece: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bytes, "encode_piece", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            gw.LanguageModel(**TINY, tokenizer="byte").fit(texts(), directory=tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+    gw.LanguageModel(**TINY, tokenizer="byte").fit(texts(), directory=tmp_path / "m")
 
 
 def test_resume_takes_the_same_text_alone(tmp_path: Path) -> None:
