@@ -50,6 +50,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / f"{name}.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in phrases))
         for side, texts in zip(("en", "fr"), zip(*phrases, strict=True), strict=True):
             (tmp_path / f"{name}.{side}").write_text("\n".join(texts) + "\n")
+    (tmp_path / "book.txt").write_text("The king sat. A king is a man. " * 60)
+    (tmp_path / "other.txt").write_text("A man sat. " * 20)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -83,7 +83,7 @@ def test_public_names_are_the_listed_ones() -> None:
     listed = gatewise.__all__
     assert len(listed) == len(set(listed))
     assert set(listed) <= set(dir(gatewise))
-    applications = {"Forecaster", "Translator"}  # which are imported when they are asked for
+    applications = {"Forecaster", "LanguageModel", "Translator"}  # which are imported when they are asked for
     assert all(getattr(gatewise, name).__name__ == name for name in applications)
     present = applications | {
         name

@@ -17,13 +17,13 @@ Arrays = dict[str, np.ndarray]
 
 def start(problem: Problem, after: bool, threads: int) -> Run:
     """The node's state is an input, so that a step can hand it on without a copy."""
-    session = _session(problem, after, threads)
+    made = session(problem, after, threads)
     (time, batch, _), units = problem.x.shape, problem.sizes[1]
     if problem.kind == STEP:
-        return _steps(session, problem)
+        return _steps(made, problem)
     y = np.empty((time, 1, batch, units), np.float32)
     state, final = np.zeros((1, batch, units), np.float32), np.empty((1, batch, units), np.float32)
-    bound = Bound(session, {"X": problem.x.numpy(), "h": state}, {"Y": y, "Y_h": final})
+    bound = Bound(made, {"X": problem.x.numpy(), "h": state}, {"Y": y, "Y_h": final})
 
     def results() -> dict[str, Tensor]:
         bound.run()
@@ -66,7 +66,7 @@ def _steps(session: ort.InferenceSession, problem: Problem) -> Run:
     return Run(turns[0].run, results)
 
 
-def _session(problem: Problem, after: bool, threads: int) -> ort.InferenceSession:
+def session(problem: Problem, after: bool, threads: int) -> ort.InferenceSession:
     weights = {
         "W": blocks(problem.parameters["weight_ih_l0"], "zrn")[None],
         "R": blocks(problem.parameters["weight_hh_l0"], "zrn")[None],

@@ -27,9 +27,11 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks")
 
 EXERCISE = {"span": 4, "hidden_size": 4, "max_steps": 2}
 WORDS = {"hidden_size": 8, "embedding_size": 8, "vocabulary": "words", "joint": False, "average": 0.9}
+LETTERS = {"hidden_size": 4, "embedding_size": 4, "batch_size": 2, "sequence_length": 8}
 TINY: dict[str, tuple[dict[str, Any], Callable[[], Any]]] = {
     "forecast": ({"horizon": 4, "hidden_size": 4, "max_steps": 26}, table),
     "translate": ({**WORDS, "batch_size": 16, "epochs": 2}, lambda: pairs(40)),
+    "language": ({**LETTERS, "epochs": 2}, lambda: ["abc abd. " * 9, "bad cab. " * 9, "dab abc. " * 9]),
     "adding": (EXERCISE, lambda: None),
     "copy": (EXERCISE, lambda: None),
     "digits": (EXERCISE, lambda: None),

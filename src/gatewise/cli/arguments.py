@@ -44,6 +44,7 @@ def _parameter(kind: type, f: dataclasses.Field[Any]) -> inspect.Parameter:
             how = typer.Option(*flags, metavar="DIR", parser=directory, help=f.metadata["help"], show_default=shown)
         else:
             how = typer.Option(*flags, help=f.metadata["help"], show_default=shown or False)
+    held = list[held] if f.metadata["several"] else held
     place = inspect.Parameter.POSITIONAL_OR_KEYWORD if f.metadata["argument"] else inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(f.name, place, default=None, annotation=Annotated[Optional[held], how])  # noqa: UP045
 
@@ -64,7 +65,8 @@ def with_parameters(run: Command, added: list[inspect.Parameter], doc: str | Non
 def made(kind: type, values: dict[str, Any]) -> Any:
     """An object of a class of options from what the command line gave; what is its is taken out of ``values``."""
     taken = {f.name: values.pop(f.name) for f in dataclasses.fields(kind) if f.name in values}
-    return kind(**{name: value for name, value in taken.items() if value is not None})
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in taken.items()}
+    return kind(**{name: value for name, value in given.items() if value not in (None, ())})
 
 
 def as_command(function: Command, name: str) -> Any:

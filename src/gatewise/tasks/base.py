@@ -72,6 +72,8 @@ class Task(ABC):
     """What a pass over new data is, for its time: see ``sample_pass``."""
     data_files: ClassVar[tuple[str, ...]] = ()
     """What ``save_data`` may write; SHA-256 in ``config.json``."""
+    unchecked_files: ClassVar[tuple[str, ...]] = ()
+    """Those of them whose SHA-256 is the task's own business, since ``load`` would read large files for it."""
 
     options_type: ClassVar[type[TaskOptions]] = TaskOptions
     """What the constructor takes."""
@@ -322,6 +324,11 @@ class Task(ABC):
         """The files of a run."""
         return CONFIG, WEIGHTS, CHECKPOINT, METRICS, METRICS_CSV, *cls.data_files
 
+    @classmethod
+    def _checked(cls) -> list[str]:
+        """The data files whose SHA-256 stands in ``config.json``."""
+        return [name for name in cls.data_files if name not in cls.unchecked_files]
+
     def _save_description(self, folder: Path) -> None:
         self.save_data(folder)
         description = {
@@ -330,7 +337,7 @@ class Task(ABC):
             "task": self.name,
             "cell": self.cell.text,
             "options": self.options.as_json(),
-            "sha256": {name: sha256(folder / name) for name in self.data_files if (folder / name).is_file()},
+            "sha256": {name: sha256(folder / name) for name in self._checked() if (folder / name).is_file()},
         }
         write_json(folder / CONFIG, description)
 
@@ -358,7 +365,7 @@ class Task(ABC):
             task = cls(**{**older, **options, "cell": parse(cell)})
         except (TypeError, ValueError, CellError) as error:
             raise InputError(f"{path} is damaged: {error}") from None
-        for name in cls.data_files:
+        for name in cls._checked():
             if (folder / name).is_file():
                 check_sha256(folder / name, digests.get(name))
         task.load_data(folder)

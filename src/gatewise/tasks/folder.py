@@ -163,7 +163,11 @@ def new_file(path: str | Path, suffixes: tuple[str, ...]) -> Path:
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, as hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while raw := file.read(1 << 22):
+            digest.update(raw)
+    return digest.hexdigest()
 
 
 def check_sha256(path: Path, expected: Any) -> None:

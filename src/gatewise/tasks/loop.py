@@ -49,9 +49,9 @@ class Loop:
         objective.device = self.fabric.device
         objective.module.to(objective.device)
         self.parameters = list(objective.module.parameters())
-        rate, decay = schedule.learning_rate, schedule.weight_decay
+        rate, decay, betas = schedule.learning_rate, schedule.weight_decay, schedule.betas
         fused = sum(p.numel() for p in self.parameters) >= FUSED
-        optimizer = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=decay, fused=fused)
+        optimizer = torch.optim.AdamW(self.parameters, lr=rate, betas=betas, weight_decay=decay, fused=fused)
         self.forward, self.optimizer = self.fabric.setup(objective.module, optimizer)
         self.average = [p.detach().clone() for p in self.parameters] if schedule.average > 0 else []
 

@@ -32,6 +32,8 @@ class Schedule:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     average: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of AdamW: how much of the means of gradients and of their squares each step keeps."""
 
     @property
     def total_steps(self) -> int:

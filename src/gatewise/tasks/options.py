@@ -31,6 +31,7 @@ def option(
     flags: tuple[str, ...] = (),
     may_be_none: bool = False,
     kept: bool = True,
+    several: bool = False,
 ) -> Any:
     """A field that is an option.
 
@@ -40,14 +41,17 @@ def option(
             less. flags: its names on the command line, where they are not ``--its-name``.
         may_be_none: whether None may be given though it is not the default.
         kept: whether it is part of what a run is: written into ``config.json``, and the same when it is resumed.
+        several: whether the command line takes it more than once; its value is then a tuple.
     """
     described = {"help": help, "check": check, "shown": shown, "flags": flags, "kept": kept, "argument": False}
+    described["several"] = several
     return field(default=default, metadata={**described, "may_be_none": may_be_none or default is None})
 
 
-def argument(default: Any, help: str, *, metavar: str, shown: str) -> Any:
-    """A field that the command line takes by its place and not by a name."""
+def argument(default: Any, help: str, *, metavar: str, shown: str, several: bool = False) -> Any:
+    """A field that the command line takes by its place and not by a name; several of them as a tuple."""
     described = {"help": help, "check": None, "shown": shown, "flags": (), "kept": False, "argument": True}
+    described["several"] = several
     return field(default=default, metadata={**described, "metavar": metavar, "may_be_none": True})
 
 
@@ -140,12 +144,14 @@ class TaskOptions:
 
 @lru_cache
 def types_of(kind: type) -> dict[str, Any]:
-    """Type of each option of a class: int, float, str, bool, Path or Cell; without the None that it may be."""
+    """Type of each option of a class: int, float, str, bool, Path or Cell; without the None that it may be, and of
+    several the type of each."""
     hints = typing.get_type_hints(kind)
     found = {}
     for f in dataclasses.fields(kind):
         parts = [part for part in typing.get_args(hints[f.name]) if part is not type(None)]
-        found[f.name] = parts[0] if parts else hints[f.name]
+        held = parts[0] if parts else hints[f.name]
+        found[f.name] = typing.get_args(held)[0] if f.metadata["several"] else held
     return found
 
 

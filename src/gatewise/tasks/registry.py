@@ -16,6 +16,7 @@ GROUP = "gatewise.tasks"
 TASKS = {
     "forecast": "gatewise.tasks.forecast.forecaster:Forecaster",
     "translate": "gatewise.tasks.translate.translator:Translator",
+    "language": "gatewise.tasks.language.language_model:LanguageModel",
     "adding": "gatewise.tasks.exercises:Adding",
     "copy": "gatewise.tasks.exercises:Copy",
     "digits": "gatewise.tasks.exercises:Digits",

@@ -1,1 +1,5 @@
-"""Language models: networks that say how likely each next token of a text is, and write texts by it."""
+"""Language models: texts as tokens, a recurrent network that predicts the next one, and what it writes."""
+
+from gatewise.tasks.language.language_model import LanguageModel
+
+__all__ = ["LanguageModel"]

@@ -79,7 +79,8 @@ class Sampler:
         if how.temperature == 0:
             token = int(logits.argmax())
         else:
-            likely = np.exp((logits - logits.max()) / how.temperature)
+            above = logits - logits.max()
+            likely = np.exp(above if how.temperature == 1 else above / how.temperature)
             token = self._drawn(likely) if not how.cuts else self._drawn_of(likely)
         if self._seen is not None:
             self._seen[token] = True

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gatewise.tasks.language.network import LanguageNetwork, State
 from gatewise.tasks.language.store import Tokens
+from gatewise.tasks.text.tokenizers import Tokenizer
 
 PART = 4096
 """Tokens of a document that one row reads: longer ones are read in parts, by many rows at once."""
@@ -38,6 +39,11 @@ class Surprises:
     rank: NDArray[np.int64]
 
 
+def characters(tokens: Tokens, tokenizer: Tokenizer) -> int:
+    """How many characters of text the tokens are, at least one."""
+    return max(1, sum(tokenizer.characters(part) for _, part in tokens.parts()))
+
+
 def total_nats(network: LanguageNetwork, tokens: Tokens, part: int | None = PART) -> float:
     """−log of the probability of all documents, with their ends, in nats.
 
@@ -61,13 +67,13 @@ def surprises(network: LanguageNetwork, tokens: Tokens) -> Surprises:
     )
     with torch.inference_mode():
         for places, seen, wanted in _read(network, tokens, None):
-            found.tokens[places] = wanted.numpy()
+            found.tokens[places] = wanted.cpu().numpy()
             for rows in _shares(len(wanted), network):
                 logs, at = network.log_probabilities(seen[rows]), places[rows]
                 own = logs.gather(1, wanted[rows, None])
-                found.nats[at] = -own[:, 0].numpy()
-                found.entropy[at] = torch.special.entr(logs.exp()).sum(1).numpy()
-                found.rank[at] = 1 + (logs > own).sum(1).numpy()
+                found.nats[at] = -own[:, 0].cpu().numpy()
+                found.entropy[at] = torch.special.entr(logs.exp()).sum(1).cpu().numpy()
+                found.rank[at] = 1 + (logs > own).sum(1).cpu().numpy()
     return found
 
 
@@ -99,6 +105,7 @@ def _read(
 ) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
     """Where predictions stand among those of all documents, what the head makes them from, and what came."""
     rows = sorted(_rows(tokens, part), key=lambda row: row.start - row.stop)
+    device = network.embedding.weight.device
     for k in range(0, len(rows), ROWS):
         batch = rows[k : k + ROWS]
         state: State | None = None
@@ -107,9 +114,10 @@ def _read(
             if state is not None:
                 state = [_first(own, len(batch)) for own in state]
             given, wanted, places = _window(tokens, batch, step)
-            seen, state = network.run(given, state)
+            seen, state = network.run(given.to(device), state)
             counts = places >= 0
-            yield places[counts], seen[torch.from_numpy(counts)], wanted[torch.from_numpy(counts)]
+            at = torch.from_numpy(counts)
+            yield places[counts], seen[at.to(device)], wanted[at].to(device)
 
 
 def _window(tokens: Tokens, batch: list[_Row], step: int) -> tuple[Tensor, Tensor, NDArray[np.int64]]:

@@ -1,8 +1,8 @@
 """The tokens of all documents in one file that is mapped into memory: written once, read by any number of processes.
 
 ``tokens.bin`` holds unsigned integers, little-endian: each document after an ``end`` token. ``tokens.json`` says what
-it is, with its SHA-256. While it is written it is called ``tokens.partial``, and ``progress.json`` says how far it is
-good, so that a process that was killed is gone on from there.
+it is, with its SHA-256. While it is written it is called ``tokens.partial``, and ``tokens.progress.json`` says how far
+it is good, so that a process that was killed is gone on from there.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
@@ -25,12 +26,24 @@ from numpy.typing import NDArray
 
 from gatewise.tasks.claim import claim_on
 from gatewise.tasks.errors import InputError, WriteError, reason
-from gatewise.tasks.folder import read_json, remove, write_json
+from gatewise.tasks.folder import read_json, remove, sha256, write_json
 from gatewise.tasks.text.sources import Piece, Sources
 from gatewise.tasks.text.tokenizers import Ids, Tokenizer
 
-TOKENS, ABOUT, PARTIAL, PROGRESS = "tokens.bin", "tokens.json", "tokens.partial", "progress.json"
-FILES = TOKENS, ABOUT, PARTIAL, PROGRESS
+NAME = "tokens"
+
+
+def files(name: str) -> tuple[str, str, str, str]:
+    """The files of a store of this name: the tokens, what they are, and both while they are written."""
+    return (
+        f"{name}.bin",
+        f"{name}.json",
+        f"{name}.partial",
+        f"{name}.progress.json",
+    )
+
+
+TOKENS, ABOUT, PARTIAL, PROGRESS = FILES = files(NAME)
 SAVED = 64
 """Pieces, of about 1 MB, after which what was written is brought to the disk and noted."""
 THREADS = 16
@@ -50,6 +63,14 @@ class Tokens:
     end: int
     keep: Any = field(default=None, repr=False, compare=False)
     """What must live as long: the folder of a temporary file."""
+    place: tuple[Path, int] | None = field(default=None, repr=False, compare=False)
+    """The file they lie in, and how many stand there before them."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Other processes map the file for themselves."""
+        if self.place is None:
+            return Tokens, (self.ids, self.end)
+        return _again, (*self.place, len(self.ids), self.ids.dtype.str, self.end)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,7 +78,7 @@ class Tokens:
     @cached_property
     def ends(self) -> NDArray[np.int64]:
         """Where the ``end`` tokens are."""
-        found = [np.flatnonzero(part == self.end) + start for start, part in self._scan()]
+        found = [np.flatnonzero(part == self.end) + start for start, part in self.parts()]
         return np.concatenate([np.zeros(0, np.int64), *found])
 
     @property
@@ -69,7 +90,7 @@ class Tokens:
     def counts(self) -> NDArray[np.int64]:
         """How often each token occurs."""
         total = np.zeros(self.end + 1, np.int64)
-        for _, part in self._scan():
+        for _, part in self.parts():
             total += np.bincount(part, minlength=self.end + 1)
         return total
 
@@ -79,46 +100,60 @@ class Tokens:
         ends = self.ends[1:]
         near = int(ends[np.abs(ends - aim).argmin()]) if len(ends) else 0
         cut = near if abs(near - aim) <= 0.5 * share * len(self) else aim
-        return Tokens(self.ids[:cut], self.end, self.keep), Tokens(self.ids[cut:], self.end, self.keep)
+        return self._part(0, cut), self._part(cut, len(self))
 
-    def _scan(self) -> Iterator[tuple[int, Ids]]:
+    def _part(self, start: int, stop: int) -> Tokens:
+        place = None if self.place is None else (self.place[0], self.place[1] + start)
+        return Tokens(self.ids[start:stop], self.end, self.keep, place)
+
+    def parts(self) -> Iterator[tuple[int, Ids]]:
+        """Parts that memory holds, and where each begins."""
         for start in range(0, len(self.ids), SCANNED):
             yield start, self.ids[start : start + SCANNED]
 
 
+def _again(path: Path, start: int, count: int, dtype: str, end: int) -> Tokens:
+    return Tokens(_mapped(path, np.dtype(dtype))[start : start + count], end, place=(path, start))
+
+
 def tokens_of(
-    sources: Sources, tokenizer: Tokenizer, folder: Path | None = None, tell: Callable[[int], None] | None = None
+    sources: Sources,
+    tokenizer: Tokenizer,
+    folder: Path | None = None,
+    tell: Callable[[int], None] | None = None,
+    name: str = NAME,
 ) -> Tokens:
     """Cut all documents into tokens, on all cores; go on where an interrupted call for the same text stopped.
 
     Args:
         folder: gets ``tokens.bin`` and ``tokens.json``; None for a temporary one. tell: is called with the bytes of
-            text done so far.
+            text done so far. name: of the files, where it is not ``tokens``.
 
     Raises:
         InputError: for text that cannot be read. WriteError: when the folder cannot be written.
     """
     if folder is None:
         kept = tempfile.TemporaryDirectory(prefix="gatewise-tokens-", ignore_cleanup_errors=True)
-        found = tokens_of(sources, tokenizer, Path(kept.name), tell)
-        return Tokens(found.ids, found.end, kept)
+        return replace(tokens_of(sources, tokenizer, Path(kept.name), tell), keep=kept)
+    tokens, about, partial, progress = (folder / file for file in files(name))
     mark = {"text": sources.mark, "tokenizer": _digest(json.dumps(tokenizer.to_json()).encode())}
-    if (folder / TOKENS).exists() and (folder / ABOUT).exists() and read_json(folder / ABOUT).get("mark") == mark:
-        return read_tokens(folder, tokenizer)
+    if tokens.exists() and about.exists() and read_json(about).get("mark") == mark:
+        remove(progress)  # of a process that was killed between its last two steps
+        return read_tokens(folder, tokenizer, name=name)
     try:
-        _write(folder, sources, tokenizer, mark, tell)
+        _write(folder, name, sources, tokenizer, mark, tell)
     except OSError as error:
-        raise WriteError(f"{folder / PARTIAL} cannot be written: {reason(error)}") from error
+        raise WriteError(f"{partial} cannot be written: {reason(error)}") from error
     except WriteError:
         raise
     except InputError:  # text that cannot be read is not gone on with
-        remove(folder / PARTIAL)
-        remove(folder / PROGRESS)
+        remove(partial)
+        remove(progress)
         raise
-    return read_tokens(folder, tokenizer, verify=False)
+    return read_tokens(folder, tokenizer, verify=False, name=name)
 
 
-def read_tokens(folder: Path, tokenizer: Tokenizer, verify: bool = True) -> Tokens:
+def read_tokens(folder: Path, tokenizer: Tokenizer, verify: bool = True, name: str = NAME) -> Tokens:
     """Open what ``tokens_of`` wrote; the file is mapped, not read.
 
     Args:
@@ -127,31 +162,57 @@ def read_tokens(folder: Path, tokenizer: Tokenizer, verify: bool = True) -> Toke
     Raises:
         InputError: when it is missing, damaged, or was written by another tokenizer.
     """
-    about, path = read_json(folder / ABOUT), folder / TOKENS
+    path, described = (folder / file for file in files(name)[:2])
+    about = read_json(described)
     found = about.get("mark", {}).get("tokenizer")
     if found != _digest(json.dumps(tokenizer.to_json()).encode()):
-        raise InputError(f"{folder / ABOUT} is foreign: its tokens are not of this model's tokenizer")
+        raise InputError(f"{described} is foreign: its tokens are not of this model's tokenizer")
     try:
-        size = path.stat().st_size
-        whole = size == about.get("count", -1) * tokenizer.dtype.itemsize
-        if not whole or (verify and _digest_of(path) != about.get("sha256")):
-            raise InputError(f"{path} is damaged: it is not as {ABOUT} says it was written")
-        return Tokens(_mapped(path, tokenizer.dtype, size), tokenizer.end)
+        whole = path.stat().st_size == about.get("count", -1) * tokenizer.dtype.itemsize
+        if not whole or (verify and sha256(path) != about.get("sha256")):
+            raise InputError(f"{path} is damaged: it is not as {described.name} says it was written")
+        return Tokens(_mapped(path, tokenizer.dtype), tokenizer.end, place=(path, 0))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {reason(error)}") from None
 
 
-def _mapped(path: Path, dtype: np.dtype[Any], size: int) -> Ids:
+def copy_tokens(tokens: Tokens, folder: Path, name: str = NAME) -> None:
+    """Write the files of a store to another folder.
+
+    Raises:
+        WriteError: when it cannot be written.
+    """
+    assert tokens.place is not None
+    source = tokens.place[0]
+    target, described, partial, _ = (folder / file for file in files(name))
+    claim = claim_on(folder)
+    try:
+        write_json(described, read_json(source.with_suffix(".json")))
+        shutil.copyfile(source, partial)
+        if claim is not None:
+            claim.note(target, partial.stat())
+        os.replace(partial, target)
+    except OSError as error:
+        raise WriteError(f"{partial} cannot be written: {reason(error)}") from error
+
+
+def _mapped(path: Path, dtype: np.dtype[Any]) -> Ids:
     little = dtype.newbyteorder("<")
-    return np.memmap(path, little, "r").view(np.ndarray) if size else np.zeros(0, little)
+    return np.memmap(path, little, "r").view(np.ndarray) if path.stat().st_size else np.zeros(0, little)
 
 
 def _write(
-    folder: Path, sources: Sources, tokenizer: Tokenizer, mark: dict[str, str], tell: Callable[[int], None] | None
+    folder: Path,
+    name: str,
+    sources: Sources,
+    tokenizer: Tokenizer,
+    mark: dict[str, str],
+    tell: Callable[[int], None] | None,
 ) -> None:
-    done = _Progress.read(folder, mark)
+    tokens, described, partial, progress = (folder / file for file in files(name))
+    done = _Progress.read(progress, partial, mark)
     claim, started = claim_on(folder), done.pieces
-    with (folder / PARTIAL).open("r+b" if started else "wb") as file:
+    with partial.open("r+b" if started else "wb") as file:
         file.truncate(done.tokens * tokenizer.dtype.itemsize)
         file.seek(0, os.SEEK_END)
         for piece, ids in _encoded(islice(sources.pieces(), started, None), tokenizer):
@@ -161,17 +222,17 @@ def _write(
             if (done.pieces - started) % SAVED == 0:
                 if claim is not None:
                     claim.check()
-                done.save(folder, mark, file)
+                done.save(progress, mark, file)
             if tell is not None:
                 tell(done.size)
-        done.save(folder, mark, file)
+        done.save(progress, mark, file)
         written = os.stat(file.fileno())
-    about = {"mark": mark, "count": done.tokens, "bytes": done.size, "sha256": _digest_of(folder / PARTIAL)}
-    write_json(folder / ABOUT, about)
+    about = {"mark": mark, "count": done.tokens, "bytes": done.size, "sha256": sha256(partial)}
+    write_json(described, about)
     if claim is not None:
-        claim.note(folder / TOKENS, written)
-    os.replace(folder / PARTIAL, folder / TOKENS)
-    remove(folder / PROGRESS)
+        claim.note(tokens, written)
+    os.replace(partial, tokens)
+    remove(progress)
 
 
 def _as_written(ids: Ids, piece: Piece, tokenizer: Tokenizer) -> bytes:
@@ -205,26 +266,18 @@ class _Progress:
     size: int = 0
 
     @classmethod
-    def read(cls, folder: Path, mark: dict[str, str]) -> _Progress:
+    def read(cls, progress: Path, partial: Path, mark: dict[str, str]) -> _Progress:
         """Nothing, unless a process was killed while it wrote tokens of the same text."""
-        if not (folder / PROGRESS).exists() or not (folder / PARTIAL).exists():
+        if not progress.exists() or not partial.exists():
             return cls()
-        saved = read_json(folder / PROGRESS)
+        saved = read_json(progress)
         return cls(*saved["done"]) if saved.get("mark") == mark else cls()
 
-    def save(self, folder: Path, mark: dict[str, str], file: IO[bytes]) -> None:
+    def save(self, progress: Path, mark: dict[str, str], file: IO[bytes]) -> None:
         file.flush()
         os.fsync(file.fileno())
-        write_json(folder / PROGRESS, {"mark": mark, "done": [self.pieces, self.tokens, self.size]})
+        write_json(progress, {"mark": mark, "done": [self.pieces, self.tokens, self.size]})
 
 
 def _digest(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
-
-
-def _digest_of(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while raw := file.read(SCANNED):
-            digest.update(raw)
-    return digest.hexdigest()

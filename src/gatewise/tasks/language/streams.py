@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.language.store import Tokens
+from gatewise.tasks.objective import own_rows
 from gatewise.tasks.text.tokenizers import Ids
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """Some steps of all streams: (T, B) int64 tokens and those that follow them; (T, B) bool where a document begins,
     so that the state of before does not count."""
 
@@ -25,7 +25,7 @@ class Window:
 
     def share(self, rank: int, world: int) -> Window:
         """The streams of one of ``world`` processes."""
-        own = slice(rank, None, world)
+        own = own_rows(self.given.shape[1], rank, world)
         return Window(self.given[:, own], self.wanted[:, own], self.reset[:, own])
 
 
