@@ -146,6 +146,6 @@ def test_everything(cell: Cell, dtype: torch.dtype, tier: str) -> None:
                 case = Case(cell, dtype, tier, hidden=hidden, batch=batch, steps=steps, inputs=inputs, reverse=reverse)
                 compare(case)
     for varied in CHEAP + DEAR:
-        if cell.name == "rnn_relu" and varied.get("steps", 0) >= 200:
-            continue  # its states grow beyond every number, in float64 too, and not-a-number compares with nothing
+        if cell.name == "rnn_relu" and dtype == torch.float32 and varied.get("steps", 0) >= 200:
+            continue  # its states grow beyond float32, and not-a-number compares with nothing
         compare(Case(cell, dtype, tier, **varied))
