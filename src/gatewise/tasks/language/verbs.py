@@ -26,9 +26,7 @@ TEXT = "Files, folders, globs or - for standard input; .gz and .zst are unpacked
 class FitLanguage(Fit):
     """Train a language model: it reads text and learns to write more of it."""
 
-    data: tuple[Path, ...] | None = argument(
-        None, TEXT, metavar="[DATA]...", shown="English text, embedded", several=True
-    )
+    data: tuple[Path, ...] | None = argument(None, TEXT, metavar="DATA", shown="English text, embedded", several=True)
     validation: tuple[Path, ...] | None = option(
         None, "Text to validate on; may be given again.", shown="the last part of the data", several=True
     )
@@ -118,7 +116,7 @@ def _joined(pieces: Iterator[tuple[int, str]], count: int) -> list[str]:
 class ScoreLanguage(Verb):
     """Nats and bits per character of DATA, or of what was held out, beside n-gram models of the training text."""
 
-    data: tuple[Path, ...] | None = argument(None, TEXT, metavar="[DATA]...", shown="what was held out", several=True)
+    data: tuple[Path, ...] | None = argument(None, TEXT, metavar="DATA", shown="what was held out", several=True)
 
     def run(self, task: LanguageModel, model: Path, json: bool) -> None:
         scores = task.score(_paths(self.data))
