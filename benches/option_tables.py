@@ -8,8 +8,8 @@ from gatewise.tasks.options import table
 INTRODUCTION = """# Options of the tasks
 
 Each option is an argument of the task's constructor in Python, a flag of `gatewise fit` and `gatewise compare` on the
-command line (`hidden_size` is `--hidden-size`), and an entry of a run's `config.json`. When a run is resumed, an option
-that is given must be the run's own; `accelerator`, `devices` and `num_nodes` say only where it runs and may change.
+command line (`hidden_size` is `--hidden-size`), and an entry of a run's `config.json`. When you resume a run, options
+must equal those of the run. Only `accelerator`, `devices` and `num_nodes` may change.
 
 This page is made from the code by `python -m benches.option_tables`.
 """

@@ -34,7 +34,7 @@ def launch(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
         ({"precision": "16"}, "precision must be one of 32-true, bf16-mixed, got '16'"),
         ({"accelerator": "tpu"}, "accelerator must be one of cpu, cuda, auto, got 'tpu'"),
         ({"devices": 0}, "devices must be an integer of at least 1, got 0"),
-        ({"devices": 2000}, "devices must be an integer of at most 1024, got 2000"),
+        ({"devices": 2000}, "devices must be an integer of at most "),
         ({"num_nodes": True}, "num_nodes must be an integer of at least 1, got True"),
         (
             {"num_nodes": 2},

@@ -72,7 +72,7 @@ def test_its_verbs_are_on_the_command_line(site: Path, tmp_path: Path) -> None:
     assert code == 0, err
     assert "At equal size" in out
     code, out, err = gatewise(site, tmp_path, "fit", "sentiment", "none.tsv", "-o", "n")
-    assert (code, err) == (2, "gatewise: data: expected lines of 0 or 1, tab, review in none.tsv\n")
+    assert (code, err) == (2, "gatewise: there is no file none.tsv\n")
 
 
 def test_a_model_of_a_task_that_is_not_installed_gets_a_sentence(tmp_path: Path) -> None:

@@ -26,6 +26,18 @@ def directory(text: Any) -> Path:
     return Path(text)
 
 
+def file(text: Any) -> Path:
+    """A file from the command line, whose name must not be empty: Path would take it for the working directory."""
+    if not str(text):
+        raise typer.BadParameter("expected the name of a file, got ''")
+    return Path(text)
+
+
+def summary(kind: type) -> str:
+    """The first sentence of a class's docstring."""
+    return " ".join((kind.__doc__ or kind.__name__).split("\n\n")[0].split()).split(". ")[0].rstrip(".") + "."
+
+
 def parameters(kind: type, without: Iterable[str] = ()) -> list[inspect.Parameter]:
     """The fields of a class of options as parameters that typer understands. Those that are not given are None, so that
     they can be told from those that are."""
@@ -37,11 +49,18 @@ def _parameter(kind: type, f: dataclasses.Field[Any]) -> inspect.Parameter:
     held = held if held in (int, float, bool, Path) else str
     shown = default_of(f)
     if f.metadata["argument"]:
-        how: Any = typer.Argument(metavar=f.metadata["metavar"], help=f.metadata["help"], show_default=shown)
+        parser = file if held is Path and not f.metadata["several"] else None
+        how: Any = typer.Argument(
+            metavar=f.metadata["metavar"], parser=parser, help=f.metadata["help"], show_default=shown
+        )
     else:
         flags = f.metadata["flags"] or (f"--{f.name.replace('_', '-')}",)
         if held is Path and "--output" in flags:
             how = typer.Option(*flags, metavar="DIR", parser=directory, help=f.metadata["help"], show_default=shown)
+        elif held is Path:
+            how = typer.Option(
+                *flags, metavar="FILE", parser=file, help=f.metadata["help"], show_default=shown or False
+            )
         else:
             how = typer.Option(*flags, help=f.metadata["help"], show_default=shown or False)
     held = list[held] if f.metadata["several"] else held

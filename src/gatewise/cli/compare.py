@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from gatewise.cli.arguments import by_task, directory, made, parameters, task_named, with_parameters
+from gatewise.cli.arguments import by_task, directory, made, parameters, summary, task_named, with_parameters
 from gatewise.cli.common import Backend, Json, backend_of
 from gatewise.tasks.cells_by_name import cell_of
 from gatewise.tasks.folder import dumps
@@ -53,7 +53,7 @@ def _command(name: str) -> Any:
 
     held = [p.name for p in parameters(verb) if p.name.startswith("validation")]
     added = [*parameters(verb, held), *parameters(kind.options_type, SET_BY_THE_STUDY)]
-    return with_parameters(run, added, f"Compare cells: {(kind.__doc__ or name).splitlines()[0].lower()}")
+    return with_parameters(run, added, f"Compare cells on this task: {summary(kind)}")
 
 
 app = typer.Typer(

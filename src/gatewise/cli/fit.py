@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gatewise.cli.arguments import by_task, directory, made, parameters, task_named, with_parameters
+from gatewise.cli.arguments import by_task, directory, made, parameters, summary, task_named, with_parameters
 from gatewise.cli.common import Backend, Text, backend_of
 from gatewise.tasks.errors import InputError, need
 from gatewise.tasks.folder import dumps, state
@@ -51,7 +51,7 @@ def _command(name: str) -> Any:
         print(f"{output}: {epochs} epochs, best {best.epoch} (validation {task.metric} {best.value:.3f})")
         asked.after(task)
 
-    doc = (kind.__doc__ or "").splitlines()[0] if verb in (Fit, FitData) else verb.__doc__
+    doc = summary(kind) if verb in (Fit, FitData) else verb.__doc__
     return with_parameters(run, [*parameters(verb), *parameters(kind.options_type)], doc)
 
 

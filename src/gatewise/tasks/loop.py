@@ -70,7 +70,9 @@ class Loop:
         for i in range(steps):
             if world > 1 and orphaned():
                 raise InputError("the process that began this training has ended")
-            batch = next(batches)
+            batch = next(batches, None)
+            if batch is None:
+                raise InputError(f"data: they make {i} batches an epoch, expected {steps}")
             size += self.objective.size(batch)
             own = batch if world == 1 else self.objective.share(batch, rank, world)
             loss, state = self.step(before + i, own, state)

@@ -82,7 +82,8 @@ class Machines:
     def __post_init__(self) -> None:
         choice(*PRECISIONS)("precision", self.precision)
         choice(*ACCELERATORS)("accelerator", self.accelerator)
-        check_integer("devices", self.devices, 1, MOST_DEVICES)
+        most = max(8, 4 * (os.cpu_count() or 1)) if self.accelerator == "cpu" else MOST_DEVICES
+        check_integer("devices", self.devices, 1, most)
         check_integer("num_nodes", self.num_nodes, 1, MOST_NODES)
         place = launched()
         if place is not None:

@@ -72,7 +72,9 @@ class TaskOptions:
     default_epochs: ClassVar[int] = 16
     """Where neither ``epochs`` nor ``max_steps`` says how long to train."""
 
-    cell: Cell = option("gru", "Cell of the recurrent layers: a name, see `gatewise cells`, or `module:cell`.")
+    cell: Cell = option(
+        "gru", "Cell of the recurrent layers: a name (see `gatewise cells`), `module:cell` or `file.py:cell`."
+    )
     hidden_size: int = option(64, "Units of a recurrent layer.", checks.integer(1, checks.MOST_UNITS))
     num_layers: int = option(1, "Recurrent layers.", checks.integer(1, checks.MOST_LAYERS))
     dropout: float = option(0.0, "Share of units dropped in training, between layers.", checks.share)

@@ -53,7 +53,9 @@ class FitData(Fit):
 class Predict(Verb):
     """Apply a model to DATA."""
 
-    data: str | None = argument(None, "As for fit.", metavar="DATA", shown="what was held out")
+    data: str | None = argument(
+        None, "What to apply it to; see the task.", metavar="DATA", shown="some of its own data"
+    )
 
     def run(self, task: Any, model: Path, json: bool) -> None:
         """Print what ``Task.predict`` returns: lines of texts, or a table of columns by name."""

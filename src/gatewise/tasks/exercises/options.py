@@ -29,7 +29,7 @@ class ExerciseOptions(TaskOptions):
     patience: int | None = again(TaskOptions, "patience", None, "all epochs")
     batch_size: int = option(32, "Examples of a step.", checks.integer(1, 10**6))
     clip_norm: float | None = option(1.0, "Largest norm of a gradient.", checks.number_above_zero(), may_be_none=True)
-    share: float = option(1.0, "Part of the training data that may be seen.", checks.number_above_zero(1))
+    share: float = option(1.0, "Fraction of the training data to use.", checks.number_above_zero(1))
 
 
 @dataclass(frozen=True, kw_only=True)

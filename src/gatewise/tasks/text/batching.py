@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gatewise.tasks.errors import InputError
+
 POOL = 32
 """Batches that are drawn together and sorted by length: enough to pad little, few enough to stay random."""
 
@@ -27,8 +29,13 @@ def by_length(lengths: NDArray[Any], size: int, generator: np.random.Generator) 
 
     Args:
         lengths: (sequences,) or (sequences, several), the first counts most. size: sequences of a batch.
+
+    Raises:
+        InputError: where there is no sequence.
     """
     keys = np.atleast_2d(lengths.T)
+    if not keys.shape[1]:
+        raise InputError("data: there is no sequence to train on, expected at least one")
     while True:
         order = generator.permutation(keys.shape[1])
         for start in range(0, len(order), POOL * size):

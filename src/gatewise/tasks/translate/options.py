@@ -35,7 +35,10 @@ class TranslateOptions(TaskOptions):
     )
     dropout: float | None = again(TaskOptions, "dropout", None, _by_data("dropout"))  # type: ignore[assignment]
     label_smoothing: float | None = option(
-        None, "Share of the probability wanted on all pieces alike.", checks.share, shown=_by_data("label_smoothing")
+        None,
+        "Share of the target probability that is spread evenly over all pieces.",
+        checks.share,
+        shown=_by_data("label_smoothing"),
     )
     vocabulary: str | None = option(
         None, "`bpe` (sub-words) or `words`.", checks.choice(*KINDS), shown=_by_data("vocabulary")
@@ -53,7 +56,7 @@ class TranslateOptions(TaskOptions):
     longest: int = option(128, "Pieces of a side; longer pairs are left out.", checks.integer(1, MOST_PIECES))
     batch_size: int = option(96, "Pairs of a step.", checks.integer(1, MOST_PIECES))
     average: float | None = option(
-        None, "Decay of the mean of the weights that is kept; 0 for none.", checks.share, shown=_by_data("average")
+        None, "Decay of the running average of the weights; 0 turns it off.", checks.share, shown=_by_data("average")
     )
     epochs: int | None = again(TaskOptions, "epochs", None, f"{EPOCHS['texts']}; embedded data: {EPOCHS['phrases']}")
     learning_rate: float | None = again(TaskOptions, "learning_rate", None, _by_data("learning_rate"))  # type: ignore[assignment]
