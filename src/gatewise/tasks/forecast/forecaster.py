@@ -21,11 +21,13 @@ from gatewise.tasks.forecast.options import MOST_STEPS, ForecastOptions
 from gatewise.tasks.forecast.strategies import Direct, Steps, Strategy, check_held_out, named
 from gatewise.tasks.forecast.table import Table, Times, Values, read, to_csv
 from gatewise.tasks.forecast.updates import Growing
-from gatewise.tasks.objective import Objective
+from gatewise.tasks.objective import Objective, Schedule
 
 DATA = "data.csv"
 LAST_TIME = np.datetime64("9999-12-31T23:59:59", "s")
 STEPS_PER_EPOCH = 50
+AVERAGE = 0.98
+"""How slowly the mean of the weights that is validated and kept forgets: 50 steps."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,10 @@ class Forecaster(Task):
 
     def steps_per_epoch(self) -> int:
         return 25 if self.options.strategy == "steps" else STEPS_PER_EPOCH
+
+    def schedule(self) -> Schedule:
+        found = super().schedule()
+        return found if self.options.strategy == "steps" else replace(found, average=AVERAGE)
 
     def save_data(self, folder: Path) -> None:
         assert self.table is not None
@@ -282,7 +288,7 @@ class Forecaster(Task):
                 replace(s, values=s.values[: n - back + self.horizon]) for s, n in zip(found.series, ends, strict=True)
             ]
             table = Table({s.name: (s.times(), s.values) for s in cut}, self.label)
-            one = self._like(self.asked).fit(table)
+            one = self._like(self.asked, test_size=None).fit(table)
             values[backs == back] = one._rolling(one.series, 1, None).values
         return replace(found, values=values)
 
