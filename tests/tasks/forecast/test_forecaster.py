@@ -181,7 +181,7 @@ class Interrupting:
 
 def test_interrupted_and_resumed_equals_uninterrupted(small: Forecaster, table: Table, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        Forecaster(**SMALL).fit(table, directory=tmp_path, report=Interrupting(at=53))
+        Forecaster(**SMALL).fit(table, directory=tmp_path, report=Interrupting(at=33))
     assert math.isfinite(load(tmp_path).score()["gru"]["MASE"])  # the best so far can be used
     resumed = Forecaster.resume(tmp_path, table, hidden_size=8)
     assert figures(resumed) == figures(small)

@@ -71,8 +71,9 @@ def _segment(season: int, window: int) -> int:
 
 
 def _window(longest: int, horizon: int, season: int, week: int | None, segment: int) -> int:
-    """Two long seasons, or three seasons, and at least two horizons; a third of the training part at most."""
-    wished = max(2 * week if week else 3 * season if season <= LONGEST_SEGMENT else 2 * season, 2 * horizon, 16)
+    """Two long seasons, or a few seasons, and at least two horizons; a third of the training part at most."""
+    seasons = 8 if season < 10 else 3 if season <= LONGEST_SEGMENT else 2
+    wished = max(2 * week if week else seasons * season, 2 * horizon, 16)
     return max(segment, min(wished, longest // 3), min(season + segment, longest // 2))
 
 

@@ -25,7 +25,6 @@ from gatewise.tasks.objective import Objective, Schedule
 
 DATA = "data.csv"
 LAST_TIME = np.datetime64("9999-12-31T23:59:59", "s")
-STEPS_PER_EPOCH = 50
 AVERAGE = 0.98
 """How slowly the mean of the weights that is validated and kept forgets: 50 steps."""
 
@@ -45,7 +44,7 @@ class Forecaster(Task):
 
     Data: the path of a CSV file or a data frame, long (``unique_id, ds, y``; missing values empty) or with just two
     columns, time and value; None stands for weekly CO₂ at Mauna Loa. The last horizon of every series is held out for
-    the score, and stretches before it for validation; training steps see neither. An epoch is 50 steps.
+    the score, and stretches before it for validation; training steps see neither. An epoch is 25 steps.
 
     Example:
         >>> model = Forecaster(horizon=12, level=[80, 95])     # doctest: +SKIP
@@ -112,9 +111,6 @@ class Forecaster(Task):
 
     def objective(self) -> Objective:
         return self.strategy.objective(self.fitted(), self.options)
-
-    def steps_per_epoch(self) -> int:
-        return 25 if self.options.strategy == "steps" else STEPS_PER_EPOCH
 
     def schedule(self) -> Schedule:
         found = super().schedule()

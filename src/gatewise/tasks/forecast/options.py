@@ -13,6 +13,7 @@ from gatewise.tasks.options import TaskOptions, again, option
 MOST_STEPS = 10**6
 MOST_MODELS = 64
 MOST_LEVELS = 16
+DIRECT_EPOCHS = 32
 STRATEGIES = ("direct", "steps")
 
 
@@ -64,12 +65,18 @@ class ForecastOptions(TaskOptions):
         None, "What the values are, with their unit, for the picture.", checks.text, shown="the name of the column"
     )
     hidden_size: int | None = again(TaskOptions, "hidden_size", None, "by the data")  # type: ignore[assignment]
-    epochs: int | None = again(TaskOptions, "epochs", None, "16, or what max_steps makes")
+    epochs: int | None = again(TaskOptions, "epochs", None, "32 (steps: 16) of 25 steps, or what max_steps makes")
+    patience: int | None = again(TaskOptions, "patience", 12)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "level", _listed("level", self.level, 0.0, 100.0))
         object.__setattr__(self, "lags", _listed("lags", self.lags, 0.5, MOST_STEPS, whole=True))
         super().__post_init__()
+
+    def epochs_of(self, steps: int) -> int:
+        """How many epochs of so many steps to train for, at most."""
+        unset = self.epochs is None and self.max_steps is None
+        return DIRECT_EPOCHS if unset and self.strategy == "direct" else super().epochs_of(steps)
 
     @property
     def levels(self) -> list[float]:
