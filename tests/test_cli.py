@@ -135,7 +135,7 @@ def test_trace_and_gradients(run: Run, data: Path, tmp_path: Path, monkeypatch: 
         (["trace", "nowhere"], "nowhere is not a model directory"),
         (["trace", "m", "none.csv"], "there is no file none.csv"),
         (["trace", "m", "-o", "gates.txt"], "must end in .png or .svg or .pdf"),
-        (["trace", "m", "-o", "x.png", "--row", "7"], "row must be from 0 to 0, got 7"),
+        (["trace", "m", "-o", "x.png", "--row", "7"], "row must be from 0 to 1, got 7"),
         (["gradients", "gro"], "cell must be one of gru"),
         (["gradients", "gru", "data.csv"], "INPUT and --of belong to a model"),
         (["gradients", "m", "-o", "y.png", "--of", "4"], "output must be from 0 to 0, got 4"),
