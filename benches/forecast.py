@@ -33,6 +33,7 @@ HOURS = 48
 ETT = {"train": 8640, "validation": 2880, "test": 2880}
 ETT_HIDDEN: dict[str, Any] = {
     "window": 96,
+    "lags": "1,24",
     "hidden_size": 256,
     "dropout": 0.3,
     "max_steps": 1500,

@@ -17,6 +17,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("level", "high", "numbers between 0 and 100, such as 80,95, got 'high'"),
     ("level", [], "numbers between 0 and 100"),
     ("lags", [1.5], "whole numbers between"),
+    ("lags", "0,12", "whole numbers between"),
     ("strategy", "recursive", "one of direct, steps, got 'recursive'"),
     ("test_size", 0, "an integer of at least 1, got 0"),
     ("hidden_size", 10**8, "at most 16384, got 100000000"),

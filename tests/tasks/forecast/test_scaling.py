@@ -40,8 +40,19 @@ def test_several_naive_forecasts_are_weighted_by_how_they_did() -> None:
     assert view.scale[0] == pytest.approx(1 / np.sum(weights / errors))
 
 
+def test_a_season_with_its_drift_continues_a_trend() -> None:
+    """A season upon a straight line is forecast exactly, over several seasons, and with a value missing."""
+    t = np.arange(32)
+    values = 3.0 * t + np.tile([0.0, 5.0, -2.0, 1.0], 8)
+    window = values[None, :20].copy()
+    window[0, 7] = np.nan
+    view = scale(window, 12, [-4])
+    np.testing.assert_allclose(view.base[0], values[20:])
+    assert view.scale[0] == pytest.approx(0.05 * np.nanstd(window))  # its usual error is none: the floor
+
+
 def test_units_and_offset_do_not_matter() -> None:
-    one, other = scale(windows(), 8, [1, 6]), scale(1000 * windows() - 5e4, 8, [1, 6])
+    one, other = scale(windows(), 8, [1, 6, -6]), scale(1000 * windows() - 5e4, 8, [1, 6, -6])
     np.testing.assert_allclose(one.x, other.x, atol=1e-4)
     np.testing.assert_allclose(1000 * one.base - 5e4, other.base, rtol=1e-9)
 

@@ -50,7 +50,7 @@ def decided(
     segment = asked["segment"] or _segment(season, asked["window"] or max(16, 2 * horizon))
     window = asked["window"] or _window(longest, horizon, season, long, segment)
     window = -(-window // segment) * segment
-    known = [1, *(lag for lag in (season, long) if lag is not None and 1 < lag < window)]
+    known = [1, *(lag for lag in (season, -season, long) if lag is not None and 1 < abs(lag) < window)]
     lags = asked["lags"] or _lags(series, ends, window, horizon, season, known)
     count = sum(max(1, end - horizon) for end in ends)
     return {

@@ -43,7 +43,7 @@ class ForecastOptions(TaskOptions):
     )
     lags: str | None = option(
         None,
-        "The network corrects the mean of naive forecasts that repeat so many last values, such as 24,168.",
+        "The network corrects the mean of naive forecasts that repeat so many last values; -12: with the drift of 12.",
         shown="by the data",
     )
     n_models: int | None = option(
@@ -70,7 +70,7 @@ class ForecastOptions(TaskOptions):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "level", _listed("level", self.level, 0.0, 100.0))
-        object.__setattr__(self, "lags", _listed("lags", self.lags, 0.5, MOST_STEPS, whole=True))
+        object.__setattr__(self, "lags", _listed("lags", self.lags, -MOST_STEPS, MOST_STEPS, whole=True))
         super().__post_init__()
 
     def epochs_of(self, steps: int) -> int:
@@ -118,6 +118,8 @@ def _listed(name: str, value: Any, above: float, below: float, whole: bool = Fal
         found = sorted({float(part) for part in parts if not isinstance(part, bool)})
     except (TypeError, ValueError):
         raise wrong from None
-    if not 0 < len(found) <= MOST_LEVELS or not all(above < n < below and (not whole or n == int(n)) for n in found):
+    if not 0 < len(found) <= MOST_LEVELS or not all(
+        above < n < below and n != 0 and (not whole or n == int(n)) for n in found
+    ):
         raise wrong
     return ",".join(f"{n:g}" if n < 1e5 else str(int(n)) for n in found)

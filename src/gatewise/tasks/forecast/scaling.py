@@ -53,7 +53,7 @@ def scale(windows: Values, horizon: int, lags: Sequence[int]) -> Scaled:
 
     Args:
         windows: (B, W), NaN where missing, also in front of a short series.
-        horizon: steps to forecast. lags: of naive forecasts; 1 is the last value.
+        horizon: steps to forecast. lags: of naive forecasts; 1 is the last value, -k repeats k values with their drift.
     """
     known = ~np.isnan(windows)
     filled = carried(windows, known)
@@ -67,9 +67,9 @@ def scale(windows: Values, horizon: int, lags: Sequence[int]) -> Scaled:
     errors = np.stack([naive_error(filled, known, horizon, lag, spread) for lag in lags])
     weights = (errors.min(0) / errors) ** 2
     weights /= weights.sum(0)
-    base = sum(w[:, None] * repeated(filled, known, horizon, k) for k, w in zip(lags, weights, strict=True))
+    base = sum(w[:, None] * naive(filled, known, horizon, k) for k, w in zip(lags, weights, strict=True))
     unit = np.asarray(1 / (weights / errors).sum(0))
-    best = np.asarray(lags)[errors.argmin(0)]
+    best = np.abs(lags)[errors.argmin(0)]
     change = filled - shifted(filled, best)
     x = np.stack([(filled - last) / spread[:, None], change / unit[:, None]], -1).clip(-FAR, FAR)
     return Scaled(np.concatenate([x, known[..., None]], -1).astype(np.float32), np.asarray(base), unit, moving)
@@ -78,13 +78,15 @@ def scale(windows: Values, horizon: int, lags: Sequence[int]) -> Scaled:
 def naive_error(filled: Values, known: NDArray[np.bool_], horizon: int, lag: int, spread: Values) -> Values:
     """The mean error (B,) of repeating ``lag`` values, half a horizon ahead, within windows; where a window is too
     short to say, its spread. It is kept above a twentieth of the spread: a season may repeat exactly."""
-    width = filled.shape[1]
+    width, drifting, lag = filled.shape[1], lag < 0, abs(lag)
     reach = min(lag * -(-max(1, horizon // 2) // lag), max(1, width // 2) if lag == 1 else width)
     if reach >= width:
         return spread
     both = known[:, reach:] & known[:, :-reach]
-    total = np.where(both, np.abs(filled[:, reach:] - filled[:, :-reach]), 0).sum(1)
-    pairs = both.sum(1)
+    change, pairs = filled[:, reach:] - filled[:, :-reach], both.sum(1)
+    if drifting:
+        change = change - (np.where(both, change, 0).sum(1) / np.maximum(1, pairs))[:, None]
+    total = np.where(both, np.abs(change), 0).sum(1)
     enough = pairs >= min(lag, horizon, width - reach) / 2
     return np.asarray(np.where(enough, np.maximum(total / np.maximum(1, pairs), 0.05 * spread), 1.5 * spread))
 
@@ -100,6 +102,18 @@ def carried(windows: Values, known: NDArray[np.bool_]) -> Values:
     at = np.maximum.accumulate(np.where(known, np.arange(windows.shape[1]), -1), axis=1)
     first = np.argmax(known, axis=1)
     return np.nan_to_num(np.take_along_axis(windows, np.where(at < 0, first[:, None], at), axis=1), nan=0.0)
+
+
+def naive(filled: Values, known: NDArray[np.bool_], horizon: int, lag: int) -> Values:
+    """A naive forecast (B, horizon); with a negative lag each season is as much above the one before it as the seasons
+    of the window were on average."""
+    season, width = abs(lag), filled.shape[1]
+    found = repeated(filled, known, horizon, season)
+    if lag > 0 or season >= width:
+        return found
+    both = known[:, season:] & known[:, :-season]
+    change = np.where(both, filled[:, season:] - filled[:, :-season], 0).sum(1) / np.maximum(1, both.sum(1))
+    return np.asarray(found + change[:, None] * (1 + np.arange(horizon) // season))
 
 
 def repeated(filled: Values, known: NDArray[np.bool_], horizon: int, lag: int) -> Values:
