@@ -36,7 +36,7 @@ ETT_HIDDEN: dict[str, Any] = {
     "lags": "1,24",
     "hidden_size": 256,
     "dropout": 0.3,
-    "max_steps": 1500,
+    "max_steps": 500,
     "learning_rate": 2e-3,
 }
 REFERENCES = {
