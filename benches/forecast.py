@@ -50,7 +50,7 @@ REFERENCES = {
     "temperatures": {"MASE": 0.735},
     "pm2.5": {"MASE": 0.896},
 }
-"""SegRNN (ETTh1), FFORMA (M4), Theta (airline), and what an earlier version had, not always by the same origins (the others)."""
+"""SegRNN (ETTh1), FFORMA (M4), Theta (airline); an earlier version, not always from the same origins (the others)."""
 SERIES: dict[str, tuple[str, int, int]] = {
     "airline": ("airline-passengers.csv", 12, 3),
     "sunspots": ("monthly-sunspots.csv", 12, 10),
