@@ -124,9 +124,9 @@ def test_trace_and_gradients(run: Run, data: Path, tmp_path: Path, monkeypatch: 
     assert (tmp_path / "made" / "gates.csv").read_text().startswith("step,label,unit,half_life_steps,output,r,z,n")
     summary = json.loads(run("trace", "m", data, "-o", "again.svg", "--json")[1])
     assert len(summary["half_life_steps"]) == 6
-    code, out, _ = run("gradients", "m", "-o", "flow.png", "--of", "2")
+    code, out, _ = run("gradients", "m", "-o", "flow.png", "--of", "0")
     assert code == 0
-    assert json.loads((tmp_path / "flow.json").read_text())["saliency"]["output"] == "output 2 of the last step"
+    assert json.loads((tmp_path / "flow.json").read_text())["saliency"]["output"] == "output 0 of the last step"
     code, out, _ = run("gradients", "rnn", "-o", "rnn.png", "--steps", "6", "--hidden-size", "4", "--seeds", "1")
     assert code == 0
     assert "orthogonal" in out
@@ -135,10 +135,10 @@ def test_trace_and_gradients(run: Run, data: Path, tmp_path: Path, monkeypatch: 
         (["trace", "nowhere"], "nowhere is not a model directory"),
         (["trace", "m", "none.csv"], "there is no file none.csv"),
         (["trace", "m", "-o", "gates.txt"], "must end in .png or .svg or .pdf"),
-        (["trace", "m", "-o", "x.png", "--row", "7"], "row must be from 0 to 0, got 7"),
+        (["trace", "m", "-o", "x.png", "--row", "7"], "row must be from 0 to 1, got 7"),
         (["gradients", "gro"], "cell must be one of gru"),
         (["gradients", "gru", "data.csv"], "INPUT and --of belong to a model"),
-        (["gradients", "m", "-o", "y.png", "--of", "4"], "output must be from 0 to 3, got 4"),
+        (["gradients", "m", "-o", "y.png", "--of", "4"], "output must be from 0 to 0, got 4"),
     ):
         code, out, err = run(*arguments)
         assert (code, out, err.count("\n")) == (2, "", 1), err

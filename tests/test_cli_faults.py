@@ -24,7 +24,8 @@ from gatewise.tasks.claim import claimed
 from gatewise.tasks.translate import Translator
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks")
-FIT = ["--horizon", "4", "--hidden-size", "48", "--max-steps", "26"]  # two epochs; 29 KB of weights, 88 KB a checkpoint
+FIT = ["--horizon", "4", "--hidden-size", "28", "--n-models", "1", "--max-steps", "26"]
+"""Two epochs; 25 KB of weights, 100 KB a checkpoint."""
 
 
 @pytest.fixture

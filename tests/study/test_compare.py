@@ -16,7 +16,7 @@ from gatewise.study.statistics import paired
 from gatewise.tasks import InputError, load
 from gatewise.tasks.forecast import Forecaster
 
-QUICK: dict[str, Any] = {"hidden_size": 6, "max_steps": 10, "horizon": 4}
+QUICK: dict[str, Any] = {"hidden_size": 12, "max_steps": 10, "horizon": 4}
 
 
 def test_solve_finds_the_nearest_size() -> None:
@@ -55,7 +55,7 @@ def test_the_table_is_a_loop_over_fit_and_score(tmp_path: Path) -> None:
         ("rnn", "parameters"),
     ]
     reference = result.entries[0]
-    assert all(e.hidden_size == 6 for e in result.entries[:3])
+    assert all(e.hidden_size == 12 for e in result.entries[:3])
     assert all(abs(e.parameters / reference.parameters - 1) < 0.15 for e in result.entries[3:])
     expected = Forecaster(**QUICK, cell="lstm", seed=1).fit()
     assert result.entries[1].scores[1] == expected.scores["lstm"]["MASE"]

@@ -117,7 +117,8 @@ def test_what_is_looked_at_is_what_the_layers_read() -> None:
     forecaster = Forecaster(horizon=4, hidden_size=5, cell="lstm", max_steps=2).fit()
     seen = look(forecaster)
     assert seen.layer.cell.name == "lstm"
-    assert seen.x.shape[:2] == (forecaster.context, seen.over_time().shape[2])
+    steps = forecaster.context // int(forecaster.options.segment or 1)
+    assert seen.x.shape[:2] == (steps, seen.over_time().shape[2])
     assert 1 <= seen.x.shape[1] <= ROWS
     assert seen.over_time().shape[0] == 2  # h and c
     assert set(seen.gates()) == {"i", "f", "g", "o"}

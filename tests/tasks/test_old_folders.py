@@ -29,6 +29,7 @@ def test_an_old_run_loads_and_gives_what_it_gave(name: str) -> None:
     for key, value in given(task).items():  # another processor may round otherwise
         torch.testing.assert_close(value, expected[key], rtol=1e-4, atol=1e-5)
     again = {"scores": torch.tensor([list(f.values()) for f in task.score().values()], dtype=torch.float64)}
+    again["scores"] = again["scores"][:, : expected["scores"].shape[1]]  # later versions add figures
     torch.testing.assert_close(again["scores"], expected["scores"], rtol=1e-4, atol=1e-5)
     assert held(OLD / name) == before
 

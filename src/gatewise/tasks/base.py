@@ -77,6 +77,8 @@ class Task(ABC):
 
     options_type: ClassVar[type[TaskOptions]] = TaskOptions
     """What the constructor takes."""
+    earlier: ClassVar[Mapping[str, Any]] = {}
+    """Values of options for runs of earlier versions, whose ``config.json`` does not have them."""
     held_out_name: ClassVar[str] = "held out"
     """What scores are of."""
     verbs: ClassVar[Mapping[str, str | type | None]] = {}
@@ -362,7 +364,7 @@ class Task(ABC):
         if foreign:
             raise InputError(f"{path} is damaged: a model of the task {cls.name} has no option {foreign[0]!r}")
         try:
-            task = cls(**{**older, **options, "cell": parse(cell)})
+            task = cls(**{**cls.earlier, **older, **options, "cell": parse(cell)})
         except (TypeError, ValueError, CellError) as error:
             raise InputError(f"{path} is damaged: {error}") from None
         for name in cls._checked():

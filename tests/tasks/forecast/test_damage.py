@@ -13,7 +13,7 @@ import torch
 from gatewise.tasks import InputError, load
 from gatewise.tasks.folder import read_tensors, write_tensors
 from gatewise.tasks.forecast import Forecaster
-from gatewise.tasks.forecast.forecaster import ForecastObjective
+from gatewise.tasks.forecast.objective import DirectObjective
 from gatewise.tasks.forecast.table import Table
 
 TIMES = (np.datetime64("2010-01") + np.arange(60)).astype("datetime64[s]")
@@ -41,7 +41,7 @@ def change(path: Path, entry: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "entry", "value", "sentence"),
     [
-        ("config.json", "options.hidden_size", None, "config.json is damaged: hidden_size must be an integer"),
+        ("config.json", "options.hidden_size", "6", "config.json is damaged: hidden_size must be an integer"),
         ("config.json", "options.label", 3, "config.json is damaged: label must be a text"),
         ("config.json", "options.dropout", "a", "config.json is damaged: dropout must be a number"),
         ("config.json", "options.colour", 1, "config.json is damaged: .*'colour'"),
@@ -69,7 +69,7 @@ def test_data_and_weights_that_changed_are_refused(small: Forecaster, tmp_path: 
     small.save(tmp_path / "m")
     weights, data = tmp_path / "m" / "model.safetensors", tmp_path / "m" / "data.csv"
     tensors, _ = read_tensors(weights)
-    first = "head.weight"
+    first = "members.0.head.weight"
     write_tensors(weights, {**tensors, first: tensors[first] + 1})
     with pytest.raises(InputError, match=r"model.safetensors is damaged: its SHA-256"):
         load(tmp_path / "m")
@@ -107,7 +107,7 @@ def test_a_failed_fit_leaves_no_directory_and_the_old_model(tmp_path: Path, monk
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         one.fit(other, directory=tmp_path / "file" / "run")
-    monkeypatch.setattr(ForecastObjective, "validate", lambda self: float("inf"))
+    monkeypatch.setattr(DirectObjective, "validate", lambda self: float("inf"))
     with pytest.raises(InputError, match="broke down in epoch 1"):
         one.fit(other, directory=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -11,7 +11,15 @@ from gatewise.tasks import InputError
 from gatewise.tasks.forecast import Forecaster
 
 BAD: list[tuple[str, Any, str]] = [
-    ("hidden_size", None, "an integer of at least 1, got None"),
+    ("hidden_size", 0, "an integer of at least 1, got 0"),
+    ("num_layers", None, "an integer of at least 1, got None"),
+    ("level", 100, "numbers between 0 and 100, such as 80,95, got 100"),
+    ("level", "high", "numbers between 0 and 100, such as 80,95, got 'high'"),
+    ("level", [], "numbers between 0 and 100"),
+    ("lags", [1.5], "whole numbers between"),
+    ("lags", "0,12", "whole numbers between"),
+    ("strategy", "recursive", "one of direct, steps, got 'recursive'"),
+    ("test_size", 0, "an integer of at least 1, got 0"),
     ("hidden_size", 10**8, "at most 16384, got 100000000"),
     ("num_layers", 10**6, "at most 64, got 1000000"),
     ("epochs", 0, "an integer of at least 1, got 0"),
@@ -32,6 +40,20 @@ BAD: list[tuple[str, Any, str]] = [
 def test_a_value_out_of_range_or_of_another_type_gets_a_sentence(name: str, value: Any, sentence: str) -> None:
     with pytest.raises(InputError, match=f"{name} must be .*{sentence}"):
         Forecaster(**{name: value})
+
+
+def test_levels_and_lags_are_texts_or_lists() -> None:
+    options = Forecaster(level=[95, 80.5], lags="24,1").options
+    assert (options.level, options.levels) == ("80.5,95", [80.5, 95.0])
+    assert (options.lags, options.repeats) == ("1,24", [1, 24])
+    assert Forecaster(level=90).options.levels == [90.0]
+
+
+def test_options_of_one_strategy_are_refused_by_the_other() -> None:
+    with pytest.raises(InputError, match="level goes with strategy 'direct', got it with 'steps'"):
+        Forecaster(strategy="steps", level=80)
+    with pytest.raises(InputError, match="test_size must be at least the horizon of 12, got 6"):
+        Forecaster(horizon=12, test_size=6)
 
 
 def test_a_network_beyond_all_memory_gets_a_sentence() -> None:

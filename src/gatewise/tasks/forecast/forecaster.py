@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
+from gatewise.tasks import checks
 from gatewise.tasks.base import Scores, Task
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import write_bytes
+from gatewise.tasks.forecast.evaluation import Forecasts, scores
 from gatewise.tasks.forecast.grid import Series, regular
-from gatewise.tasks.forecast.metrics import last_value, mase, naive_error, seasonal_naive, smape
-from gatewise.tasks.forecast.network import ForecastNetwork
-from gatewise.tasks.forecast.options import ForecastOptions
+from gatewise.tasks.forecast.metrics import naive_error
+from gatewise.tasks.forecast.options import MOST_STEPS, ForecastOptions
+from gatewise.tasks.forecast.strategies import Direct, Steps, Strategy, check_held_out, named
 from gatewise.tasks.forecast.table import Table, Times, Values, read, to_csv
-from gatewise.tasks.forecast.windows import Batch, TrainingWindows, forecasts, scaled
-from gatewise.tasks.objective import Objective, own_rows
+from gatewise.tasks.forecast.updates import Growing
+from gatewise.tasks.objective import Objective, Schedule
 
 DATA = "data.csv"
-BATCH_SIZE = 32
-MOST_ORIGINS = 256
 LAST_TIME = np.datetime64("9999-12-31T23:59:59", "s")
+AVERAGE = 0.98
+"""How slowly the mean of the weights that is validated and kept forgets: 50 steps."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,11 @@ class Forecaster(Task):
 
     Data: the path of a CSV file or a data frame, long (``unique_id, ds, y``; missing values empty) or with just two
     columns, time and value; None stands for weekly CO₂ at Mauna Loa. The last horizon of every series is held out for
-    the score, and stretches before it for validation; training sees neither. An epoch is 25 steps of 32 windows.
+    the score, and stretches before it for validation; training steps see neither. An epoch is 25 steps.
+
+    Example:
+        >>> model = Forecaster(horizon=12, level=[80, 95])     # doctest: +SKIP
+        >>> model.fit("sales.csv").predict()                   # doctest: +SKIP
 
     Raises:
         InputError: for a value out of range.
@@ -52,10 +58,12 @@ class Forecaster(Task):
     metric: ClassVar[str] = "MASE"
     held_out_name: ClassVar[str] = "held-out horizon"
     data_files: ClassVar[tuple[str, ...]] = (DATA,)
+    earlier: ClassVar[Mapping[str, Any]] = {"strategy": "steps"}
     options_type = ForecastOptions
     verbs: ClassVar[Mapping[str, str | type | None]] = {
         "fit": "gatewise.tasks.forecast.verbs:FitForecast",
         "predict": "gatewise.tasks.forecast.verbs:PredictForecast",
+        "score": "gatewise.tasks.forecast.verbs:ScoreForecast",
     }
     options: ForecastOptions
 
@@ -63,7 +71,9 @@ class Forecaster(Task):
         super().__init__(**options)
         self.table: Table | None = None
         self.series: list[Series] = []
-        self.season = self.horizon = self.context = 1
+        self.season = self.horizon = 1
+        self.strategy: Strategy
+        self.growing: Growing | None = None
 
     # The protocol
 
@@ -72,6 +82,11 @@ class Forecaster(Task):
         """What the values are."""
         return self.options.label or (self.table.label if self.table else "y")
 
+    @property
+    def context(self) -> int:
+        """Values that a forecast is made from."""
+        return self.strategy.window
+
     def read(self, data: Any, validation: Any = None) -> None:
         if validation is not None:
             raise InputError("validation: forecasting holds out a stretch of every series itself, expected none")
@@ -79,25 +94,32 @@ class Forecaster(Task):
 
     def _take(self, table: Table) -> None:
         series = regular(table)
-        frequency = series[0].frequency
-        season = self.options.season or frequency.season
-        horizon = self.options.horizon or max(season, 12 if season == 1 else season)
-        _check_season(series, self.options.season)
-        _check_lengths(series, horizon)
-        self.table, self.series = table, series
-        self.options = replace(self.options, label=self.label)
-        self.season, self.horizon, self.context = season, horizon, max(2 * season, 2 * horizon, 16)
+        frequency, asked = series[0].frequency, self.options
+        season = asked.season or frequency.season
+        horizon = asked.horizon or max(season, 12 if season == 1 else season)
+        _check_season(series, asked.season)
+        if asked.strategy == "steps":
+            self.strategy = Steps(series, horizon, season)
+        else:
+            self.strategy = Direct(series, horizon, season, asked)
+        self.table, self.series, self.growing = table, series, None
+        self.options = replace(asked.filled(self.strategy.decided()), label=self.label)
+        self.season, self.horizon = season, horizon
 
     def build(self) -> nn.Module:
-        o = self.options
-        return ForecastNetwork(o.cell, o.hidden_size, o.num_layers, o.dropout, self.horizon, o.initialise)
+        return self.strategy.build(self.options)
 
-    def objective(self) -> ForecastObjective:
-        return ForecastObjective(self.fitted(), self.series, self.horizon, self.season, self.context)
+    def objective(self) -> Objective:
+        return self.strategy.objective(self.fitted(), self.options)
+
+    def schedule(self) -> Schedule:
+        found = super().schedule()
+        return found if self.options.strategy == "steps" else replace(found, average=AVERAGE)
 
     def save_data(self, folder: Path) -> None:
         assert self.table is not None
-        write_bytes(folder / DATA, to_csv(self.table).encode())
+        table = self.table if self.growing is None else self.growing.table(self.series, self.table.label)
+        write_bytes(folder / DATA, to_csv(table).encode())
 
     def load_data(self, folder: Path) -> None:
         path = folder / DATA
@@ -109,78 +131,112 @@ class Forecaster(Task):
         """Forecast the horizon beyond the end of every series.
 
         Args:
-            data: series to continue, as for ``fit``; the data of the fit when None.
+            data: series to continue, as for ``fit``; the data of the fit, with all updates, when None.
 
         Returns:
-            Columns of equal length: ``unique_id`` (str), ``ds`` (datetime64), ``y`` (float64, in units of the data).
+            Columns of equal length: ``unique_id`` (str), ``ds`` (datetime64), ``y`` (float64, in units of the data: the
+            median) and for each level the ends of its interval, ``y-lo-80`` and ``y-hi-80``.
         """
-        table = self.forecast(self.chosen_series(data))
-        return {
-            "unique_id": np.repeat(list(table.series), self.horizon),
-            "ds": np.concatenate([times for times, _ in table.series.values()]),
-            "y": np.concatenate([values for _, values in table.series.values()]),
-        }
+        return self.forecast(self.chosen_series(data)).columns()
 
-    def forecast(self, chosen: list[Series]) -> Table:
+    def forecast(self, chosen: list[Series]) -> Forecasts:
         """Forecasts beyond the end of series that were read."""
-        forecasts_by_name = {}
         for series in chosen:
             end = len(series.values)
-            times = series.times(end, end + self.horizon)
-            if times[-1] > LAST_TIME:
-                raise InputError(f"data:{_named(series)} ends so late that its forecast would go beyond the year 9999")
-            forecasts_by_name[series.name] = (times, self.continue_series(series, end))
-        return Table(forecasts_by_name, self.label)
+            if series.times(end + self.horizon - 1, end + self.horizon)[0] > LAST_TIME:
+                raise InputError(f"data:{named(series)} ends so late that its forecast would go beyond the year 9999")
+        return self._from(chosen, np.arange(len(chosen)), np.array([len(s.values) for s in chosen]))
 
-    def score(self, data: Any = None) -> Scores:
-        """MASE and sMAPE (per cent) on the held-out last horizon, mean over the series, beside naive forecasts."""
-        collected: dict[str, list[tuple[float, float]]] = {}
-        for part in self.held_out(data):
-            unit = naive_error(part.series.values[: -self.horizon], self.season)
-            for name, forecast in part.forecasts.items():
-                pair = (mase(part.truth, forecast, unit), smape(part.truth, forecast))
-                collected.setdefault(name, []).append(pair)
-        means = {name: _nanmean(np.array(pairs)) for name, pairs in collected.items()}
-        return {name: {"MASE": float(m[0]), "sMAPE": float(m[1])} for name, m in means.items()}
+    def score(self, data: Any = None, windows: int = 1, step_size: int | None = None) -> Scores:
+        """How good forecasts are on the held-out end, beside naive ones; mean over origins, then over series.
+
+        Args:
+            data: as for ``fit``. windows: how many origins, the last of which leaves one horizon.
+            step_size: steps between them; a horizon when None.
+
+        Returns:
+            MASE, sMAPE (per cent), RMSSE and OWA (beside the first naive forecast) by name of model; with levels also
+            the quantile loss in units of MASE, and the coverage of each interval (per cent).
+        """
+        chosen = self._scored(data)
+        return scores(self._rolling(chosen, windows, step_size), self.cell.name, self.season)
+
+    def cross_validation(
+        self, data: Any = None, n_windows: int = 1, step_size: int | None = None, refit: bool = False
+    ) -> dict[str, Any]:
+        """Forecasts from a rolling origin over the last part of every series, beside what came.
+
+        Without ``refit`` the model stays as it is, and all origins are forecast in few calls; those before the part
+        that the fit did not see (``test_size``, one horizon by default) are then no test of it. With ``refit`` the
+        network is trained anew for every origin, by the values before it alone; self stays as it is.
+
+        Args:
+            data: as for ``fit``; the data of the fit when None. n_windows: how many origins, the last of which leaves
+                one horizon. step_size: steps between them; a horizon when None.
+
+        Returns:
+            Columns of equal length: ``unique_id``, ``ds``, ``cutoff`` (the last time that was known), ``y`` (what came,
+            NaN where missing), and the forecast, named by the cell, with its intervals (``gru``, ``gru-lo-80`` …).
+
+        Raises:
+            InputError: for a number that is not positive, or series that are too short.
+        """
+        chosen = self.chosen_series(data, needed=self.horizon + 1)
+        found = self._rolling(chosen, n_windows, step_size)
+        if refit:
+            found = self._refitted(found)
+        columns = found.columns(self.cell.name)
+        first = {name: columns.pop(name) for name in ("unique_id", "ds")}
+        return {**first, "cutoff": found.cutoffs(), "y": found.truth().reshape(-1), **columns}
+
+    def update(self, data: Any) -> Forecaster:
+        """Take new observations of the series of the fit; ``predict`` goes on from them, the network stays as it is.
+
+        The time it takes depends on the number of new values alone.
+
+        Args:
+            data: as for ``fit``; every time must be behind the end of its series. Steps left out are missing values.
+
+        Raises:
+            InputError: for an unknown series, or a time that is not behind its end; then nothing is taken.
+        """
+        self.fitted()
+        growing = self.growing or Growing(self.series)
+        self.series, self.growing = growing.grown(self.series, read(data)), growing
+        return self
 
     def positions(self, data: Any = None) -> tuple[list[str], Values | None]:
-        """The times and values of the window from which the first series is continued."""
-        series = self.chosen_series(data)[0]
+        """The times and values of the window from which the first series is continued; of segments their last."""
+        series, width = self.chosen_series(data)[0], self.strategy.segment
         end = len(series.values)
         first = max(0, end - self.context)
         before = self.context - (end - first)  # steps of padding in front of a short series
         labels = [""] * before + [str(time).removesuffix("T00:00:00") for time in series.times(first, end)]
-        return labels, np.concatenate([np.full(before, np.nan), series.values[first:]])
+        values = np.concatenate([np.full(before, np.nan), series.values[first:]])
+        return labels[width - 1 :: width], values[width - 1 :: width]
 
     def measurable(self) -> bool:
         """Whether MASE has a unit: some series changes from season to season."""
         units = [naive_error(s.values[: -self.horizon], self.season) for s in self.series]
         return any(not np.isnan(unit) for unit in units)
 
-    # Beyond the protocol: what the picture shows
-
-    def held_out(self, data: Any = None) -> list[HeldOut]:
-        """Forecasts of the last horizon from the data before it, by the model and by the naive forecasts."""
-        chosen = self.chosen_series(data, needed=self.horizon + 1)
-        for one in chosen:
-            _check_held_out(one, self.horizon)
-        return [self.held_out_of(series) for series in chosen]
+    # Beyond the protocol
 
     def held_out_of(self, series: Series) -> HeldOut:
-        """The same for one series."""
-        end = len(series.values) - self.horizon
-        history = series.values[:end]
-        by_name = {self.cell.name: self.continue_series(series, end)}
-        if self.season > 1:
-            by_name["seasonal naive"] = seasonal_naive(history, self.horizon, self.season)
-        by_name["last value"] = last_value(history, self.horizon)
-        return HeldOut(series, series.times(end), series.values[end:], by_name)
+        """Forecasts of the last horizon of a series by the model, with its intervals, and by the naive forecasts."""
+        found = self._rolling([series], 1, None)
+        ends = dict(zip(["", *found.columns(self.cell.name)][3:], found.values[0].T, strict=True))
+        naive = {name: values[0] for name, values in found.naive(self.season).items()}
+        return HeldOut(series, series.times(int(found.origins[0])), found.truth()[0], {**ends, **naive})
 
     def continue_series(self, series: Series, end: int) -> Values:
         """Forecast the horizon that follows the first ``end`` values of a series."""
-        view = scaled(series.values[:end], self.context, self.season)
-        forecast: Values = forecasts(self.fitted(), view, np.array([end]), self.context)[0]
-        return forecast
+        return np.asarray(self._from([series], np.zeros(1, np.int64), np.array([end])).values[0, :, 0])
+
+    def first_unseen(self, series: Series) -> int:
+        """How many values of a series of the fit may have been seen in training or validation."""
+        test = self.options.test_size or self.horizon
+        return len(series.values) - test
 
     def chosen_series(self, data: Any = None, needed: int = 2) -> list[Series]:
         """The series of the fit, or of other data of the same frequency, each at least ``needed`` values long."""
@@ -193,88 +249,54 @@ class Forecaster(Task):
             raise InputError(f"data: one value a {now.name}, but the model was fitted on one a {was.name}")
         for one in series:
             if len(one.values) < needed:
-                raise InputError(f"data:{_named(one)} has {len(one.values)} values, expected at least {needed}")
+                raise InputError(f"data:{named(one)} has {len(one.values)} values, expected at least {needed}")
             if np.isnan(one.values).all():
-                raise InputError(f"data:{_named(one)} has missing values only, expected at least one number")
+                raise InputError(f"data:{named(one)} has missing values only, expected at least one number")
         return series
 
+    def _from(self, series: list[Series], which: Any, origins: Any) -> Forecasts:
+        """Forecasts of series from origins."""
+        values = self.strategy.forecasts(self.fitted(), series, which, origins)
+        return Forecasts(series, which, origins, values, self.options.levels)
 
-class ForecastObjective(Objective):
-    """The loss and the validation of a forecaster: mean absolute scaled error at every step of a window.
+    def _rolling(self, chosen: list[Series], n_windows: int, step_size: int | None) -> Forecasts:
+        """Forecasts from origins that are ``step_size`` apart, up to the one that leaves one horizon."""
+        step = self.horizon if step_size is None else step_size
+        checks.check_integer("n_windows", n_windows, 1, MOST_STEPS)
+        checks.check_integer("step_size", step, 1, MOST_STEPS)
+        back = self.horizon + step * np.arange(n_windows)[::-1]
+        for one in chosen:
+            if len(one.values) <= back[0] or np.isnan(one.values[: len(one.values) - back[0]]).all():
+                raise InputError(
+                    f"n_windows: the first of {n_windows} begins {back[0]} steps before the end, but"
+                    f"{named(one)} has {len(one.values)} values and expected is one before it"
+                )
+        which = np.repeat(np.arange(len(chosen)), n_windows)
+        return self._from(chosen, which, np.array([len(s.values) for s in chosen])[which] - np.tile(back, len(chosen)))
 
-    In time: training | validation, of at least two horizons where that leaves half the data | held out, one horizon.
-    """
+    def _refitted(self, found: Forecasts) -> Forecasts:
+        """The same forecasts, each by a network that was trained on the values before its origin."""
+        values = found.values.copy()
+        ends = np.array([len(one.values) for one in found.series])
+        backs = ends[found.which] - found.origins
+        for back in np.unique(backs):
+            cut = [
+                replace(s, values=s.values[: n - back + self.horizon]) for s, n in zip(found.series, ends, strict=True)
+            ]
+            table = Table({s.name: (s.times(), s.values) for s in cut}, self.label)
+            one = self._like(self.asked, test_size=None).fit(table)
+            values[backs == back] = one._rolling(one.series, 1, None).values
+        return replace(found, values=values)
 
-    metric = Forecaster.metric
-    unit = "windows"
-
-    def __init__(self, module: nn.Module, series: list[Series], horizon: int, season: int, context: int) -> None:
-        self.module, self.horizon, self.context = module, horizon, context
-        self.values = [s.values[: len(s.values) - horizon] for s in series]  # the held-out end is gone from here on
-        lengths = [min(2 * horizon, max(horizon, len(v) // 4)) for v in self.values]
-        self.splits = [len(v) - n for v, n in zip(self.values, lengths, strict=True)]
-        self.scaled = [scaled(v, context, season) for v in self.values]
-        self.units = [_unit(v[:end], season) for v, end in zip(self.values, self.splits, strict=True)]
-        self.windows = TrainingWindows(self.scaled, self.splits, context, horizon)
-
-    def batches(self, generator: np.random.Generator) -> Iterator[Batch]:
-        while True:
-            yield self.windows.batch(BATCH_SIZE, generator)
-
-    def loss(self, forward: Callable[..., Tensor], batch: Batch) -> Tensor:
-        output = forward(batch.inputs)[:, -batch.targets.shape[1] :]
-        errors = (output - batch.targets).abs() * batch.counts
-        return errors.sum() / batch.counts.sum().clamp(min=1)
-
-    def size(self, batch: Batch) -> int:
-        return len(batch.inputs)
-
-    def share(self, batch: Batch, rank: int, world: int) -> Batch:
-        return Batch(*(getattr(batch, f.name)[own_rows(len(batch.inputs), rank, world)] for f in fields(batch)))
-
-    def validate(self) -> float:
-        """MASE over forecasts from every step of the validation part that leaves a whole horizon."""
-        found = []
-        each = max(1, MOST_ORIGINS // len(self.values))
-        for values, split, view, unit in zip(self.values, self.splits, self.scaled, self.units, strict=True):
-            ends = np.arange(split, len(values) - self.horizon + 1)
-            ends = ends[:: -(-len(ends) // each)]
-            truth = values[ends[:, None] + np.arange(self.horizon)]
-            found.append(mase(truth, forecasts(self.module, view, ends, self.context), unit))
-        return float(_nanmean(np.array(found)))
-
-
-def _unit(history: Values, season: int) -> float:
-    """The unit of MASE, or of a like figure where a season repeats exactly and MASE has none."""
-    units = (naive_error(history, lag) for lag in (season, 1))
-    return next((unit for unit in units if not np.isnan(unit)), 1.0)
-
-
-def _nanmean(values: Values) -> Any:
-    known = ~np.isnan(values)
-    return np.where(known, values, 0).sum(0) / np.where(known.any(0), known.sum(0), np.nan)
-
-
-def _named(series: Series) -> str:
-    return f" series {series.name!r}" if series.name else " the series"
-
-
-def _check_lengths(series: list[Series], horizon: int) -> None:
-    for one in series:
-        count = len(one.values)
-        if count <= horizon:
-            raise InputError(f"horizon of {horizon} is too long:{_named(one)} has only {count} values")
-        if count < 4 * horizon:
-            raise InputError(
-                f"horizon of {horizon} is too long:{_named(one)} has {count} values, expected at least "
-                f"{4 * horizon} (a horizon held out, one for validation, two for training)"
-            )
-        _check_held_out(one, horizon)
-
-
-def _check_held_out(one: Series, horizon: int) -> None:
-    if np.isnan(one.values[:-horizon]).all() or np.isnan(one.values[-horizon:]).all():
-        raise InputError(f"data:{_named(one)} has no values before or none within the last {horizon} steps")
+    def _scored(self, data: Any) -> list[Series]:
+        """The series that can be scored, of the fit or of other data."""
+        if data is None and isinstance(self.strategy, Direct):
+            names = {one.name for one in self.strategy.held_out}
+            return [one for one in self.chosen_series() if one.name in names]
+        chosen = self.chosen_series(data, needed=self.horizon + 1)
+        for one in chosen:
+            check_held_out(one, self.horizon)
+        return chosen
 
 
 def _check_season(series: list[Series], season: int | None) -> None:

@@ -34,6 +34,12 @@ def naive_error(history: Values, season: int) -> float:
     return float(known.mean()) if len(known) and known.mean() > 0 else float("nan")
 
 
+def unit_of(history: Values, season: int) -> float:
+    """The unit of MASE, or of a like figure where a season repeats exactly and MASE has none."""
+    units = (naive_error(history, lag) for lag in (season, 1))
+    return next((unit for unit in units if not np.isnan(unit)), 1.0)
+
+
 def mase(truth: Values, forecast: Values, unit: float) -> float:
     """Mean absolute scaled error; below 1 it beats the in-sample seasonal naive. Gaps in truth are left out."""
     return _mean(np.abs(truth - forecast)) / unit
@@ -43,6 +49,19 @@ def smape(truth: Values, forecast: Values) -> float:
     """Symmetric mean absolute percentage error in per cent, 0 … 200 (Makridakis 1993). Gaps in truth are left out."""
     total = np.abs(truth) + np.abs(forecast)
     return _mean(200 * np.abs(truth - forecast) / np.where(total == 0, 1, total))
+
+
+def rmsse(truth: Values, forecast: Values, history: Values, season: int) -> float:
+    """Root mean squared scaled error (Makridakis et al. 2022, M5), scaled by the seasonal naive forecast in sample."""
+    lag = season if len(history) > season else 1
+    unit = _mean((history[lag:] - history[:-lag]) ** 2)
+    return float(np.sqrt(_mean((truth - forecast) ** 2) / unit)) if unit > 0 else float("nan")
+
+
+def nanmean(values: Values) -> Values:
+    """The mean over the first axis without NaN; NaN where there is nothing else."""
+    known = ~np.isnan(values)
+    return np.asarray(np.where(known, values, 0).sum(0) / np.where(known.any(0), known.sum(0), np.nan))
 
 
 def _mean(values: Values) -> float:

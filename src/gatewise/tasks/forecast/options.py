@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gatewise.tasks import checks
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.options import TaskOptions, again, option
 
 MOST_STEPS = 10**6
+MOST_MODELS = 64
+MOST_LEVELS = 16
+DIRECT_EPOCHS = 32
+STRATEGIES = ("direct", "steps")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForecastOptions(TaskOptions):
-    """What a forecaster may be asked for."""
+    """What a forecaster may be asked for. Where it says *by the data*, None stands for what ``defaults.py`` decides."""
 
     inputs: ClassVar[tuple[str, ...]] = ("mask", "gap", "last")
 
@@ -22,10 +27,66 @@ class ForecastOptions(TaskOptions):
     season: int | None = option(
         None, "Steps in a season.", checks.integer(1, MOST_STEPS), shown="from the frequency of the data"
     )
+    level: str | None = option(
+        None, "Prediction intervals in per cent, such as 80,95; in Python also a list.", shown="none"
+    )
+    strategy: str = option(
+        "direct",
+        "direct: segments of a window in, all of the horizon out; steps: a forecast at every step of a window.",
+        checks.choice(*STRATEGIES),
+    )
+    window: int | None = option(
+        None, "Values that a forecast is made from.", checks.integer(2, MOST_STEPS), shown="by the data"
+    )
+    segment: int | None = option(
+        None, "Values in a step of the recurrent layer.", checks.integer(1, MOST_STEPS), shown="by the season"
+    )
+    lags: str | None = option(
+        None,
+        "The network corrects the mean of naive forecasts that repeat so many last values; -12: with the drift of 12.",
+        shown="by the data",
+    )
+    n_models: int | None = option(
+        None, "Networks whose mean is the forecast.", checks.integer(1, MOST_MODELS), shown="by the data"
+    )
+    validation_size: int | None = option(
+        None,
+        "Steps before the held-out horizon that tell when to stop.",
+        checks.integer(1, MOST_STEPS),
+        shown="a tenth, at least two horizons",
+    )
+    test_size: int | None = option(
+        None,
+        "Steps at the end of each series that a fit does not see.",
+        checks.integer(1, MOST_STEPS),
+        shown="one horizon",
+    )
     label: str | None = option(
         None, "What the values are, with their unit, for the picture.", checks.text, shown="the name of the column"
     )
-    epochs: int | None = again(TaskOptions, "epochs", None, "16 of 25 steps, or what max_steps makes")
+    hidden_size: int | None = again(TaskOptions, "hidden_size", None, "by the data")  # type: ignore[assignment]
+    epochs: int | None = again(TaskOptions, "epochs", None, "32 (steps: 16) of 25 steps, or what max_steps makes")
+    patience: int | None = again(TaskOptions, "patience", 12)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "level", _listed("level", self.level, 0.0, 100.0))
+        object.__setattr__(self, "lags", _listed("lags", self.lags, -MOST_STEPS, MOST_STEPS, whole=True))
+        super().__post_init__()
+
+    def epochs_of(self, steps: int) -> int:
+        """How many epochs of so many steps to train for, at most."""
+        unset = self.epochs is None and self.max_steps is None
+        return DIRECT_EPOCHS if unset and self.strategy == "direct" else super().epochs_of(steps)
+
+    @property
+    def levels(self) -> list[float]:
+        """The levels of intervals in per cent, ascending."""
+        return [float(part) for part in self.level.split(",")] if self.level else []
+
+    @property
+    def repeats(self) -> list[int]:
+        """The lags as numbers, ascending."""
+        return [int(part) for part in self.lags.split(",")] if self.lags else []
 
     def check(self) -> None:
         super().check()
@@ -34,3 +95,31 @@ class ForecastOptions(TaskOptions):
                 f"num_layers must be 1 for {self.cell.name}, whose {self.cell.inputs[0][0]} is of the data's width, "
                 f"got {self.num_layers}"
             )
+        if self.test_size is not None and self.horizon is not None and self.test_size < self.horizon:
+            raise InputError(f"test_size must be at least the horizon of {self.horizon}, got {self.test_size}")
+        if self.strategy != "direct":
+            for name in ("level", "window", "segment", "lags", "n_models", "validation_size", "test_size"):
+                if getattr(self, name) is not None:
+                    raise InputError(f"{name} goes with strategy 'direct', got it with {self.strategy!r}")
+
+
+def _listed(name: str, value: Any, above: float, below: float, whole: bool = False) -> str | None:
+    """Numbers in a text with commas, or in a list, as such a text: ascending, each once.
+
+    Raises:
+        InputError: for anything else, and numbers that are not between the bounds.
+    """
+    if value is None:
+        return None
+    kind = "whole numbers" if whole else "numbers"
+    wrong = InputError(f"{name} must be {kind} between {above:g} and {below:g}, such as 80,95, got {value!r}")
+    parts = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
+    try:
+        found = sorted({float(part) for part in parts if not isinstance(part, bool)})
+    except (TypeError, ValueError):
+        raise wrong from None
+    if not 0 < len(found) <= MOST_LEVELS or not all(
+        above < n < below and n != 0 and (not whole or n == int(n)) for n in found
+    ):
+        raise wrong
+    return ",".join(f"{n:g}" if n < 1e5 else str(int(n)) for n in found)

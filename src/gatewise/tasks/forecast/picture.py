@@ -9,17 +9,18 @@ import numpy as np
 
 from gatewise.tasks.errors import need
 from gatewise.tasks.figures import save
+from gatewise.tasks.forecast.evaluation import Forecasts
 from gatewise.tasks.forecast.forecaster import Forecaster, HeldOut
 from gatewise.tasks.forecast.grid import Series
 from gatewise.tasks.forecast.metrics import mase, naive_error
-from gatewise.tasks.forecast.table import Table, Times, Values
+from gatewise.tasks.forecast.table import Times, Values
 
 MOST_PANELS = 4
 INK, MODEL, BEYOND, NAIVE = "#333333", "#0072B2", "#D55E00", "#999999"  # told apart with any colour vision
 
 
-def draw(forecaster: Forecaster, path: Path, chosen: list[Series], forecasts: Table) -> None:
-    """Draw the first four series and their forecasts into a picture file, one panel each.
+def draw(forecaster: Forecaster, path: Path, forecasts: Forecasts) -> None:
+    """Draw the first four series and their forecasts into a picture file, one panel each, intervals as bands.
 
     Raises:
         InputError: without matplotlib.
@@ -27,11 +28,12 @@ def draw(forecaster: Forecaster, path: Path, chosen: list[Series], forecasts: Ta
     need("matplotlib")
     from matplotlib.figure import Figure
 
-    chosen = chosen[:MOST_PANELS]
+    chosen = forecasts.series[:MOST_PANELS]
     figure = Figure(figsize=(10, 1.2 + 3.6 * len(chosen)), dpi=130, layout="constrained")
     panels = figure.subplots(len(chosen), 1, squeeze=False)[:, 0]
-    for axes, series in zip(panels, chosen, strict=True):
-        _panel(axes, forecaster, series, *forecasts.series[series.name])
+    for axes, series, values in zip(panels, chosen, forecasts.values, strict=False):
+        end = len(series.values)
+        _panel(axes, forecaster, series, series.times(end, end + forecaster.horizon), values)
     panels[-1].set_xlabel(f"date, one value a {chosen[0].frequency.name}")
     save(figure, path)
 
@@ -44,7 +46,9 @@ def _panel(axes: Any, forecaster: Forecaster, series: Series, times: Times, beyo
     if end > horizon + 1 and not np.isnan(series.values[:-horizon]).all():
         held = forecaster.held_out_of(series)
         title = f"{title}  {_held_out(axes, held, forecaster)}".strip()
-    axes.plot(times, beyond, color=BEYOND, lw=1.8, label="forecast beyond the end")
+    axes.plot(times, beyond[:, 0], color=BEYOND, lw=1.8, label="forecast beyond the end")
+    for k, level in enumerate(forecaster.options.levels):
+        _band(axes, times, beyond[:, 1 + 2 * k : 3 + 2 * k], BEYOND, f"{level:g} %")
     axes.axvline(series.times(end - 1, end)[0], color=INK, lw=0.8, ls=":")
     axes.set_title(title, loc="left", fontsize=10)
     axes.set_ylabel(forecaster.label)
@@ -56,12 +60,20 @@ def _panel(axes: Any, forecaster: Forecaster, series: Series, times: Times, beyo
     axes.set_ylim(low, high + 0.22 * (high - low))  # room for the legend
 
 
+def _band(axes: Any, times: Times, ends: Values, color: str, label: str | None = None) -> None:
+    """An interval; those of several levels lie on each other and grow darker inwards."""
+    axes.fill_between(times, ends[:, 0], ends[:, 1], color=color, alpha=0.16, lw=0, label=label)
+
+
 def _held_out(axes: Any, held: HeldOut, forecaster: Forecaster) -> str:
     """Draw the held-out horizon with its forecasts; the title that gives their scores."""
     axes.axvspan(held.times[0], held.times[-1], color=MODEL, alpha=0.07, lw=0)
     unit = naive_error(held.series.values[: -forecaster.horizon], forecaster.season)
     scores = {name: mase(held.truth, forecast, unit) for name, forecast in held.forecasts.items()}
     model = forecaster.cell.name
+    for level in forecaster.options.levels:
+        ends = np.stack([held.forecasts[f"{model}-{end}-{level:g}"] for end in ("lo", "hi")], -1)
+        _band(axes, held.times, ends, MODEL)
     axes.plot(held.times, held.forecasts[model], color=MODEL, lw=1.8, label=f"{model} on the held-out horizon")
     naive = "seasonal naive" if "seasonal naive" in held.forecasts else "last value"
     axes.plot(held.times, held.forecasts[naive], color=NAIVE, lw=1.2, ls="--", label=naive)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from gatewise.tasks import checks
 from gatewise.tasks.folder import dumps, whole, write_bytes
 from gatewise.tasks.forecast.forecaster import Forecaster
+from gatewise.tasks.forecast.options import MOST_STEPS
 from gatewise.tasks.forecast.picture import draw
-from gatewise.tasks.forecast.table import rows, to_csv
+from gatewise.tasks.forecast.table import time_text
 from gatewise.tasks.options import argument, option
-from gatewise.tasks.verbs import FitData, Verb, print_table
+from gatewise.tasks.verbs import FitData, ScoreData, Verb, print_scores, print_table
 
 MOST_ROWS = 60
 TABLE, PICTURE = "forecast.csv", "forecast.png"
@@ -37,18 +44,54 @@ class PredictForecast(Verb):
     def run(self, task: Forecaster, model: Path, json: bool) -> None:
         folder = model if self.output is None else self.output
         chosen = task.chosen_series(self.data)
-        table = task.forecast(chosen)
+        found = task.forecast(chosen)
+        columns = found.columns()
+        columns["ds"] = time_text(columns["ds"])
+        header, rows = list(columns), list(zip(*(np.asarray(c).tolist() for c in columns.values()), strict=True))
         with whole(folder, locked=False):
-            draw(task, folder / PICTURE, chosen, table)
-            write_bytes(folder / TABLE, to_csv(table).encode())
-        records = rows(table)
+            draw(task, folder / PICTURE, found)
+            write_bytes(folder / TABLE, csv_text(header, rows).encode())
         if json:
-            keys = ("unique_id", "ds", "y")
-            values = [dict(zip(keys, record, strict=True)) for record in records]
-            print(dumps({"forecasts": values, "picture": str(folder / PICTURE)}), end="")
+            records = [dict(zip(header, row, strict=True)) for row in rows]
+            print(dumps({"forecasts": records, "picture": str(folder / PICTURE)}), end="")
             return
-        shown = [(name, time, f"{value:.6g}") for name, time, value in records[:MOST_ROWS]]
-        print_table(["unique_id", "ds", task.label], shown)
-        if len(records) > MOST_ROWS:
-            print(f"… {len(records) - MOST_ROWS} more rows in {folder / TABLE}")
+        shown = [(name, time, *(f"{value:.6g}" for value in values)) for name, time, *values in rows[:MOST_ROWS]]
+        print_table([*header[:2], task.label, *header[3:]], shown)
+        if len(rows) > MOST_ROWS:
+            print(f"… {len(rows) - MOST_ROWS} more rows in {folder / TABLE}")
         print(f"{folder / TABLE}\n{folder / PICTURE}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreForecast(ScoreData):
+    """Score a forecaster on the held-out end of DATA, beside naive forecasts."""
+
+    windows: int = option(
+        1, "Origins, the last of which leaves one horizon.", checks.integer(1, MOST_STEPS), flags=("--windows",)
+    )
+    step_size: int | None = option(
+        None, "Steps between origins.", checks.integer(1, MOST_STEPS), shown="one horizon", flags=("--step-size",)
+    )
+
+    def run(self, task: Any, model: Path, json: bool) -> None:
+        scores = task.score(self.chosen(), self.windows, self.step_size)
+        if json:
+            print(dumps({"scores": scores}), end="")
+            return
+        print_scores(task, scores, f"{self.windows} horizons" if self.windows > 1 else None)
+        reach = task.horizon + (self.windows - 1) * (self.step_size or task.horizon)
+        unseen = task.options.test_size or task.horizon
+        if self.data is None and reach > unseen:
+            print(
+                f"The fit has seen all but the last {unseen} steps: origins before them are no test of it "
+                f"(fit with --test-size {reach})."
+            )
+
+
+def csv_text(header: list[str], rows: list[tuple[Any, ...]]) -> str:
+    """A table as CSV, every digit of its numbers."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([repr(v) if isinstance(v, float) else v for v in row] for row in rows)
+    return buffer.getvalue()

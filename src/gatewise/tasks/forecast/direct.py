@@ -1,0 +1,111 @@
+"""The direct strategy's network: segments of a window into a recurrent encoder, all of the horizon decoded at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gatewise.compiler import Cell
+from gatewise.nn import Recurrent, gaps
+from gatewise.tasks.forecast.scaling import CHANNELS
+from gatewise.tasks.objective import mapped
+
+
+class DirectNetwork(nn.Module):
+    """After SegRNN (Lin et al. 2023, arXiv 2308.11200): segments in, parallel multi-step forecasting out.
+
+    A window of S·segment values is read as S steps of a recurrent layer. From its final state each segment of the
+    horizon takes one step of the same layer, all side by side; what such a step reads is an embedding of its place and
+    of the series. So every step of the horizon sees the whole window, over few steps of the layer.
+
+    A cell for series with gaps, such as ``gru_d``, reads a segment as variables of their own, and where they are
+    missing; any other cell reads a projection of values and of which of them were observed.
+
+    Args:
+        segment: values in a step. horizon: steps to forecast. outputs: numbers for each of them.
+        series: how many series have an embedding; 0 for none.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        hidden_size: int,
+        num_layers: int,
+        dropout: float,
+        segment: int,
+        horizon: int,
+        outputs: int = 1,
+        series: int = 0,
+        initialise: str = "torch",
+    ) -> None:
+        super().__init__()
+        self.segment, self.horizon, self.outputs = segment, horizon, outputs
+        self.ahead = -(-horizon // segment)
+        self.gappy = bool(cell.inputs)
+        width = segment if self.gappy else hidden_size
+        self.project = None if self.gappy else nn.Linear(CHANNELS * segment, width)
+        between = dropout if num_layers > 1 else 0.0
+        self.encoder = Recurrent(
+            cell, width, hidden_size, num_layers, batch_first=True, dropout=between, initialise=initialise
+        )
+        self.place = nn.Parameter(torch.randn(self.ahead, width) / width**0.5)
+        self.series = nn.Parameter(torch.zeros(series + 1, width)) if series else None
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden_size, segment * outputs)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor, series: Tensor) -> Tensor:
+        """From scaled windows (B, S·segment, CHANNELS) and the number of the series of each (B,), 0 for a new one, to
+        (B, horizon, outputs) in units of the scale."""
+        return self._decoded(self._encoded(x)[1], series)
+
+    def _encoded(self, x: Tensor) -> Any:
+        if self.project is not None:
+            return self.encoder(torch.relu(self.project(x.reshape(len(x), -1, self.segment * CHANNELS))))
+        values, mask = (x[..., i].unflatten(1, (-1, self.segment)) for i in (0, -1))
+        found = gaps(torch.where(mask > 0, values, torch.nan), batch_first=True)
+        return self.encoder(found.x, **self._named(found.inputs))
+
+    def _decoded(self, state: Any, series: Tensor) -> Tensor:
+        words = self.place.unsqueeze(0)
+        if self.series is not None:
+            words = words + self.series[series].unsqueeze(1)
+        words = words.expand(len(series), -1, -1).flatten(0, 1).unsqueeze(1)  # one step for each segment ahead
+        told = {"mask": torch.ones_like(words), "gap": torch.ones_like(words), "last": torch.zeros_like(words)}
+        start = mapped(lambda s: s.repeat_interleave(self.ahead, dim=1), state)
+        y, _ = self.encoder(words, start, **self._named(told))
+        said = self.head(self.dropout(y[:, -1])).view(len(series), self.ahead * self.segment, self.outputs)
+        return torch.narrow(said, 1, 0, self.horizon)
+
+    def _named(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: inputs[name] for name, *_ in self.encoder.cell.inputs}
+
+
+class Members(nn.Module):
+    """Direct networks side by side whose mean is the forecast, and how wide their intervals are to be.
+
+    In training each of them has windows of its own: they differ in these and in how they start.
+
+    Args:
+        members: how many. levels: how many intervals. how: as for ``DirectNetwork``, without ``outputs``.
+    """
+
+    widths: Tensor
+
+    def __init__(self, members: int, levels: int, **how: Any) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(DirectNetwork(outputs=1 + 2 * levels, **how) for _ in range(members))
+        self.register_buffer("widths", torch.ones(levels))
+
+    def forward(self, x: Tensor, series: Tensor) -> Tensor:
+        """From windows (B, W, CHANNELS) and numbers of series (B,) to the mean (B, horizon, outputs); with windows
+        (B, members, W, CHANNELS) and numbers (B, members) for each member its own, (B, members, horizon, outputs)."""
+        if x.dim() == 4:
+            return torch.stack([net(x[:, k], series[:, k]) for k, net in enumerate(self.members)], 1)
+        if len(self.members) == 1:
+            one: Tensor = self.members[0](x, series)
+            return one
+        return torch.stack([net(x, series) for net in self.members]).mean(0)

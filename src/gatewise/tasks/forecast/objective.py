@@ -1,0 +1,170 @@
+"""The strategy *direct*: how its networks are trained, validated and calibrated, and how they forecast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gatewise.tasks.forecast.direct import Members
+from gatewise.tasks.forecast.intervals import calibrated, ordered, pinball, quantiles
+from gatewise.tasks.forecast.metrics import nanmean, unit_of
+from gatewise.tasks.forecast.panel import Origins, Panel, Places
+from gatewise.tasks.forecast.scaling import Scaled, scale
+from gatewise.tasks.forecast.table import Values
+from gatewise.tasks.objective import Objective, own_rows
+
+MOST_ORIGINS = 2048
+"""Forecasts of a validation; with more series than these, of every k-th series."""
+AT_ONCE = 1024
+"""Windows in a forward."""
+HEAVIEST = 10.0
+"""How much more than another window one may count, by how widely it moves."""
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """How windows are read: how far ahead they are forecast, which naive forecasts are corrected, which levels."""
+
+    horizon: int
+    lags: Sequence[int]
+    levels: Sequence[float]
+    segment: int = 1
+
+    def scaled(self, windows: Values) -> Scaled:
+        return scale(windows, self.horizon, self.lags)
+
+
+def forecasts(module: Members, panel: Panel, how: Ahead, which: Places, origins: Places, numbers: Places) -> Values:
+    """Quantiles (n, horizon, outputs) from origins, not yet stretched, in units of the data.
+
+    Args:
+        which: series of the panel. numbers: by which the network knows them.
+    """
+    found, device = [], module.widths.device
+    with torch.no_grad():
+        for start in range(0, len(which), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            view = how.scaled(panel.windows(which[part], origins[part]))
+            output = module(torch.from_numpy(view.x).to(device), torch.from_numpy(numbers[part]).to(device))
+            found.append(view.restored(output.double().cpu().numpy()))
+    return ordered(np.concatenate(found))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows (B, members, W, channels), numbers of series (B, members), targets and their weights (B, members,
+    horizon)."""
+
+    inputs: Tensor
+    series: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+class DirectObjective(Objective):
+    """Quantile loss on random windows of the training parts; MASE and calibration on the validation parts.
+
+    In time: training | validation | held out. The loss is in units of the usual error of a naive forecast within a
+    window, weighted by how that compares to the series: so it is in units of MASE.
+
+    Args:
+        series: the values that may be seen at all. ends: of the training parts. numbers: whether series have one.
+    """
+
+    metric = "MASE"
+    unit = "windows"
+
+    def __init__(
+        self,
+        module: Members,
+        series: Sequence[Values],
+        ends: Sequence[int],
+        how: Ahead,
+        window: int,
+        season: int,
+        batch_size: int,
+        numbers: bool,
+    ) -> None:
+        self.module: Members = module
+        self.how, self.batch_size, self.numbered = how, batch_size, numbers
+        self.panel = Panel(series, window, how.horizon)
+        self.ends = np.array(ends)
+        self.units = np.array([unit_of(values[:end], season) for values, end in zip(series, ends, strict=True)])
+        self.origins = Origins([min(window, end // 2) for end in ends], ends)
+        self.shares = torch.tensor(quantiles(how.levels))
+        self.which, self.at = self._validation()
+        self.naive = self._naive(season)
+
+    def _validation(self) -> tuple[Places, Places]:
+        """Series and origins of the validation parts, each of which leaves a whole horizon: the last, and before it
+        every k-th."""
+        last = self.panel.lengths - self.how.horizon
+        chosen = np.flatnonzero(last >= self.ends)
+        chosen = chosen[:: -(-len(chosen) // MOST_ORIGINS)]
+        each = max(1, MOST_ORIGINS // max(1, len(chosen)))
+        every = [-(-(last[i] - self.ends[i] + 1) // each) for i in chosen]
+        origins = [np.arange(last[i], self.ends[i] - 1, -step) for i, step in zip(chosen, every, strict=True)]
+        return np.repeat(chosen, [len(found) for found in origins]), np.concatenate(origins)
+
+    def _naive(self, season: int) -> float:
+        """The validation figure of the seasonal naive forecast."""
+        windows = self.panel.windows(self.which, self.at)
+        lag = season if season < self.panel.window else 1
+        return self._mase(scale(windows, self.how.horizon, [lag]).base)
+
+    def _mase(self, forecast: Values) -> float:
+        error = nanmean(np.abs(self.panel.futures(self.which, self.at) - forecast).T) / self.units[self.which]
+        return float(nanmean(np.array([nanmean(error[self.which == i]) for i in np.unique(self.which)])))
+
+    def numbers(self, which: Places) -> Places:
+        """By which the network knows series: from 1 on; 0 where it knows none."""
+        return which + 1 if self.numbered else np.zeros_like(which)
+
+    def batches(self, generator: np.random.Generator) -> Iterator[Batch]:
+        members = len(self.module.members)
+        while True:
+            drawn = generator.integers(len(self.origins), size=self.batch_size * members)
+            yield self._batch(*self.origins.at(drawn), members)
+
+    def _batch(self, which: Places, origins: Places, members: int) -> Batch:
+        view = self.how.scaled(self.panel.windows(which, origins))
+        seen = origins[:, None] + np.arange(self.how.horizon) < self.ends[which][:, None]
+        targets = view.targets(np.where(seen, self.panel.futures(which, origins), np.nan))
+        heavy = np.clip(view.scale / self.units[which], 1 / HEAVIEST, HEAVIEST)[:, None]
+        weights = np.where(np.isnan(targets), 0.0, heavy)
+
+        def part(values: NDArray[Any]) -> Tensor:
+            found: Tensor = torch.from_numpy(values.astype(np.float32)).unflatten(0, (-1, members))
+            return found
+
+        numbers = torch.from_numpy(self.numbers(which)).unflatten(0, (-1, members))
+        return Batch(part(view.x), numbers, part(np.nan_to_num(targets)), part(weights))
+
+    def loss(self, forward: Callable[..., Tensor], batch: Batch) -> Tensor:
+        said = forward(batch.inputs, batch.series)
+        each = pinball(said, batch.targets, self.shares.to(said.device)).mean(-1)
+        total: Tensor = (each * batch.weights).sum() / (batch.weights > 0).sum().clamp(min=1)
+        return total
+
+    def size(self, batch: Batch) -> int:
+        return batch.targets.shape[0] * batch.targets.shape[1]
+
+    def share(self, batch: Batch, rank: int, world: int) -> Batch:
+        rows = own_rows(len(batch.inputs), rank, world)
+        return Batch(batch.inputs[rows], batch.series[rows], batch.targets[rows], batch.weights[rows])
+
+    def validate(self) -> float:
+        """MASE of the medians; the intervals are calibrated by the same forecasts."""
+        said = forecasts(self.module, self.panel, self.how, self.which, self.at, self.numbers(self.which))
+        truth = self.panel.futures(self.which, self.at)
+        factors = calibrated(truth, said, self.how.levels)
+        self.module.widths.copy_(torch.tensor(factors).to(self.module.widths))
+        value = self._mase(said[..., 0])
+        self.note = f"seasonal naive {self.naive:.4g} is better" if self.naive < value else ""
+        return value

@@ -1,0 +1,57 @@
+"""All series in one array, and windows of any of them at any origin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gatewise.tasks.forecast.table import Values
+
+Places = NDArray[np.int64]
+
+
+class Panel:
+    """Series one behind the other, each with room for a window before it and a horizon behind it, all NaN there.
+
+    It takes 8 bytes a value, and a window's length and a horizon more for every series.
+    """
+
+    def __init__(self, series: Sequence[Values], window: int, horizon: int) -> None:
+        self.window, self.horizon = window, horizon
+        self.lengths = np.array([len(values) for values in series])
+        ends = np.cumsum(self.lengths + window + horizon)
+        self.starts = ends - self.lengths - window - horizon
+        self.flat = np.full(int(ends[-1]), np.nan)
+        for start, values in zip(self.starts, series, strict=True):
+            self.flat[start + window : start + window + len(values)] = values
+
+    def windows(self, series: Places, origins: Places) -> Values:
+        """The last values (B, window) before an origin, which is a count of values of the series."""
+        return np.asarray(self.flat[(self.starts[series] + origins)[:, None] + np.arange(self.window)])
+
+    def futures(self, series: Places, origins: Places) -> Values:
+        """The values (B, horizon) from an origin on; NaN behind the end."""
+        steps = np.minimum(
+            origins[:, None] + np.arange(self.horizon), (self.lengths[series] + self.horizon - 1)[:, None]
+        )
+        return np.asarray(self.flat[(self.starts[series] + self.window)[:, None] + steps])
+
+
+class Origins:
+    """Origins of windows of all series, as numbers from 0: those of a series from ``first`` to before ``last``."""
+
+    def __init__(self, first: Sequence[int], last: Sequence[int]) -> None:
+        self.first = np.array(first)
+        counts = np.maximum(0, np.array(last) - self.first)
+        self.ends = np.cumsum(counts)
+        self.starts = self.ends - counts
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def at(self, numbers: Places) -> tuple[Places, Places]:
+        """Series and origin of each."""
+        series = np.searchsorted(self.ends, numbers, side="right")
+        return series, self.first[series] + numbers - self.starts[series]

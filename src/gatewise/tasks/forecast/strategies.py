@@ -1,0 +1,184 @@
+"""The two ways to forecast: what each builds, how it is trained, and how it forecasts from any origin."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from gatewise.tasks.errors import InputError
+from gatewise.tasks.forecast import defaults, steps, windows
+from gatewise.tasks.forecast.direct import Members
+from gatewise.tasks.forecast.grid import Frequency, Series
+from gatewise.tasks.forecast.intervals import stretched
+from gatewise.tasks.forecast.network import ForecastNetwork
+from gatewise.tasks.forecast.objective import Ahead, DirectObjective, forecasts
+from gatewise.tasks.forecast.options import ForecastOptions
+from gatewise.tasks.forecast.panel import Panel, Places
+from gatewise.tasks.forecast.table import Values
+from gatewise.tasks.objective import Objective
+
+DAY = 86400
+MOST_NUMBERED = 100
+"""Series up to which each has an embedding of its own."""
+
+
+class Strategy(ABC):
+    """A way to forecast, for the series of a fit."""
+
+    window: int
+    """Values that a forecast is made from."""
+    segment: int = 1
+    """Of these, in a step of the recurrent layer."""
+
+    def decided(self) -> dict[str, Any]:
+        """The options that it decides where they are not given."""
+        return {}
+
+    @abstractmethod
+    def build(self, options: ForecastOptions) -> nn.Module:
+        """The untrained network."""
+
+    @abstractmethod
+    def objective(self, module: Any, options: ForecastOptions) -> Objective:
+        """How it is trained."""
+
+    @abstractmethod
+    def forecasts(self, module: Any, series: Sequence[Series], which: Places, origins: Places) -> Values:
+        """Forecasts (n, horizon, 1 + 2 · levels) in units of the data: the point, then the ends of each interval.
+
+        Args:
+            series: any. which: of them, for each forecast. origins: how many values of it are known.
+        """
+
+
+class Steps(Strategy):
+    """The forecaster of earlier versions: a head at every step of a window, without intervals."""
+
+    def __init__(self, series: Sequence[Series], horizon: int, season: int) -> None:
+        for one in series:
+            check_length(one, horizon)
+            check_held_out(one, horizon)
+        self.series, self.horizon, self.season = list(series), horizon, season
+        self.window = max(2 * season, 2 * horizon, 16)
+
+    def decided(self) -> dict[str, Any]:
+        return {"hidden_size": 64}
+
+    def build(self, options: ForecastOptions) -> nn.Module:
+        o = options
+        return ForecastNetwork(o.cell, o.hidden_size or 1, o.num_layers, o.dropout, self.horizon, o.initialise)
+
+    def objective(self, module: Any, options: ForecastOptions) -> Objective:
+        return steps.StepsObjective(module, self.series, self.horizon, self.season, self.window)
+
+    def forecasts(self, module: Any, series: Sequence[Series], which: Places, origins: Places) -> Values:
+        found = np.empty((len(which), self.horizon, 1))
+        for i in np.unique(which):
+            rows = np.flatnonzero(which == i)
+            view = windows.scaled(series[i].values[: origins[rows].max()], self.window, self.season)
+            found[rows, :, 0] = windows.forecasts(module, view, origins[rows], self.window)
+        return found
+
+
+class Direct(Strategy):
+    """Segments of a window in, all of the horizon out; see ``direct.py``."""
+
+    def __init__(self, series: Sequence[Series], horizon: int, season: int, options: ForecastOptions) -> None:
+        self.horizon, self.season, self.test = horizon, season, options.test_size or horizon
+        lengths = [len(one.values) for one in series]
+        check_length(max(series, key=lambda one: len(one.values)), horizon, self.test)
+        self.ends = defaults.ends_of_training(lengths, horizon, self.test, options.validation_size)
+        self.seen = [n - self.test if end < n else n for n, end in zip(lengths, self.ends, strict=True)]
+        self.held_out = [one for one, seen in zip(series, self.seen, strict=True) if seen < len(one.values)]
+        self.held_out = [one for one in self.held_out if has_held_out(one, horizon)]
+        if not self.held_out:
+            check_held_out(max(series, key=lambda one: len(one.values)), horizon)
+        self.series = series
+        self.numbers = {one.name: i + 1 for i, one in enumerate(series)} if 1 < len(series) <= MOST_NUMBERED else {}
+        values = [one.values for one in series]
+        asked = {name: getattr(options, name) for name in ("window", "segment", "lags")}
+        week = long_season(series[0].frequency, season)
+        self._decided = defaults.decided(values, self.ends, horizon, season, week, asked)
+        self.window, self.segment = self._decided["window"], self._decided["segment"]
+        lags = [int(lag) for lag in self._decided["lags"].split(",")]
+        self.ahead = Ahead(horizon, lags, options.levels, self.segment)
+
+    def decided(self) -> dict[str, Any]:
+        return self._decided
+
+    def build(self, options: ForecastOptions) -> nn.Module:
+        o = options
+        return Members(
+            o.n_models or 1,
+            len(o.levels),
+            cell=o.cell,
+            hidden_size=o.hidden_size or 1,
+            num_layers=o.num_layers,
+            dropout=o.dropout,
+            segment=self.segment,
+            horizon=self.horizon,
+            series=len(self.numbers),
+            initialise=o.initialise,
+        )
+
+    def objective(self, module: Any, options: ForecastOptions) -> Objective:
+        values = [one.values[:seen] for one, seen in zip(self.series, self.seen, strict=True)]
+        how = self.ahead, self.window, self.season, self.batch_size()
+        return DirectObjective(module, values, self.ends, *how, numbers=bool(self.numbers))
+
+    def windows_of_training(self) -> int:
+        """How many windows training can draw."""
+        return sum(max(1, end - min(self.window, end // 2)) for end in self.ends)
+
+    def batch_size(self) -> int:
+        """Windows in a batch: a thirtieth of all, within bounds."""
+        return int(np.clip(self.windows_of_training() // 30, 32, 256))
+
+    def forecasts(self, module: Any, series: Sequence[Series], which: Places, origins: Places) -> Values:
+        first = np.full(len(series), np.iinfo(np.int64).max)
+        last = np.zeros(len(series), np.int64)
+        np.minimum.at(first, which, np.maximum(0, origins - self.window))
+        np.maximum.at(last, which, origins)
+        parts = [one.values[a:b] for one, a, b in zip(series, first, last, strict=True)]
+        numbers = np.array([self.numbers.get(one.name, 0) for one in series])
+        panel = Panel(parts, self.window, self.horizon)
+        said = forecasts(module, panel, self.ahead, which, origins - first[which], numbers[which])
+        return stretched(said, module.widths.double().tolist())
+
+
+def long_season(frequency: Frequency, season: int) -> int | None:
+    """A week, where the season is a day of several steps."""
+    return 7 * season if frequency.seconds and frequency.seconds * season == DAY and season > 1 else None
+
+
+def named(series: Series) -> str:
+    """Which series a sentence is about."""
+    return f" series {series.name!r}" if series.name else " the series"
+
+
+def check_length(one: Series, horizon: int, test: int | None = None) -> None:
+    """Raises InputError for a series that leaves too little to train on."""
+    count, test = len(one.values), test or horizon
+    if count <= horizon:
+        raise InputError(f"horizon of {horizon} is too long:{named(one)} has only {count} values")
+    if count < 3 * horizon + test:
+        held = "a horizon" if test == horizon else f"{test} steps"
+        raise InputError(
+            f"horizon of {horizon} is too long:{named(one)} has {count} values, expected at least "
+            f"{3 * horizon + test} ({held} held out, one for validation, two for training)"
+        )
+
+
+def has_held_out(one: Series, horizon: int) -> bool:
+    """Whether there is something to compare a forecast of the last horizon with, and to make it from."""
+    return not (np.isnan(one.values[:-horizon]).all() or np.isnan(one.values[-horizon:]).all())
+
+
+def check_held_out(one: Series, horizon: int) -> None:
+    """Raises InputError where there is not."""
+    if not has_held_out(one, horizon):
+        raise InputError(f"data:{named(one)} has no values before or none within the last {horizon} steps")

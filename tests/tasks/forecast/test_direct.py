@@ -1,0 +1,82 @@
+"""The direct network against a slow one: segment after segment, step ahead after step ahead, in plain torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gatewise import cells
+from gatewise.nn import gaps
+from gatewise.tasks.forecast.direct import DirectNetwork, Members
+from gatewise.tasks.forecast.scaling import CHANNELS
+
+SIZES = {"hidden_size": 7, "num_layers": 1, "dropout": 0.0, "segment": 4, "horizon": 10}
+
+
+def network(cell: str = "gru", series: int = 2, **changes: int) -> DirectNetwork:
+    torch.manual_seed(0)
+    net = DirectNetwork(cells.get(cell), **{**SIZES, **changes}, outputs=3, series=series).eval()
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return net
+
+
+def slowly(net: DirectNetwork, x: Tensor, series: int) -> Tensor:
+    """One row (W, CHANNELS) the obvious way: (horizon, 3)."""
+    state, said = None, []
+    for start in range(0, len(x), 4):
+        segment = x[start : start + 4].reshape(1, 1, -1)
+        _, state = net.encoder(torch.relu(net.project(segment)), state)
+    for place in range(3):
+        word = net.place[place] + net.series[series]
+        y, _ = net.encoder(word.view(1, 1, -1), state)
+        said += list(net.head(y[0, 0]).view(4, 3))
+    return torch.stack(said[:10])
+
+
+@pytest.mark.parametrize(("cell", "layers"), [("gru", 1), ("lstm", 2), ("rnn", 1), ("mgu", 1)])
+def test_every_step_of_the_horizon_is_the_slow_networks(cell: str, layers: int) -> None:
+    net, x = network(cell, num_layers=layers), torch.randn(3, 12, CHANNELS)
+    said = net(x, torch.tensor([0, 2, 1]))
+    assert said.shape == (3, 10, 3)
+    for row, series in enumerate((0, 2, 1)):
+        torch.testing.assert_close(said[row], slowly(net, x[row], series), rtol=1e-4, atol=1e-5)
+
+
+def test_all_of_the_window_reaches_every_step_ahead() -> None:
+    net, x = network(), torch.randn(1, 12, CHANNELS, requires_grad=True)
+    for step in range(10):
+        (gradient,) = torch.autograd.grad(net(x, torch.zeros(1, dtype=torch.int64))[0, step, 0], x)
+        assert (gradient.abs().sum(-1) > 0).all()
+
+
+def test_an_untrained_network_says_zero_which_is_the_naive_forecast() -> None:
+    net = DirectNetwork(cells.gru, **SIZES)
+    assert not net(torch.randn(2, 8, CHANNELS), torch.zeros(2, dtype=torch.int64)).any()
+
+
+def test_a_cell_for_gaps_reads_segments_as_variables_and_where_they_are_missing() -> None:
+    net, x = network("gru_d", series=0), torch.randn(2, 12, CHANNELS)
+    x[..., -1] = (torch.rand(2, 12) > 0.4).float()
+    known = gaps(torch.where(x[..., -1] > 0, x[..., 0], torch.nan).view(2, 3, 4), batch_first=True)
+    expected = net.encoder(known.x, **known.inputs)[1]
+    torch.testing.assert_close(net._encoded(x)[1], expected)
+    changed = x.clone()
+    changed[x[..., -1] == 0] += torch.tensor([5.0, 5.0, 0.0])  # what is missing says nothing
+    numbers = torch.zeros(2, dtype=torch.int64)
+    torch.testing.assert_close(net(x, numbers), net(changed, numbers))
+
+
+def test_members_are_averaged_and_train_on_windows_of_their_own() -> None:
+    torch.manual_seed(0)
+    both = Members(2, 1, cell=cells.gru, **SIZES).eval()
+    for parameter in both.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    x, numbers = torch.randn(5, 2, 12, CHANNELS), torch.zeros(5, 2, dtype=torch.int64)
+    each = [net(x[:, k], numbers[:, k]) for k, net in enumerate(both.members)]
+    torch.testing.assert_close(both(x, numbers), torch.stack(each, 1))
+    mean = (both.members[0](x[:, 0], numbers[:, 0]) + both.members[1](x[:, 0], numbers[:, 0])) / 2
+    torch.testing.assert_close(both(x[:, 0], numbers[:, 0]), mean)
+    assert not np.allclose(each[0].detach(), each[1].detach())
