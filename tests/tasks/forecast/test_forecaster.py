@@ -206,8 +206,8 @@ def bad_tables(table: Table) -> Iterator[tuple[dict[str, Any], Table, str]]:
     times, values = table.series[""]
     yield {"horizon": 120}, table, "horizon of 120 is too long: the series has only 120 values"
     yield {"horizon": 31}, table, "expected at least 124"
-    short = Table({"a": (times, values), "b": (times[:8], values[:8])}, "y")
-    yield {"horizon": 6}, short, "series 'b' has 8 values"
+    short = Table({"a": (times[:8], values[:8]), "b": (times[:9], values[:9])}, "y")
+    yield {"horizon": 6}, short, "series 'a' has 8 values"
     yield {"horizon": 6}, Table({"": (times, np.where(np.arange(120) < 114, values, np.nan))}, "y"), "no values"
 
 
@@ -231,7 +231,7 @@ def test_options_out_of_range_get_a_sentence(options: dict[str, Any]) -> None:
 
 
 def test_data_of_another_frequency_get_a_sentence(small: Forecaster) -> None:
-    with pytest.raises(InputError, match="one value a week, but the model was fitted on one a month"):
+    with pytest.raises(InputError, match="has one value every week, expected one every month"):
         small.predict(read(None))
 
 

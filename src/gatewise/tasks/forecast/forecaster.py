@@ -13,18 +13,19 @@ from torch import Tensor, nn
 from gatewise.tasks.base import Scores, Task
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import write_bytes
+from gatewise.tasks.forecast.columns import Reading
+from gatewise.tasks.forecast.frequency import named
 from gatewise.tasks.forecast.grid import Series, regular
 from gatewise.tasks.forecast.metrics import last_value, mase, naive_error, seasonal_naive, smape
 from gatewise.tasks.forecast.network import ForecastNetwork
 from gatewise.tasks.forecast.options import ForecastOptions
-from gatewise.tasks.forecast.table import Table, Times, Values, read, to_csv
+from gatewise.tasks.forecast.table import Table, Times, Unusable, Values, like, none_left, read, read_saved, to_csv
 from gatewise.tasks.forecast.windows import Batch, TrainingWindows, forecasts, scaled
 from gatewise.tasks.objective import Objective, own_rows
 
 DATA = "data.csv"
 BATCH_SIZE = 32
 MOST_ORIGINS = 256
-LAST_TIME = np.datetime64("9999-12-31T23:59:59", "s")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Forecaster(Task):
         super().__init__(**options)
         self.table: Table | None = None
         self.series: list[Series] = []
+        self.unusable: list[Unusable] = []
         self.season = self.horizon = self.context = 1
 
     # The protocol
@@ -75,16 +77,16 @@ class Forecaster(Task):
     def read(self, data: Any, validation: Any = None) -> None:
         if validation is not None:
             raise InputError("validation: forecasting holds out a stretch of every series itself, expected none")
-        self._take(read(data))
+        self._take(read(data, Reading.of(self.options)))
 
     def _take(self, table: Table) -> None:
-        series = regular(table)
-        frequency = series[0].frequency
-        season = self.options.season or frequency.season
+        freq = self.options.freq
+        grid = regular(table, None if freq is None else named("freq", freq))
+        season = self.options.season or grid.frequency.season
         horizon = self.options.horizon or max(season, 12 if season == 1 else season)
-        _check_season(series, self.options.season)
-        _check_lengths(series, horizon)
-        self.table, self.series = table, series
+        _check_season(grid.series, self.options.season)
+        series, short = _long_enough(grid.series, horizon)
+        self.table, self.series, self.unusable = table, series, [*grid.unusable, *short]
         self.options = replace(self.options, label=self.label)
         self.season, self.horizon, self.context = season, horizon, max(2 * season, 2 * horizon, 16)
 
@@ -103,23 +105,27 @@ class Forecaster(Task):
         path = folder / DATA
         if not path.is_file():
             raise InputError(f"{folder} is not a {self.name} model directory: {DATA} is missing")
-        self.read(path)
+        self._take(read_saved(path))
 
-    def predict(self, data: Any = None) -> dict[str, Any]:
+    def predict(self, data: Any = None) -> Any:
         """Forecast the horizon beyond the end of every series.
 
         Args:
             data: series to continue, as for ``fit``; the data of the fit when None.
 
         Returns:
-            Columns of equal length: ``unique_id`` (str), ``ds`` (datetime64), ``y`` (float64, in units of the data).
+            Columns of equal length: ``unique_id`` (str), ``ds`` (datetime64, or int64 where time is counted in
+            integers), ``y`` (float64, in units of the data): a data frame of the library whose frame was read, or a
+            dict.
         """
-        table = self.forecast(self.chosen_series(data))
-        return {
+        source = self._source(data)
+        table = self.forecast(self.chosen_series(source))
+        columns = {
             "unique_id": np.repeat(list(table.series), self.horizon),
             "ds": np.concatenate([times for times, _ in table.series.values()]),
             "y": np.concatenate([values for _, values in table.series.values()]),
         }
+        return like(source or self.table or table, columns)
 
     def forecast(self, chosen: list[Series]) -> Table:
         """Forecasts beyond the end of series that were read."""
@@ -127,8 +133,6 @@ class Forecaster(Task):
         for series in chosen:
             end = len(series.values)
             times = series.times(end, end + self.horizon)
-            if times[-1] > LAST_TIME:
-                raise InputError(f"data:{_named(series)} ends so late that its forecast would go beyond the year 9999")
             forecasts_by_name[series.name] = (times, self.continue_series(series, end))
         return Table(forecasts_by_name, self.label)
 
@@ -162,9 +166,11 @@ class Forecaster(Task):
     def held_out(self, data: Any = None) -> list[HeldOut]:
         """Forecasts of the last horizon from the data before it, by the model and by the naive forecasts."""
         chosen = self.chosen_series(data, needed=self.horizon + 1)
-        for one in chosen:
-            _check_held_out(one, self.horizon)
-        return [self.held_out_of(series) for series in chosen]
+        faults = [(one, _no_held_out(one, self.horizon)) for one in chosen]
+        unusable = [Unusable(one.name, fault) for one, fault in faults if fault is not None]
+        if len(unusable) == len(chosen):
+            raise none_left(unusable)
+        return [self.held_out_of(one) for one, fault in faults if fault is None]
 
     def held_out_of(self, series: Series) -> HeldOut:
         """The same for one series."""
@@ -187,16 +193,16 @@ class Forecaster(Task):
         self.fitted()
         if data is None:
             return self.series
-        series = regular(read(data))
-        was, now = self.series[0].frequency, series[0].frequency
-        if was != now:
-            raise InputError(f"data: one value a {now.name}, but the model was fitted on one a {was.name}")
-        for one in series:
-            if len(one.values) < needed:
-                raise InputError(f"data:{_named(one)} has {len(one.values)} values, expected at least {needed}")
-            if np.isnan(one.values).all():
-                raise InputError(f"data:{_named(one)} has missing values only, expected at least one number")
-        return series
+        grid = regular(read(data, Reading.of(self.options)), self.series[0].frequency)
+        short = [one for one in grid.series if len(one.values) < needed]
+        reasons = [Unusable(s.name, f"has {len(s.values)} values, expected at least {needed}") for s in short]
+        self.unusable = [*grid.unusable, *reasons]
+        if len(short) == len(grid.series):
+            raise none_left(reasons)
+        return [one for one in grid.series if len(one.values) >= needed]
+
+    def _source(self, data: Any) -> Table | None:
+        return None if data is None else read(data, Reading.of(self.options))
 
 
 class ForecastObjective(Objective):
@@ -255,26 +261,37 @@ def _nanmean(values: Values) -> Any:
     return np.where(known, values, 0).sum(0) / np.where(known.any(0), known.sum(0), np.nan)
 
 
-def _named(series: Series) -> str:
-    return f" series {series.name!r}" if series.name else " the series"
+def _long_enough(series: list[Series], horizon: int) -> tuple[list[Series], list[Unusable]]:
+    """The series that can be held out, validated and trained on, and the others.
+
+    Raises:
+        InputError: where there is none.
+    """
+    faults = [(one, _too_short(one, horizon)) for one in series]
+    left = [one for one, fault in faults if fault is None]
+    unusable = [Unusable(one.name, fault) for one, fault in faults if fault is not None]
+    if not left:
+        place = "data" if unusable[0].reason.startswith("has no") else f"horizon of {horizon} is too long"
+        raise InputError(f"{place}: {unusable[0].sentence}")
+    return left, unusable
 
 
-def _check_lengths(series: list[Series], horizon: int) -> None:
-    for one in series:
-        count = len(one.values)
-        if count <= horizon:
-            raise InputError(f"horizon of {horizon} is too long:{_named(one)} has only {count} values")
-        if count < 4 * horizon:
-            raise InputError(
-                f"horizon of {horizon} is too long:{_named(one)} has {count} values, expected at least "
-                f"{4 * horizon} (a horizon held out, one for validation, two for training)"
-            )
-        _check_held_out(one, horizon)
+def _too_short(one: Series, horizon: int) -> str | None:
+    count = len(one.values)
+    if count <= horizon:
+        return f"has only {count} values"
+    if count < 4 * horizon:
+        return (
+            f"has {count} values, expected at least {4 * horizon} (a horizon held out, one for validation, two for "
+            "training)"
+        )
+    return _no_held_out(one, horizon)
 
 
-def _check_held_out(one: Series, horizon: int) -> None:
+def _no_held_out(one: Series, horizon: int) -> str | None:
     if np.isnan(one.values[:-horizon]).all() or np.isnan(one.values[-horizon:]).all():
-        raise InputError(f"data:{_named(one)} has no values before or none within the last {horizon} steps")
+        return f"has no values before or none within the last {horizon} steps"
+    return None
 
 
 def _check_season(series: list[Series], season: int | None) -> None:
