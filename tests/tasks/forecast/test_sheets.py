@@ -120,6 +120,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "infinite": ("ds,y\n2020-01-01,inf\n", {}, "line 2 has the value 'inf'"),
     "too large": ("ds,y\n2020-01-01,1e300\n", {}, "line 2 has the value '1e300'; expected a number from -1e"),
     "ambiguous date": ("ds,y\n01/02/2020,1\n01/03/2020,1\n", {}, "line 2 has the time '01/02/2020'.* date_order"),
+    "another order": ("ds,y\n31/01/2020,1\n", {"date_order": "mdy"}, "expected a date .*, or of the order mdy"),
     "ambiguous number": ('ds,y\n1,"1,234"\n', {}, "line 2 has the value '1,234'.* decimal"),
     "unquoted decimal comma": ("ds,y\n2020-01-01,1,5\n", {}, "line 2 has 3 fields, expected 2"),
     "a field more": ("\nds,y\n\n1,1\n2,2,2\n", {}, "line 5 has 3 fields, expected 2"),

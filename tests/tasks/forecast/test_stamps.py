@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -96,6 +98,9 @@ def test_digits_of_a_saved_table_are_integers() -> None:
         (["1.5"], "row 0 has the time '1.5'"),
         (["2020-01-01", "2020-02-30"], "row 1 has the time '2020-02-30'"),
         (["2020-01-01", ""], "row 1 has no time"),
+        (["0000-01-01"], "row 0 has the time '0000-01-01'"),
+        (["0001-01-01T00:00:00+02:00"], "row 0 has the time '0001-01-01"),
+        (["2020-01-01T00:00:00+25:00"], "row 0 has the time '2020-01-01T00:00:00.25:00'"),
         (["today"], "row 0 has the time 'today'"),  # NumPy would take it
         (["2020-01-01", "2020-01-01", "2020-01-02T00Z"], "row 2 has a time zone"),
     ],
@@ -116,6 +121,13 @@ def test_any_date_and_time_is_read_back(stamps: list[object], separator: str) ->
     expected = np.array(stamps, "datetime64[s]")
     texts = [str(time).replace("T", separator) for time in expected]
     assert times_of(texts, row)[0].tolist() == expected.tolist()
+
+
+@given(st.lists(st.tuples(st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1)), st.integers(-1439, 1439)), min_size=1))
+def test_any_time_with_a_zone_is_read_in_utc(stamps: list[tuple[datetime, int]]) -> None:
+    zoned = [t.replace(microsecond=0, tzinfo=timezone(timedelta(minutes=m))) for t, m in stamps]
+    expected = [t.astimezone(timezone.utc).replace(tzinfo=None) for t in zoned]
+    assert times_of([t.isoformat() for t in zoned], row)[0].tolist() == expected
 
 
 @given(st.lists(st.dates(), min_size=1), st.sampled_from([("dmy", "%d/%m/{}"), ("mdy", "%m/%d/{}")]))

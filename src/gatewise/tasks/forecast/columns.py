@@ -14,7 +14,10 @@ MOST_NAMES = 8
 
 @dataclass(frozen=True)
 class Reading:
-    """How data are to be read, where they do not say it themselves; see the options of the same names."""
+    """How data are to be read, where they do not say it themselves; see the options of the same names.
+
+    numbered: time is counted in integers, so that 2020 is no year and 20200101 no date.
+    """
 
     date_order: str | None = None
     decimal: str | None = None
@@ -22,11 +25,13 @@ class Reading:
     time_col: str | None = None
     target_col: str | None = None
     wide: bool = False
+    numbered: bool = False
 
     @classmethod
-    def of(cls, options: Any) -> Reading:
+    def of(cls, options: Any, numbered: bool = False) -> Reading:
         """From options that have more."""
-        return cls(**{f.name: getattr(options, f.name) for f in fields(cls)})
+        given = {f.name: getattr(options, f.name) for f in fields(cls) if f.name != "numbered"}
+        return cls(**given, numbered=numbered or str(options.freq).isdigit())
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from gatewise.tasks.forecast.frequency import named
 from gatewise.tasks.forecast.grid import Series, regular
 from gatewise.tasks.forecast.metrics import last_value, mase, naive_error, seasonal_naive, smape
 from gatewise.tasks.forecast.network import ForecastNetwork
+from gatewise.tasks.forecast.notes import log
 from gatewise.tasks.forecast.options import ForecastOptions
 from gatewise.tasks.forecast.table import Table, Times, Unusable, Values, like, none_left, read, read_saved, to_csv
 from gatewise.tasks.forecast.windows import Batch, TrainingWindows, forecasts, scaled
@@ -78,6 +79,8 @@ class Forecaster(Task):
         if validation is not None:
             raise InputError("validation: forecasting holds out a stretch of every series itself, expected none")
         self._take(read(data, Reading.of(self.options)))
+        assert self.table is not None
+        log(self.table.ignored, self.unusable)
 
     def _take(self, table: Table) -> None:
         freq = self.options.freq
@@ -118,7 +121,8 @@ class Forecaster(Task):
             integers), ``y`` (float64, in units of the data): a data frame of the library whose frame was read, or a
             dict.
         """
-        source = self._source(data)
+        self.fitted()
+        source = None if data is None else self._table(data)
         table = self.forecast(self.chosen_series(source))
         columns = {
             "unique_id": np.repeat(list(table.series), self.horizon),
@@ -170,6 +174,7 @@ class Forecaster(Task):
         unusable = [Unusable(one.name, fault) for one, fault in faults if fault is not None]
         if len(unusable) == len(chosen):
             raise none_left(unusable)
+        self.unusable = [*self.unusable, *unusable]
         return [self.held_out_of(one) for one, fault in faults if fault is None]
 
     def held_out_of(self, series: Series) -> HeldOut:
@@ -193,16 +198,19 @@ class Forecaster(Task):
         self.fitted()
         if data is None:
             return self.series
-        grid = regular(read(data, Reading.of(self.options)), self.series[0].frequency)
+        table = self._table(data)
+        grid = regular(table, self.series[0].frequency)
         short = [one for one in grid.series if len(one.values) < needed]
         reasons = [Unusable(s.name, f"has {len(s.values)} values, expected at least {needed}") for s in short]
         self.unusable = [*grid.unusable, *reasons]
         if len(short) == len(grid.series):
             raise none_left(reasons)
+        log(table.ignored, self.unusable)
         return [one for one in grid.series if len(one.values) >= needed]
 
-    def _source(self, data: Any) -> Table | None:
-        return None if data is None else read(data, Reading.of(self.options))
+    def _table(self, data: Any) -> Table:
+        """Data read as those of the fit were."""
+        return read(data, Reading.of(self.options, numbered=self.series[0].frequency.units > 0))
 
 
 class ForecastObjective(Objective):

@@ -8,14 +8,13 @@ import numpy as np
 
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.forecast.frequency import DAY, Frequency, common_frequency, has_business_days, infer_frequency
-from gatewise.tasks.forecast.stamps import Times
+from gatewise.tasks.forecast.stamps import LAST_TIME, Times
 from gatewise.tasks.forecast.table import Table, Unusable, none_left
 from gatewise.tasks.forecast.values import Values
 
 MOST_GAPS = 50
 FEW = 4
 """So many values at most may lie a multiple of the step apart by chance."""
-LAST_TIME = np.datetime64("9999-12-31T23:59:59", "s")
 
 
 @dataclass(frozen=True)

@@ -43,15 +43,11 @@ class Sheet:
     origin: str = ""
 
 
-def read_csv(path: Path, reading: Reading, saved: bool = False) -> Sheet:
-    """Read a CSV file; its columns are separated by commas, semicolons, tabs or bars.
-
-    Args:
-        saved: it was written by ``table.to_csv``: everything in it means one thing.
-    """
+def read_csv(path: Path, reading: Reading, separators: Sequence[str] = SEPARATORS) -> Sheet:
+    """Read a CSV file, whose columns are parted by one of some separators."""
     try:
         with _opened(path) as file:
-            return _read(file, path, reading, saved)
+            return _read(file, path, reading, separators)
     except FileNotFoundError:
         raise InputError(f"data: there is no file {path}") from None
     except UnicodeDecodeError:
@@ -68,9 +64,9 @@ def _opened(path: Path) -> IO[str]:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _read(file: IO[str], path: Path, reading: Reading, saved: bool) -> Sheet:
+def _read(file: IO[str], path: Path, reading: Reading, separators: Sequence[str]) -> Sheet:
     head = list(itertools.islice(file, LOOKED_AT))
-    rows = _rows(csv.reader(itertools.chain(head, file), delimiter="," if saved else _separator(head)), path)
+    rows = _rows(csv.reader(itertools.chain(head, file), delimiter=_separator(head, separators)), path)
     first, header = next(rows, (0, []))
     if not header:
         raise InputError(f"data: {path} is empty; expected the columns unique_id, ds, y")
@@ -87,10 +83,7 @@ def _read(file: IO[str], path: Path, reading: Reading, saved: bool) -> Sheet:
     def place(i: int) -> str:
         return f"{path} line {lines[i]}"
 
-    time = columns[found.time]
-    if saved:
-        reading = Reading(decimal=".")
-    times, zoned = times_of(time, place, reading.date_order, saved)
+    times, zoned = times_of(columns[found.time], place, reading.date_order, reading.numbered)
     ids = None if found.identifier is None else columns[found.identifier]
     values = tuple(values_of(columns[i], _cell(place, names[i], reading), reading.decimal) for i in found.targets)
     targets = tuple(names[i] for i in found.targets) if reading.wide else ()
@@ -102,10 +95,10 @@ def _cell(place: Place, name: str, reading: Reading) -> Place:
     return (lambda i: f"{place(i)}, column {name!r},") if reading.wide else place
 
 
-def _separator(head: list[str]) -> str:
+def _separator(head: list[str], separators: Sequence[str]) -> str:
     """What gives the same number of columns in the first lines, more than one; else the most in the first of them."""
     widths = {}
-    for mark in SEPARATORS:
+    for mark in separators:
         try:
             widths[mark] = [len(row) for row in csv.reader(head, delimiter=mark) if any(map(str.strip, row))]
         except csv.Error:
@@ -113,7 +106,7 @@ def _separator(head: list[str]) -> str:
     for mark, found in widths.items():
         if len(set(found)) == 1 and found[0] > 1:
             return mark
-    return max(reversed(SEPARATORS), key=lambda mark: widths[mark][:1])
+    return max(reversed(separators), key=lambda mark: widths[mark][:1])
 
 
 def _rows(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -223,8 +216,8 @@ def _times(column: Any, place: Place, reading: Reading) -> tuple[Times, bool]:
     if column.dtype.is_float() and not column.is_null().any():
         numbers = column.to_numpy()
         if (numbers == np.rint(numbers)).all() and (np.abs(numbers) < 2**53).all():
-            return times_of([str(int(n)) for n in numbers], place, reading.date_order)
-    return times_of(_texts(column), place, reading.date_order)
+            return times_of([str(int(n)) for n in numbers], place, reading.date_order, reading.numbered)
+    return times_of(_texts(column), place, reading.date_order, reading.numbered)
 
 
 def _values(column: Any, place: Place, decimal: str | None) -> Values:

@@ -24,10 +24,11 @@ Times = NDArray[Any]
 FORM = re.compile(
     r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(?P<fraction>\.\d+)?)?)?(?P<zone>Z|[+-]\d\d:\d\d)?)?)?)?", re.ASCII
 )
-PLAIN = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?", re.ASCII)
+PLAIN = re.compile(r"(\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?)((?<=:\d\d)(?:Z|[+-]\d\d:\d\d))?", re.ASCII)
 PARTED = re.compile(
     r"(\d{1,4})([-/.])(\d\d?)\2(\d{1,4})(?:[T ]+(\d\d?):(\d\d)(?::(\d\d))?(?: ?([ap])m)?)?", re.ASCII | re.IGNORECASE
 )
+FIRST_TIME, LAST_TIME = np.datetime64("0001-01-01T00:00:00", "s"), np.datetime64("9999-12-31T23:59:59", "s")
 QUARTER = re.compile(r"(\d{4})-?Q([1-4])", re.ASCII)
 INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 DIGITS = {8: "%Y%m%d", 6: "%Y%m", 4: "%Y"}
@@ -97,11 +98,9 @@ def times_of(
 def _distinct(texts: list[str], where: Place, order: str | None, numbered: bool) -> tuple[Times, bool]:
     if texts and all(map(INTEGER.fullmatch, texts)):
         return _digits(texts, numbered), False
-    if all(map(PLAIN.fullmatch, texts)):
-        try:
-            return np.array(texts, "datetime64[s]"), False
-        except ValueError:
-            pass  # one of them is no date: the slow way names it
+    plain = _plain(texts)
+    if plain is not None:
+        return plain
     order = _order(texts, where, order)
     stamps = [_stamp(text, where, i, order) for i, text in enumerate(texts)]
     for i, stamp in enumerate(stamps):
@@ -112,6 +111,30 @@ def _distinct(texts: list[str], where: Place, order: str | None, numbered: bool)
                 "expected one in every row or in none"
             )
     return np.array([stamp.time for stamp in stamps], "datetime64[s]"), any(stamp.zoned for stamp in stamps)
+
+
+def _plain(texts: list[str]) -> tuple[Times, bool] | None:
+    """The quick way for texts in the usual form; None where one of them is not, or is no date."""
+    found = [match.groups() for match in map(PLAIN.fullmatch, texts) if match]
+    zones = {zone for _, zone in found}
+    if len(found) < len(texts) or (None in zones and len(zones) > 1):
+        return None
+    try:
+        offsets = {zone: _offset(zone) for zone in zones}
+        times = np.array([time for time, _ in found], "datetime64[s]")
+    except ValueError:
+        return None
+    if None not in zones:
+        times = times - np.array([offsets[zone] for _, zone in found], "timedelta64[s]")
+    return (times, None not in zones) if times.min() >= FIRST_TIME and times.max() <= LAST_TIME else None
+
+
+def _offset(zone: str | None) -> int:
+    """Seconds from UTC."""
+    if zone is None or zone == "Z":
+        return 0
+    offset = datetime.strptime(zone, "%z").utcoffset()
+    return 0 if offset is None else int(offset.total_seconds())
 
 
 def _digits(texts: list[str], numbered: bool) -> Times:
@@ -158,18 +181,20 @@ def _order(texts: list[str], where: Place, order: str | None) -> str:
 def _stamp(text: str, where: Place, i: int, order: str) -> Stamp:
     stamp = stamp_of(text) or _parted(text, order)
     if stamp is None:
-        raise InputError(f"data: {where(i)} has {_no_time(text)}")
+        raise InputError(f"data: {where(i)} has {_no_time(text, order)}")
     if not stamp.exact:
         raise InputError(f"data: {where(i)} has the time {text!r}; expected whole seconds")
     return stamp
 
 
-def _no_time(text: str) -> str:
+def _no_time(text: str, order: str) -> str:
     if not text:
         return "no time; expected a date such as 2001-12-29"
     parts = PARTED.fullmatch(text)
     if parts is not None and 4 not in (len(parts[1]), len(parts[4])):
         return f"the time {text!r}; expected a year of four digits"
+    if parts is not None:
+        return f"the time {text!r}; expected a date such as 2001-12-29, or of the order {order}"
     return f"the time {text!r}; expected a date such as 2001-12-29, or integers in every row"
 
 

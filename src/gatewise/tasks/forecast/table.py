@@ -22,6 +22,8 @@ from gatewise.tasks.forecast.values import Values as Values
 EMBEDDED = Path(__file__).with_name("co2.csv")
 EMBEDDED_NAME = "CO₂ at Mauna Loa (ppm)"
 PARQUET = (".parquet", ".pq")
+SAVED = Reading(decimal=".", numbered=True)
+"""How ``to_csv`` writes: digits are never a date."""
 
 
 class Unusable(NamedTuple):
@@ -80,7 +82,7 @@ def read(data: Any, reading: Reading | None = None) -> Table:
 
 def read_saved(path: Path) -> Table:
     """Read what ``to_csv`` wrote, whatever options the data were once read by: digits are integers there, no dates."""
-    return _table(read_csv(path, Reading(), saved=True), Reading())
+    return _table(read_csv(path, SAVED, ","), SAVED)
 
 
 def _table(sheet: Sheet, reading: Reading) -> Table:

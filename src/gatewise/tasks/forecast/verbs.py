@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gatewise.tasks.folder import dumps, whole, write_bytes
 from gatewise.tasks.forecast.forecaster import Forecaster
+from gatewise.tasks.forecast.notes import print_unusable
 from gatewise.tasks.forecast.picture import draw
 from gatewise.tasks.forecast.table import rows, to_csv
 from gatewise.tasks.options import argument, option
@@ -21,8 +22,11 @@ class FitForecast(FitData):
     """Train a forecaster of time series."""
 
     data: Path | None = argument(
-        None, "CSV with unique_id, ds, y or two columns: time, value.", metavar="DATA", shown="weekly CO₂, embedded"
+        None, "CSV or Parquet: unique_id, ds, y or time, value.", metavar="DATA", shown="weekly CO₂, embedded"
     )
+
+    def after(self, task: Forecaster) -> None:
+        print_unusable(task.unusable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +49,12 @@ class PredictForecast(Verb):
         if json:
             keys = ("unique_id", "ds", "y")
             values = [dict(zip(keys, record, strict=True)) for record in records]
-            print(dumps({"forecasts": values, "picture": str(folder / PICTURE)}), end="")
+            left = [one._asdict() for one in task.unusable]
+            print(dumps({"forecasts": values, "picture": str(folder / PICTURE), "unusable": left}), end="")
             return
         shown = [(name, time, f"{value:.6g}") for name, time, value in records[:MOST_ROWS]]
         print_table(["unique_id", "ds", task.label], shown)
         if len(records) > MOST_ROWS:
             print(f"… {len(records) - MOST_ROWS} more rows in {folder / TABLE}")
+        print_unusable(task.unusable)
         print(f"{folder / TABLE}\n{folder / PICTURE}")
