@@ -67,6 +67,7 @@ def test_columns_that_are_not_read_are_listed(tmp_path: Path) -> None:
     assert read(path).ignored == ("price", "promo")
     assert read(path, Reading(target_col="price")).ignored == ("y", "promo")
     assert read(path, Reading(target_col="price")).label == "price"
+    assert read(csv(tmp_path, ",ds,y,\n0,2020-01-31,1.5,\n")).ignored == ("1 without a name", "4 without a name")
 
 
 @pytest.mark.parametrize("text", [LONG, "ds,y\n2020-01-01 10:30,1\n2020-01-01 11:30,0.1\n", "ds,y\n1,1\n2,3\n"])

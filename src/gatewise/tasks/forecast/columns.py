@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -51,9 +52,9 @@ def roles(names: Sequence[str], reading: Reading, source: str) -> Roles:
     Raises:
         InputError: where the names do not say it.
     """
-    for name in names:
-        if name and names.count(name) > 1:
-            raise InputError(f"data: {source} has two columns {name!r}; expected each name once")
+    again = next((name for name, count in Counter(names).items() if name and count > 1), None)
+    if again is not None:
+        raise InputError(f"data: {source} has two columns {again!r}; expected each name once")
     if reading.wide:
         time = _position(names, reading.time_col, "time_col", source)
         time = _known(names, "ds") if time is None else time
@@ -65,15 +66,17 @@ def roles(names: Sequence[str], reading: Reading, source: str) -> Roles:
         _known(names, standard) if at is None else at for at, standard in zip(given.values(), COLUMNS, strict=True)
     ]
     identifier, time, target = found
-    if given["time_col"] is None and given["target_col"] is None and len(names) == 2 and None in (time, target):
-        time, target, identifier = 0, 1, None
+    if len(names) == 2 and None in (time, target):
+        time = time if time is not None else 0 if target is None else 1 - target
+        target, identifier = 1 - time, None
     if time is None or target is None:
         raise InputError(f"data: {source} has the columns {_listed(names)}; {_expected(names, reading)}")
     used = [i for i in (identifier, time, target) if i is not None]
     if len(set(used)) < len(used):
         raise InputError(f"data: {source}: id_col, time_col and target_col must be different columns")
     label = names[target] if names[target].lower() != "y" else "y"
-    return Roles(identifier, time, (target,), label, tuple(n for i, n in enumerate(names) if i not in used))
+    ignored = tuple(n or f"{i + 1} without a name" for i, n in enumerate(names) if i not in used)
+    return Roles(identifier, time, (target,), label, ignored)
 
 
 def _known(names: Sequence[str], name: str) -> int | None:

@@ -42,9 +42,9 @@ class HeldOut:
 class Forecaster(Task):
     """A recurrent network that forecasts all of a horizon at once.
 
-    Data: the path of a CSV or Parquet file or a data frame, long (``unique_id, ds, y``; missing values empty), with just
-    two columns, time and value, or wide; None stands for weekly CO₂ at Mauna Loa. Series that cannot be used are listed
-    in ``unusable``. The last horizon of every series is held out for
+    Data: the path of a CSV or Parquet file or a data frame, long (``unique_id, ds, y``; missing values empty), with
+    just two columns, time and value, or wide; None stands for weekly CO₂ at Mauna Loa. Series that cannot be used are
+    listed in ``unusable``. The last horizon of every series is held out for
     the score, and stretches before it for validation; training sees neither. An epoch is 25 steps of 32 windows.
 
     Raises:

@@ -59,7 +59,7 @@ def read_csv(path: Path, reading: Reading, separators: Sequence[str] = SEPARATOR
 
 
 def _opened(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     return path.open(encoding="utf-8-sig", newline="")
 

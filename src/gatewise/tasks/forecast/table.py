@@ -77,7 +77,7 @@ def read(data: Any, reading: Reading | None = None) -> Table:
     if not isinstance(data, (str, Path)):
         return _table(read_frame(data, reading), reading)
     path = Path(data)
-    return _table((read_parquet if path.suffix in PARQUET else read_csv)(path, reading), reading)
+    return _table((read_parquet if path.suffix.lower() in PARQUET else read_csv)(path, reading), reading)
 
 
 def read_saved(path: Path) -> Table:
