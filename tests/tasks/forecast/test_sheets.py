@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.forecast.columns import Reading
-from gatewise.tasks.forecast.table import read, rows
+from gatewise.tasks.forecast.table import Table, read, rows
 
 PLAIN = [("", "2020-01-31", 1.5), ("", "2020-02-01", 2.0)]
 NAMED = [("a", "2020-01-31", 1.5), ("a", "2020-02-01", 2.0)]
@@ -123,6 +125,9 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "no such date": ("ds,y\n2020-01-01,1\n2020-13-01,1\n", {}, "line 3 has the time '2020-13-01'"),
     "no number": ("ds,y\n2020-01-01,much\n", {}, "line 2 has the value 'much'; expected a number"),
     "no number, wide": ("ds,a,city\n1,2,Rome\n", {"wide": True}, "line 2, column 'city', has the value 'Rome'"),
+    "times alone, wide": ("ds\n1\n", {"wide": True}, "has the column ds alone; wide takes times and"),
+    "a long text": ("ds,y\n1," + 99 * "x" + "\n", {}, "line 2 has the value 'x{60}…'; expected a number"),
+    "a name of two lines": ('"0\n1"\n1\n', {}, "has the columns 0 1; expected"),
     "infinite": ("ds,y\n2020-01-01,inf\n", {}, "line 2 has the value 'inf'"),
     "too large": ("ds,y\n2020-01-01,1e300\n", {}, "line 2 has the value '1e300'; expected a number from -1e"),
     "ambiguous date": ("ds,y\n01/02/2020,1\n01/03/2020,1\n", {}, "line 2 has the time '01/02/2020'.* date_order"),
@@ -162,3 +167,38 @@ def test_missing_and_binary_files_get_a_sentence(tmp_path: Path) -> None:
         read(tmp_path / "b.csv")
     with pytest.raises(InputError, match="cannot be read"):
         read(tmp_path)
+
+
+CELLS = st.sampled_from(
+    ["2020-01-31", "31/01/2020", "01/02/2020", "20200131", "7", "1,5", "1.5", "?", "", "ds", "y", "é"]
+)
+TEXTS = st.text(st.sampled_from(',;|\t\n\r"09-/:TZ+. dsyN\0\ufeff'), max_size=60) | st.lists(
+    st.lists(CELLS, max_size=4).map(",".join), max_size=5
+).map("\n".join)
+CHOICES = st.fixed_dictionaries(
+    {},
+    optional={
+        "date_order": st.sampled_from(["dmy", "mdy", "ymd"]),
+        "decimal": st.sampled_from([".", ","]),
+        "wide": st.booleans(),
+        "numbered": st.booleans(),
+    },
+)
+
+
+@given(text=TEXTS, options=CHOICES)
+def test_any_file_is_read_or_refused(
+    text: str, options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("any") / "data.csv"
+    path.write_bytes(text.encode())
+    table, sentence = Table({}, ""), ""
+    try:
+        table = read(path, Reading(**options))
+    except InputError as error:
+        sentence = str(error)
+    assert "\n" not in sentence
+    assert bool(table.series) != bool(sentence)
+    for times, values in table.series.values():
+        assert (times[1:] > times[:-1]).all()
+        assert len(times) == len(values) > 0

@@ -10,7 +10,7 @@ from typing import Any
 from gatewise.tasks.errors import InputError
 
 COLUMNS = ("unique_id", "ds", "y")
-MOST_NAMES = 8
+MOST_NAMES, MOST_LETTERS = 8, 40
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ def roles(names: Sequence[str], reading: Reading, source: str) -> Roles:
     if again is not None:
         raise InputError(f"data: {source} has two columns {again!r}; expected each name once")
     if reading.wide:
+        if len(names) < 2:
+            raise InputError(f"data: {source} has the column {names[0]} alone; wide takes times and a column a series")
         time = _position(names, reading.time_col, "time_col", source)
         time = _known(names, "ds") if time is None else time
         first = 0 if time is None else time
@@ -96,7 +98,7 @@ def _position(names: Sequence[str], name: str | None, option: str, source: str) 
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more
+    return ", ".join(name[:MOST_LETTERS] for name in names[:MOST_NAMES]) + more
 
 
 def _expected(names: Sequence[str], reading: Reading) -> str:

@@ -22,6 +22,7 @@ from gatewise.tasks.forecast.notes import log
 from gatewise.tasks.forecast.options import ForecastOptions
 from gatewise.tasks.forecast.table import Table, Times, Unusable, Values, like, none_left, read, read_saved, to_csv
 from gatewise.tasks.forecast.windows import Batch, TrainingWindows, forecasts, scaled
+from gatewise.tasks.machines import is_first
 from gatewise.tasks.objective import Objective, own_rows
 
 DATA = "data.csv"
@@ -81,7 +82,8 @@ class Forecaster(Task):
             raise InputError("validation: forecasting holds out a stretch of every series itself, expected none")
         self._take(read(data, Reading.of(self.options)))
         assert self.table is not None
-        log(self.table.ignored, self.unusable)
+        if is_first(self._machines()):
+            log(self.table.ignored, self.unusable)
 
     def _take(self, table: Table) -> None:
         freq = self.options.freq

@@ -70,7 +70,7 @@ def _read(file: IO[str], path: Path, reading: Reading, separators: Sequence[str]
     first, header = next(rows, (0, []))
     if not header:
         raise InputError(f"data: {path} is empty; expected the columns unique_id, ds, y")
-    names = [name.strip() for name in header]
+    names = [" ".join(name.split()) for name in header]
     if len(names) == 2 and is_time(names[0]) and not reading.wide and reading.time_col is None:
         found = Roles(None, 0, (1,), "y")
         rows = itertools.chain([(first, header)], rows)
@@ -174,7 +174,7 @@ def read_frame(frame: Any, reading: Reading) -> Sheet:
 
 
 def _of_frame(eager: Any, reading: Reading, source: str, origin: str) -> Sheet:
-    names = [str(name).strip() for name in eager.columns]
+    names = [" ".join(str(name).split()) for name in eager.columns]
     found = roles(names, reading, source)
     if not len(eager):
         raise InputError(f"data: {source} has no rows")

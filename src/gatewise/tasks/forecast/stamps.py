@@ -32,6 +32,7 @@ FIRST_TIME, LAST_TIME = np.datetime64("0001-01-01T00:00:00", "s"), np.datetime64
 QUARTER = re.compile(r"(\d{4})-?Q([1-4])", re.ASCII)
 INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 DIGITS = {8: "%Y%m%d", 6: "%Y%m", 4: "%Y"}
+LONGEST = 60
 ORDERS = {"dmy": (2, 1, 0), "mdy": (2, 0, 1), "ymd": (0, 1, 2)}
 """Where year, month and day stand among the parts of a date."""
 
@@ -42,6 +43,11 @@ class Stamp(NamedTuple):
     time: np.datetime64
     zoned: bool
     exact: bool
+
+
+def shown(text: str) -> str:
+    """A text in quotes for an error, cut where it is long."""
+    return repr(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
 
 
 def stamp_of(text: str) -> Stamp | None:
@@ -107,7 +113,7 @@ def _distinct(texts: list[str], where: Place, order: str | None, numbered: bool)
         if stamp.zoned != stamps[0].zoned:
             here, there = ("a", "none") if stamp.zoned else ("no", "one")
             raise InputError(
-                f"data: {where(i)} has {here} time zone in {texts[i]!r}, but the rows before have {there}; "
+                f"data: {where(i)} has {here} time zone in {shown(texts[i])}, but the rows before have {there}; "
                 "expected one in every row or in none"
             )
     return np.array([stamp.time for stamp in stamps], "datetime64[s]"), any(stamp.zoned for stamp in stamps)
@@ -167,12 +173,12 @@ def _order(texts: list[str], where: Place, order: str | None) -> str:
     if len(found) == 2:
         first, later = sorted(found.values())
         raise InputError(
-            f"data: {where(later)} has the time {texts[later]!r}, whose day and month stand the other way "
-            f"round than in {texts[first]!r}; expected one order"
+            f"data: {where(later)} has the time {shown(texts[later])}, whose day and month stand the other way "
+            f"round than in {shown(texts[first])}; expected one order"
         )
     if not found and open_ is not None:
         raise InputError(
-            f"data: {where(open_)} has the time {texts[open_]!r}, which may begin with the day or the month; "
+            f"data: {where(open_)} has the time {shown(texts[open_])}, which may begin with the day or the month; "
             "date_order, dmy or mdy, says which"
         )
     return next(iter(found), "dmy")
@@ -183,7 +189,7 @@ def _stamp(text: str, where: Place, i: int, order: str) -> Stamp:
     if stamp is None:
         raise InputError(f"data: {where(i)} has {_no_time(text, order)}")
     if not stamp.exact:
-        raise InputError(f"data: {where(i)} has the time {text!r}; expected whole seconds")
+        raise InputError(f"data: {where(i)} has the time {shown(text)}; expected whole seconds")
     return stamp
 
 
@@ -192,10 +198,10 @@ def _no_time(text: str, order: str) -> str:
         return "no time; expected a date such as 2001-12-29"
     parts = PARTED.fullmatch(text)
     if parts is not None and 4 not in (len(parts[1]), len(parts[4])):
-        return f"the time {text!r}; expected a year of four digits"
+        return f"the time {shown(text)}; expected a year of four digits"
     if parts is not None:
-        return f"the time {text!r}; expected a date such as 2001-12-29, or of the order {order}"
-    return f"the time {text!r}; expected a date such as 2001-12-29, or integers in every row"
+        return f"the time {shown(text)}; expected a date such as 2001-12-29, or of the order {order}"
+    return f"the time {shown(text)}; expected a date such as 2001-12-29, or integers in every row"
 
 
 def _parted(text: str, order: str) -> Stamp | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.tasks.errors import InputError
-from gatewise.tasks.forecast.stamps import Place
+from gatewise.tasks.forecast.stamps import Place, shown
 
 Values = NDArray[np.float64]
 
@@ -72,8 +72,8 @@ def _mark(texts: Sequence[str], place: Place) -> str:
     if either is None:
         return "."
     raise InputError(
-        f"data: {place(either)} has the value {texts[either]!r}, whose comma may part thousands or decimals; decimal, "
-        "'.' or ',', says which"
+        f"data: {place(either)} has the value {shown(texts[either])}, whose comma may part thousands or decimals; "
+        "decimal, '.' or ',', says which"
     )
 
 
@@ -90,7 +90,7 @@ def _number(text: str, mark: str, place: Place, i: int) -> float:
     except ValueError:
         other = f" with a decimal {MARKS[mark]}" if group in text and text.replace(group, "").isdigit() else ""
         raise InputError(
-            f"data: {place(i)} has the value {text!r}; expected a number{other}, or nothing where it is missing"
+            f"data: {place(i)} has the value {shown(text)}; expected a number{other}, or nothing where it is missing"
         ) from None
     return value
 
@@ -108,6 +108,6 @@ def checked(values: Values, place: Place, texts: Sequence[str] | None = None) ->
         text = str(values[i]) if texts is None else texts[i].strip()
         expected = "a number" if math.isinf(float(values[i])) else f"a number from -{LARGEST:g} to {LARGEST:g}"
         raise InputError(
-            f"data: {place(i)} has the value {text!r}; expected {expected}, or nothing where it is missing"
+            f"data: {place(i)} has the value {shown(text)}; expected {expected}, or nothing where it is missing"
         )
     return values
