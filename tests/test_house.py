@@ -34,6 +34,7 @@ OPTIONAL = [
     "matplotlib",
     "pandas",
     "polars",
+    "pyarrow",
     "onnx",
     "onnxruntime",
     "scipy",

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gatewise.cli.arguments import made, parameters
@@ -93,3 +94,11 @@ def test_resume_takes_where_it_runs_and_refuses_what_it_is(tmp_path: Path) -> No
     assert Adding.resume(tmp_path, devices=2).options.devices == 2
     with pytest.raises(InputError, match=r"hidden_size: the run in .* was started with 3, got 4"):
         Adding.resume(tmp_path, hidden_size=4)
+
+
+def test_numbers_of_numpy_become_pythons_own() -> None:
+    options = TaskOptions(hidden_size=np.int64(8), dropout=np.float32(0.5), seed=np.uint8(3))
+    assert [type(value) for value in (options.hidden_size, options.dropout, options.seed)] == [int, float, int]
+    assert json.loads(json.dumps(options.as_json()))["hidden_size"] == 8
+    with pytest.raises(InputError, match="num_layers must be an integer of at least 1, got 0"):
+        TaskOptions(num_layers=np.int32(0))

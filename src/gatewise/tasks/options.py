@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from gatewise.compiler import Cell
 from gatewise.nn.initialise import NAMED
 from gatewise.tasks import checks
@@ -98,6 +100,9 @@ class TaskOptions:
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             value, check = getattr(self, f.name), f.metadata["check"]
+            if isinstance(value, np.generic):  # of an integer array, say: config.json has Python's own
+                value = value.item()
+                object.__setattr__(self, f.name, value)
             if check is not None and not (value is None and f.metadata["may_be_none"]):
                 check(f.name, value)
         object.__setattr__(self, "cell", cell_of(self.cell))

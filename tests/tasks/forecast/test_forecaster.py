@@ -230,7 +230,7 @@ def test_options_out_of_range_get_a_sentence(options: dict[str, Any]) -> None:
 
 
 def test_data_of_another_frequency_get_a_sentence(small: Forecaster) -> None:
-    with pytest.raises(InputError, match="one value a week, but the model was fitted on one a month"):
+    with pytest.raises(InputError, match="has one value every week, expected one every month"):
         small.predict(read(None))
 
 

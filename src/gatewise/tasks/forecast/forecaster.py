@@ -14,17 +14,20 @@ from gatewise.tasks import checks
 from gatewise.tasks.base import Scores, Task
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import write_bytes
+from gatewise.tasks.forecast.columns import Reading
 from gatewise.tasks.forecast.evaluation import Forecasts, scores
+from gatewise.tasks.forecast.frequency import named as frequency_named
 from gatewise.tasks.forecast.grid import Series, regular
 from gatewise.tasks.forecast.metrics import naive_error
+from gatewise.tasks.forecast.notes import log
 from gatewise.tasks.forecast.options import MOST_STEPS, ForecastOptions
 from gatewise.tasks.forecast.strategies import Direct, Steps, Strategy, check_held_out, named
-from gatewise.tasks.forecast.table import Table, Times, Values, read, to_csv
+from gatewise.tasks.forecast.table import Table, Times, Unusable, Values, like, none_left, read, read_saved, to_csv
 from gatewise.tasks.forecast.updates import Growing
+from gatewise.tasks.machines import is_first
 from gatewise.tasks.objective import Objective, Schedule
 
 DATA = "data.csv"
-LAST_TIME = np.datetime64("9999-12-31T23:59:59", "s")
 AVERAGE = 0.98
 """How slowly the mean of the weights that is validated and kept forgets: 50 steps."""
 
@@ -42,9 +45,10 @@ class HeldOut:
 class Forecaster(Task):
     """A recurrent network that forecasts all of a horizon at once.
 
-    Data: the path of a CSV file or a data frame, long (``unique_id, ds, y``; missing values empty) or with just two
-    columns, time and value; None stands for weekly CO₂ at Mauna Loa. The last horizon of every series is held out for
-    the score, and stretches before it for validation; training steps see neither. An epoch is 25 steps.
+    Data: the path of a CSV or Parquet file or a data frame, long (``unique_id, ds, y``; missing values empty), with
+    just two columns, time and value, or wide; None stands for weekly CO₂ at Mauna Loa. Series that cannot be used are
+    listed in ``unusable``. The last horizon of every series is held out for the score, and stretches before it for
+    validation; training steps see neither. An epoch is 25 steps.
 
     Example:
         >>> model = Forecaster(horizon=12, level=[80, 95])     # doctest: +SKIP
@@ -71,6 +75,7 @@ class Forecaster(Task):
         super().__init__(**options)
         self.table: Table | None = None
         self.series: list[Series] = []
+        self.unusable: list[Unusable] = []
         self.season = self.horizon = 1
         self.strategy: Strategy
         self.growing: Growing | None = None
@@ -90,19 +95,23 @@ class Forecaster(Task):
     def read(self, data: Any, validation: Any = None) -> None:
         if validation is not None:
             raise InputError("validation: forecasting holds out a stretch of every series itself, expected none")
-        self._take(read(data))
+        self._take(read(data, Reading.of(self.options)))
+        assert self.table is not None
+        if is_first(self._machines()):
+            log(self.table.ignored, self.unusable)
 
     def _take(self, table: Table) -> None:
-        series = regular(table)
-        frequency, asked = series[0].frequency, self.options
-        season = asked.season or frequency.season
+        asked = self.options
+        grid = regular(table, None if asked.freq is None else frequency_named("freq", asked.freq))
+        series = grid.series
+        season = asked.season or grid.frequency.season
         horizon = asked.horizon or max(season, 12 if season == 1 else season)
         _check_season(series, asked.season)
         if asked.strategy == "steps":
             self.strategy = Steps(series, horizon, season)
         else:
             self.strategy = Direct(series, horizon, season, asked)
-        self.table, self.series, self.growing = table, series, None
+        self.table, self.series, self.unusable, self.growing = table, series, grid.unusable, None
         self.options = replace(asked.filled(self.strategy.decided()), label=self.label)
         self.season, self.horizon = season, horizon
 
@@ -125,26 +134,29 @@ class Forecaster(Task):
         path = folder / DATA
         if not path.is_file():
             raise InputError(f"{folder} is not a {self.name} model directory: {DATA} is missing")
-        self.read(path)
+        self._take(read_saved(path))
 
-    def predict(self, data: Any = None) -> dict[str, Any]:
+    def predict(self, data: Any = None) -> Any:
         """Forecast the horizon beyond the end of every series.
 
         Args:
             data: series to continue, as for ``fit``; the data of the fit, with all updates, when None.
 
         Returns:
-            Columns of equal length: ``unique_id`` (str), ``ds`` (datetime64), ``y`` (float64, in units of the data: the
-            median) and for each level the ends of its interval, ``y-lo-80`` and ``y-hi-80``.
+            Columns of equal length: ``unique_id`` (str), ``ds`` (datetime64, or int64 where time is counted in
+            integers), ``y`` (float64, in units of the data: the median) and for each level the ends of its interval,
+            ``y-lo-80`` and ``y-hi-80``: a data frame of the library whose frame was read, or a dict.
         """
-        return self.forecast(self.chosen_series(data)).columns()
+        self.fitted()
+        source = self.table if data is None else self._table(data)
+        assert source is not None
+        return like(source, self.forecast(self.chosen_series(None if data is None else source)).columns())
 
     def forecast(self, chosen: list[Series]) -> Forecasts:
         """Forecasts beyond the end of series that were read."""
         for series in chosen:
             end = len(series.values)
-            if series.times(end + self.horizon - 1, end + self.horizon)[0] > LAST_TIME:
-                raise InputError(f"data:{named(series)} ends so late that its forecast would go beyond the year 9999")
+            series.times(end, end + self.horizon)  # refuses times beyond the calendar
         return self._from(chosen, np.arange(len(chosen)), np.array([len(s.values) for s in chosen]))
 
     def score(self, data: Any = None, windows: int = 1, step_size: int | None = None) -> Scores:
@@ -202,7 +214,7 @@ class Forecaster(Task):
         """
         self.fitted()
         growing = self.growing or Growing(self.series)
-        self.series, self.growing = growing.grown(self.series, read(data)), growing
+        self.series, self.growing = growing.grown(self.series, self._table(data)), growing
         return self
 
     def positions(self, data: Any = None) -> tuple[list[str], Values | None]:
@@ -243,16 +255,19 @@ class Forecaster(Task):
         self.fitted()
         if data is None:
             return self.series
-        series = regular(read(data))
-        was, now = self.series[0].frequency, series[0].frequency
-        if was != now:
-            raise InputError(f"data: one value a {now.name}, but the model was fitted on one a {was.name}")
-        for one in series:
-            if len(one.values) < needed:
-                raise InputError(f"data:{named(one)} has {len(one.values)} values, expected at least {needed}")
-            if np.isnan(one.values).all():
-                raise InputError(f"data:{named(one)} has missing values only, expected at least one number")
-        return series
+        table = self._table(data)
+        grid = regular(table, self.series[0].frequency)
+        short = [one for one in grid.series if len(one.values) < needed]
+        reasons = [Unusable(s.name, f"has {len(s.values)} values, expected at least {needed}") for s in short]
+        self.unusable = [*grid.unusable, *reasons]
+        if len(short) == len(grid.series):
+            raise none_left(reasons)
+        log(table.ignored, self.unusable)
+        return [one for one in grid.series if len(one.values) >= needed]
+
+    def _table(self, data: Any) -> Table:
+        """Data read as those of the fit were."""
+        return read(data, Reading.of(self.options, numbered=self.series[0].frequency.units > 0))
 
     def _from(self, series: list[Series], which: Any, origins: Any) -> Forecasts:
         """Forecasts of series from origins."""

@@ -12,7 +12,8 @@ from torch import nn
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.forecast import defaults, steps, windows
 from gatewise.tasks.forecast.direct import Members
-from gatewise.tasks.forecast.grid import Frequency, Series
+from gatewise.tasks.forecast.frequency import Frequency
+from gatewise.tasks.forecast.grid import Series
 from gatewise.tasks.forecast.intervals import stretched
 from gatewise.tasks.forecast.network import ForecastNetwork
 from gatewise.tasks.forecast.objective import Ahead, DirectObjective, forecasts

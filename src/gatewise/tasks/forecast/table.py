@@ -1,48 +1,64 @@
-"""Reading the long table ``unique_id, ds, y`` from CSV files and data frames, and writing it back."""
+"""The long table ``unique_id, ds, y``: read from files and data frames, grouped by series, and written back."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.tasks.errors import InputError, need
-from gatewise.tasks.forecast.stamps import Stamp, stamp_of
+from gatewise.tasks.forecast.columns import COLUMNS, Reading
+from gatewise.tasks.forecast.sheets import Sheet, read_csv, read_frame, read_parquet
+from gatewise.tasks.forecast.stamps import Times as Times  # the other parts take them from here
+from gatewise.tasks.forecast.values import Values as Values
 
-Times = NDArray[np.datetime64]
-Values = NDArray[np.float64]
-Columns = tuple[int | None, int, int]
-"""Positions of unique_id, if there is one, ds and y."""
-
-COLUMNS = ("unique_id", "ds", "y")
-NO_HEADER: Columns = (None, 0, 1)
-MISSING = {"", "na", "nan", "null", "none"}
-SEPARATORS = {"semicolons": ";", "tabs": "\t"}
-LARGEST = 1e30
 EMBEDDED = Path(__file__).with_name("co2.csv")
 EMBEDDED_NAME = "CO₂ at Mauna Loa (ppm)"
+PARQUET = (".parquet", ".pq")
+SAVED = Reading(decimal=".", numbered=True)
+"""How ``to_csv`` writes: digits are never a date."""
+
+
+class Unusable(NamedTuple):
+    """A series that cannot be used, and why: what the series has or does, in words that go on from its name."""
+
+    unique_id: str
+    reason: str
+
+    @property
+    def sentence(self) -> str:
+        """Series 'a' has … ."""
+        return f"series {self.unique_id!r} {self.reason}" if self.unique_id else f"the series {self.reason}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Observations by series: id → (time stamps ascending, values with NaN where missing); ``label`` says what of."""
+    """Observations by series: id → (times ascending, values with NaN where missing); ``label`` says what of.
+
+    ignored: columns that were not read. unusable: series that could not be. origin: the library of the data frame that
+    it was read from, such as pandas; zoned: whether its times named a time zone (they are kept in UTC).
+    """
 
     series: dict[str, tuple[Times, Values]]
     label: str
+    ignored: tuple[str, ...] = ()
+    unusable: tuple[Unusable, ...] = ()
+    origin: str = ""
+    zoned: bool = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and to_csv(self) == to_csv(other)
 
 
-def read(data: Any) -> Table:
-    """Read data from None (the embedded CO₂ series), the path of a CSV file, or a pandas, polars or other data frame.
+def read(data: Any, reading: Reading | None = None) -> Table:
+    """Read data from None (the embedded CO₂ series), the path of a CSV or Parquet file, or an eager data frame.
 
     The embedded series holds weekly means of the CO₂ concentration at Mauna Loa, Hawaii, March 1958 to December 2001,
     with 59 weeks missing: C. D. Keeling and T. P. Whorf, "Atmospheric CO₂ concentrations derived from flask air samples
@@ -50,166 +66,123 @@ def read(data: Any) -> Table:
     public domain.
 
     Raises:
-        InputError: for a missing file or column, an unparsable date or number, a duplicated time stamp, or no rows.
+        InputError: for a missing file or column, a time or number that cannot be read or may be two, or no series that
+            can be used.
     """
+    reading = reading or Reading()
     if data is None:
-        return Table(read_csv(EMBEDDED).series, EMBEDDED_NAME)
+        return Table(read_saved(EMBEDDED).series, EMBEDDED_NAME)
     if isinstance(data, Table):
         return data
-    if isinstance(data, (str, Path)):
-        return read_csv(Path(data))
-    return read_frame(data)
+    if not isinstance(data, (str, Path)):
+        return _table(read_frame(data, reading), reading)
+    path = Path(data)
+    return _table((read_parquet if path.suffix.lower() in PARQUET else read_csv)(path, reading), reading)
 
 
-def read_csv(path: Path) -> Table:
-    """Read a CSV file with the columns ``unique_id, ds, y`` (or ``ds, y``), or with just two: time and value."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"data: there is no file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
-        raise InputError(f"data: {path} cannot be read: {reason}") from None
-    rows = _rows(text, path)
-    if not rows:
-        raise InputError(f"data: {path} is empty; expected the columns unique_id, ds, y")
-    header = [name.strip() for name in rows[0][1]]
-    if len(header) == 2 and stamp_of(header[0]) is not None:
-        columns, label = NO_HEADER, "y"
+def read_saved(path: Path) -> Table:
+    """Read what ``to_csv`` wrote, whatever options the data were once read by: digits are integers there, no dates."""
+    return _table(read_csv(path, SAVED, ","), SAVED)
+
+
+def _table(sheet: Sheet, reading: Reading) -> Table:
+    """Group the rows by series, in the order in which series appear."""
+    label, ignored = sheet.roles.label, sheet.roles.ignored
+    if reading.wide:
+        parts = [_sorted(sheet, sheet.times, values, np.arange(len(values))) for values in sheet.values]
+        found = dict(zip(sheet.names, parts, strict=True))
     else:
-        columns, label = _columns(header, str(path))
-        rows = rows[1:]
-    for number, row in rows:
-        if len(row) != len(header):
-            raise InputError(f"data: {path} line {number} has {len(row)} fields, expected {len(header)}")
-    identifier, time, value = columns
-    return _table(
-        ["" if identifier is None else row[identifier].strip() for _, row in rows],
-        [row[time] for _, row in rows],
-        [row[value] for _, row in rows],
-        [f"{path} line {number}" for number, _ in rows],
-        label,
-        str(path),
-    )
+        found = {
+            name: _sorted(sheet, sheet.times[rows], sheet.values[0][rows], rows)
+            for name, rows in _groups(sheet).items()
+        }
+    series = {name: part for name, part in found.items() if not isinstance(part, str)}
+    unusable = tuple(Unusable(name, part) for name, part in found.items() if isinstance(part, str))
+    if not series:
+        hint = "; id_col names the column that tells series apart" if ignored and sheet.ids is None else ""
+        raise none_left(unusable, hint)
+    return Table(series, label, ignored, unusable, sheet.origin, sheet.zoned)
 
 
-def _rows(text: str, path: Path) -> list[tuple[int, list[str]]]:
-    """The rows that are not blank, with their numbers from 1."""
-    found = []
-    try:
-        for number, row in enumerate(csv.reader(io.StringIO(text)), 1):
-            if any(map(str.strip, row)):
-                found.append((number, row))
-    except csv.Error as error:
-        raise InputError(f"data: {path} cannot be read as CSV after {len(found)} rows: {error}") from None
-    return found
+def _groups(sheet: Sheet) -> dict[str, NDArray[np.intp]]:
+    """The rows of each series."""
+    if sheet.ids is None:
+        return {"": np.arange(len(sheet.times))}
+    index: dict[str, int] = {}
+    codes = np.array([index.setdefault(name, len(index)) for name in sheet.ids], np.intp)
+    order = np.argsort(codes, kind="stable")
+    found: dict[str, list[NDArray[np.intp]]] = {}
+    ends = np.cumsum(np.bincount(codes, minlength=len(index)))[:-1]
+    for name, rows in zip(index, np.split(order, ends), strict=True):
+        found.setdefault(name.strip(), []).append(rows)
+    if "" in found and len(found) > 1:
+        raise InputError(f"data: {sheet.place(int(found[''][0][0]))} has no unique_id")
+    return {name: rows[0] if len(rows) == 1 else np.sort(np.concatenate(rows)) for name, rows in found.items()}
 
 
-def read_frame(frame: Any) -> Table:
-    """Read a data frame with the same columns as a CSV file, through narwhals."""
-    narwhals = need("narwhals")
-    try:
-        eager = narwhals.from_native(frame, eager_only=True)
-    except TypeError:
-        kind = type(frame).__name__
-        raise InputError(f"data must be the path of a CSV file or an eager data frame, got {kind}") from None
-    (identifier, time, value), label = _columns(list(eager.columns), "the data frame")
-    times, values = (eager[eager.columns[i]].to_list() for i in (time, value))
-    ids = [""] * len(times) if identifier is None else [str(v) for v in eager[eager.columns[identifier]].to_list()]
-    return _table(ids, times, values, [f"row {i}" for i in range(len(ids))], label, "the data frame")
+def _sorted(sheet: Sheet, times: Times, values: Values, rows: NDArray[np.intp]) -> tuple[Times, Values] | str:
+    """A series by time; a text that says why where a time repeats."""
+    if not (times[1:] > times[:-1]).all():
+        order = np.argsort(times, kind="stable")
+        times, values = times[order], values[order]
+        again = times[1:] == times[:-1]
+        if again.any():
+            later = order[1:][again]
+            i = int(later.min())
+            time = time_text(times[1:][again][[int(later.argmin())]])[0]
+            return f"repeats the time {time} in {sheet.place(int(rows[i]))}; expected each time once"
+    return times, values
 
 
-def _columns(header: list[str], place: str) -> tuple[Columns, str]:
-    """Positions of unique_id (if any), ds and y, and the label of the values."""
-    if "ds" in header and "y" in header:
-        identifier = header.index("unique_id") if "unique_id" in header else None
-        return (identifier, header.index("ds"), header.index("y")), "y"
-    if len(header) == 2:
-        return NO_HEADER, header[1]
-    found = [name for name, mark in SEPARATORS.items() if mark in header[0]] if len(header) == 1 else []
-    if found:
-        raise InputError(f"data: {place} seems to be separated by {found[0]}; expected commas between its columns")
-    raise InputError(f"data: {place} has the columns {', '.join(header)}; expected unique_id, ds, y or two columns")
-
-
-def _table(
-    ids: list[str], times: Iterable[Any], values: Iterable[Any], places: list[str], label: str, source: str
-) -> Table:
-    """Check and group the rows; a place says where a row stands, for the errors."""
-    rows: dict[str, dict[np.datetime64, float]] = {}
-    zoned: dict[str, bool] = {}
-    for identifier, raw_time, raw_value, place in zip(ids, times, values, places, strict=True):
-        stamp = _stamp(raw_time, place)
-        if stamp.zoned != zoned.setdefault("first", stamp.zoned):
-            here, there = ("a", "none") if stamp.zoned else ("no", "one")
-            raise InputError(
-                f"data: {place} has {here} time zone in {str(raw_time)!r}, but the rows before have {there}; "
-                "expected one in every row or in none"
-            )
-        time = stamp.time
-        series = rows.setdefault(identifier, {})
-        if time in series:
-            raise InputError(f"data: {place} repeats the time {raw_time}{_of(identifier)}; expected each time once")
-        series[time] = _number(raw_value, place)
-    if not rows:
-        raise InputError(f"data: {source} has no rows below its header")
-    return Table({name: _sorted(series) for name, series in rows.items()}, label)
-
-
-def _stamp(raw: Any, place: str) -> Stamp:
-    stamp = stamp_of(raw)
-    if stamp is None:
-        raise InputError(f"data: {place} has the time {str(raw)!r}; expected a date such as 2001-12-29")
-    if not stamp.exact:
-        raise InputError(f"data: {place} has the time {str(raw)!r}; expected whole seconds")
-    return stamp
-
-
-def _of(identifier: str) -> str:
-    return f" of series {identifier!r}" if identifier else ""
-
-
-def _sorted(series: dict[np.datetime64, float]) -> tuple[Times, Values]:
-    times = np.array(list(series), dtype="datetime64[s]")
-    order = np.argsort(times)
-    return times[order], np.array(list(series.values()), dtype=np.float64)[order]
-
-
-def _number(raw: Any, place: str) -> float:
-    if raw is None or str(raw).strip().lower() in MISSING:
-        return math.nan
-    try:
-        value = float(raw)
-    except (TypeError, ValueError):
-        value = math.inf
-    if math.isinf(value):
-        raise InputError(f"data: {place} has the value {str(raw)!r}; expected a number, or nothing where it is missing")
-    if abs(value) > LARGEST:
-        raise InputError(
-            f"data: {place} has the value {str(raw)!r}; expected a number from -{LARGEST:g} to {LARGEST:g}"
-        )
-    return value
+def none_left(unusable: Sequence[Unusable], hint: str = "") -> InputError:
+    """The error for data of which no series can be used."""
+    more = f"; none of the other {len(unusable) - 1} series can be used either" if len(unusable) > 1 else ""
+    return InputError(f"data: {unusable[0].sentence}{hint}{more}")
 
 
 def time_text(times: Times) -> list[str]:
-    """Time stamps as text, without the time of day where it is midnight throughout."""
+    """Times as text, without the time of day where it is midnight throughout."""
+    if times.dtype.kind != "M":
+        return [str(time) for time in times.tolist()]
     days = times.astype("datetime64[D]")
-    return [str(t).replace("T", " ") for t in (days if bool((days == times).all()) else times)]
+    if bool((days == times).all()):
+        return list(np.datetime_as_string(days).tolist())
+    return [text.replace("T", " ") for text in np.datetime_as_string(times).tolist()]
 
 
 def rows(table: Table) -> list[tuple[str, str, float]]:
     """The rows (unique_id, ds, y) of the long table."""
     return [
-        (name, time, float(value))
+        (name, time, value)
         for name, (times, values) in table.series.items()
-        for time, value in zip(time_text(times), values, strict=True)
+        for time, value in zip(time_text(times), values.tolist(), strict=True)
     ]
 
 
 def to_csv(table: Table) -> str:
-    """The long table as CSV text; reading it gives the same table."""
+    """The long table as CSV text; ``read_saved`` gives the same table."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows((name, time, "" if math.isnan(y) else repr(y)) for name, time, y in rows(table))
     return buffer.getvalue()
+
+
+def like(table: Table, columns: Mapping[str, Any]) -> Any:
+    """Columns as the kind of data frame that a table was read from; as they are where it was none.
+
+    Times are in UTC where the table's named a time zone.
+    """
+    if not table.origin:
+        return dict(columns)
+    narwhals = need("narwhals")
+    fine = {name: _microseconds(np.asarray(column)) for name, column in columns.items()}
+    frame = narwhals.from_dict(fine, backend=table.origin)
+    if table.zoned:
+        frame = frame.with_columns(narwhals.col("ds").dt.replace_time_zone("UTC"))
+    return frame.to_native()
+
+
+def _microseconds(column: NDArray[Any]) -> NDArray[Any]:
+    """Times in the unit that every library of data frames has."""
+    return column.astype("datetime64[us]") if column.dtype.kind == "M" else column

@@ -36,7 +36,9 @@ class Growing:
         if name not in self.places:
             raise InputError(f"data: there is no series {name!r} in the model, expected new rows of those it has")
         one = series[self.places[name]]
-        count = len(one.values)
+        count, wrong = len(one.values), one.frequency.off_grid(times)
+        if wrong is not None:
+            raise InputError(f"data: series {name!r} {wrong}")
         steps = one.frequency.positions(np.concatenate([[one.start], times]))[1:]
         if steps[0] < count:
             end = one.times(count - 1, count)[0]

@@ -13,6 +13,7 @@ import numpy as np
 from gatewise.tasks import checks
 from gatewise.tasks.folder import dumps, whole, write_bytes
 from gatewise.tasks.forecast.forecaster import Forecaster
+from gatewise.tasks.forecast.notes import print_unusable
 from gatewise.tasks.forecast.options import MOST_STEPS
 from gatewise.tasks.forecast.picture import draw
 from gatewise.tasks.forecast.table import time_text
@@ -28,8 +29,11 @@ class FitForecast(FitData):
     """Train a forecaster of time series."""
 
     data: Path | None = argument(
-        None, "CSV with unique_id, ds, y or two columns: time, value.", metavar="DATA", shown="weekly CO₂, embedded"
+        None, "CSV or Parquet: unique_id, ds, y or time, value.", metavar="DATA", shown="weekly CO₂, embedded"
     )
+
+    def after(self, task: Forecaster) -> None:
+        print_unusable(task.unusable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +57,14 @@ class PredictForecast(Verb):
             write_bytes(folder / TABLE, csv_text(header, rows).encode())
         if json:
             records = [dict(zip(header, row, strict=True)) for row in rows]
-            print(dumps({"forecasts": records, "picture": str(folder / PICTURE)}), end="")
+            left = [one._asdict() for one in task.unusable]
+            print(dumps({"forecasts": records, "picture": str(folder / PICTURE), "unusable": left}), end="")
             return
-        shown = [(name, time, *(f"{value:.6g}" for value in values)) for name, time, *values in rows[:MOST_ROWS]]
+        shown = [(name, str(time), *(f"{value:.6g}" for value in values)) for name, time, *values in rows[:MOST_ROWS]]
         print_table([*header[:2], task.label, *header[3:]], shown)
         if len(rows) > MOST_ROWS:
             print(f"… {len(rows) - MOST_ROWS} more rows in {folder / TABLE}")
+        print_unusable(task.unusable)
         print(f"{folder / TABLE}\n{folder / PICTURE}")
 
 

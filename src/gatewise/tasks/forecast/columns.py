@@ -1,0 +1,111 @@
+"""Which column of a table is what: the series' names, the times, the values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from gatewise.tasks.errors import InputError
+
+COLUMNS = ("unique_id", "ds", "y")
+MOST_NAMES, MOST_LETTERS = 8, 40
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How data are to be read, where they do not say it themselves; see the options of the same names.
+
+    numbered: time is counted in integers, so that 2020 is no year and 20200101 no date.
+    """
+
+    date_order: str | None = None
+    decimal: str | None = None
+    id_col: str | None = None
+    time_col: str | None = None
+    target_col: str | None = None
+    wide: bool = False
+    numbered: bool = False
+
+    @classmethod
+    def of(cls, options: Any, numbered: bool = False) -> Reading:
+        """From options that have more."""
+        given = {f.name: getattr(options, f.name) for f in fields(cls) if f.name != "numbered"}
+        return cls(**given, numbered=numbered or str(options.freq).isdigit())
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Positions of the columns: of unique_id, if there is one, of ds, and of y, or of every series of a wide table."""
+
+    identifier: int | None
+    time: int
+    targets: tuple[int, ...]
+    label: str
+    ignored: tuple[str, ...] = ()
+
+
+def roles(names: Sequence[str], reading: Reading, source: str) -> Roles:
+    """What the columns of these names are.
+
+    Raises:
+        InputError: where the names do not say it.
+    """
+    again = next((name for name, count in Counter(names).items() if name and count > 1), None)
+    if again is not None:
+        raise InputError(f"data: {source} has two columns {again!r}; expected each name once")
+    if reading.wide:
+        if len(names) < 2:
+            raise InputError(f"data: {source} has the column {names[0]} alone; wide takes times and a column a series")
+        time = _position(names, reading.time_col, "time_col", source)
+        time = _known(names, "ds") if time is None else time
+        first = 0 if time is None else time
+        return Roles(None, first, tuple(i for i in range(len(names)) if i != first), "y")
+    asked = {option: getattr(reading, option) for option in ("id_col", "time_col", "target_col")}
+    given = {option: _position(names, name, option, source) for option, name in asked.items()}
+    found = [
+        _known(names, standard) if at is None else at for at, standard in zip(given.values(), COLUMNS, strict=True)
+    ]
+    identifier, time, target = found
+    if len(names) == 2 and None in (time, target):
+        time = time if time is not None else 0 if target is None else 1 - target
+        target, identifier = 1 - time, None
+    if time is None or target is None:
+        raise InputError(f"data: {source} has the columns {_listed(names)}; {_expected(names, reading)}")
+    used = [i for i in (identifier, time, target) if i is not None]
+    if len(set(used)) < len(used):
+        raise InputError(f"data: {source}: id_col, time_col and target_col must be different columns")
+    label = names[target] if names[target].lower() != "y" else "y"
+    ignored = tuple(n or f"{i + 1} without a name" for i, n in enumerate(names) if i not in used)
+    return Roles(identifier, time, (target,), label, ignored)
+
+
+def _known(names: Sequence[str], name: str) -> int | None:
+    """The position of a column in any case; in just this case where there are several."""
+    found = [i for i, other in enumerate(names) if other.lower() == name]
+    exact = [i for i in found if names[i] == name]
+    return next(iter(exact or found), None)
+
+
+def _position(names: Sequence[str], name: str | None, option: str, source: str) -> int | None:
+    if name is None:
+        return None
+    if name not in names:
+        raise InputError(f"{option}: {source} has no column {name!r}; its columns are {_listed(names)}")
+    return names.index(name)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(name[:MOST_LETTERS] for name in names[:MOST_NAMES]) + more
+
+
+def _expected(names: Sequence[str], reading: Reading) -> str:
+    expected = "expected unique_id, ds, y or two columns"
+    lacking = [o for o in ("time_col", "target_col") if getattr(reading, o) is None]
+    if len(lacking) == 1:
+        return f"{expected}; {lacking[0]} names the other one"
+    named = "id_col, time_col and target_col name them"
+    wide = len(names) > 2 and not any(name.lower() in ("unique_id", "y") for name in names)
+    return f"{expected}; {named}" + (", and wide reads a table of one column a series" if wide else "")

@@ -1,0 +1,35 @@
+"""What of the data is not used, said once in Python and listed on the command line: nothing is left out in silence."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from gatewise.tasks.forecast.table import Unusable
+from gatewise.tasks.verbs import print_table
+
+LOG = logging.getLogger("gatewise")
+"""Python prints its warnings on standard error where nobody has set up logging."""
+MOST_LISTED = 10
+
+
+def sentences(ignored: Sequence[str], unusable: Sequence[Unusable]) -> list[str]:
+    """One sentence for columns that are not read, one for series that cannot be used."""
+    found = [f"data: not read: the column{'s' * (len(ignored) > 1)} {', '.join(ignored)}"] if ignored else []
+    if unusable:
+        found.append(f"data: {len(unusable)} series cannot be used; {unusable[0].sentence}")
+    return found
+
+
+def log(ignored: Sequence[str], unusable: Sequence[Unusable]) -> None:
+    """Warn of them."""
+    for sentence in sentences(ignored, unusable):
+        LOG.warning(sentence)
+
+
+def print_unusable(unusable: Sequence[Unusable]) -> None:
+    """Print the first ten by name and reason."""
+    if unusable:
+        print_table(["cannot be used", "because it"], [tuple(one) for one in unusable[:MOST_LISTED]])
+    if len(unusable) > MOST_LISTED:
+        print(f"… and {len(unusable) - MOST_LISTED} more series")

@@ -1,0 +1,228 @@
+"""The columns of a CSV file, packed or not, of a Parquet file or of a data frame, as they stand there."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import importlib.util
+import itertools
+import zlib
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from gatewise.tasks.errors import InputError, need
+from gatewise.tasks.forecast.columns import Reading, Roles, roles
+from gatewise.tasks.forecast.stamps import Place, Times, is_time, times_of, whole_seconds
+from gatewise.tasks.forecast.values import Values, checked, values_of
+
+SEPARATORS = ("\t", ";", "|", ",")
+LOOKED_AT = 20
+"""Lines at the beginning of a file that show what separates its columns."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Columns as they were read: names of the series (None: there is one), times, and values of each target column.
+
+    zoned: whether the times name a time zone; origin: the library of a data frame, empty for a file.
+    """
+
+    source: str
+    roles: Roles
+    ids: Sequence[str] | None
+    times: Times
+    zoned: bool
+    values: tuple[Values, ...]
+    names: tuple[str, ...]
+    place: Place
+    origin: str = ""
+
+
+def read_csv(path: Path, reading: Reading, separators: Sequence[str] = SEPARATORS) -> Sheet:
+    """Read a CSV file, whose columns are parted by one of some separators."""
+    try:
+        with _opened(path) as file:
+            return _read(file, path, reading, separators)
+    except FileNotFoundError:
+        raise InputError(f"data: there is no file {path}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"data: {path} cannot be read: it is not UTF-8 text") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise InputError(f"data: {path} cannot be read: it is not a whole gzip file") from None
+    except OSError as error:
+        raise InputError(f"data: {path} cannot be read: {error.strerror}") from None
+
+
+def _opened(path: Path) -> IO[str]:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _read(file: IO[str], path: Path, reading: Reading, separators: Sequence[str]) -> Sheet:
+    head = list(itertools.islice(file, LOOKED_AT))
+    rows = _rows(csv.reader(itertools.chain(head, file), delimiter=_separator(head, separators)), path)
+    first, header = next(rows, (0, []))
+    if not header:
+        raise InputError(f"data: {path} is empty; expected the columns unique_id, ds, y")
+    names = [" ".join(name.split()) for name in header]
+    if len(names) == 2 and is_time(names[0]) and not reading.wide and reading.time_col is None:
+        found = Roles(None, 0, (1,), "y")
+        rows = itertools.chain([(first, header)], rows)
+    else:
+        found = roles(names, reading, str(path))
+    lines, columns = _columns(rows, found, len(names), path)
+    if not lines:
+        raise InputError(f"data: {path} has no rows below its header")
+
+    def place(i: int) -> str:
+        return f"{path} line {lines[i]}"
+
+    times, zoned = times_of(columns[found.time], place, reading.date_order, reading.numbered)
+    ids = None if found.identifier is None else columns[found.identifier]
+    values = tuple(values_of(columns[i], _cell(place, names[i], reading), reading.decimal) for i in found.targets)
+    targets = tuple(names[i] for i in found.targets) if reading.wide else ()
+    return Sheet(str(path), found, ids, times, zoned, values, targets, place)
+
+
+def _cell(place: Place, name: str, reading: Reading) -> Place:
+    """Where a value of a wide table stands: its row and its column."""
+    return (lambda i: f"{place(i)}, column {name!r},") if reading.wide else place
+
+
+def _separator(head: list[str], separators: Sequence[str]) -> str:
+    """What gives the same number of columns in the first lines, more than one; else the most in the first of them."""
+    widths = {}
+    for mark in separators:
+        try:
+            widths[mark] = [len(row) for row in csv.reader(head, delimiter=mark) if any(map(str.strip, row))]
+        except csv.Error:
+            widths[mark] = [0]
+    for mark, found in widths.items():
+        if len(set(found)) == 1 and found[0] > 1:
+            return mark
+    return max(reversed(separators), key=lambda mark: widths[mark][:1])
+
+
+def _rows(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not blank, with the numbers of their lines."""
+    found = 0
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise InputError(f"data: {path} cannot be read as CSV after {found} rows: {error}") from None
+        if any(map(str.strip, row)):
+            found += 1
+            yield reader.line_num, row
+
+
+def _columns(
+    rows: Iterator[tuple[int, list[str]]], found: Roles, width: int, path: Path
+) -> tuple[Sequence[int], dict[int, list[str]]]:
+    """The numbers of the lines, and the columns that are used, each text of names and times in memory once."""
+    repeated = [i for i in (found.identifier, found.time) if i is not None]
+    columns: dict[int, list[str]] = {i: [] for i in (*repeated, *found.targets)}
+    lines, known = array("q"), dict[str, str]()
+    for line, row in rows:
+        if len(row) != width:
+            raise InputError(f"data: {path} line {line} has {len(row)} fields, expected {width}")
+        lines.append(line)
+        for i in repeated:
+            text = row[i]
+            columns[i].append(known.setdefault(text, text))
+        for i in found.targets:
+            columns[i].append(row[i])
+    return lines, columns
+
+
+def read_parquet(path: Path, reading: Reading) -> Sheet:
+    """Read a Parquet file by pyarrow, or by polars where that is installed alone."""
+    narwhals = need("narwhals")
+    if not path.is_file():
+        raise InputError(f"data: there is no file {path}")
+    library = "pyarrow" if importlib.util.find_spec("pyarrow") or not importlib.util.find_spec("polars") else "polars"
+    need(library, "parquet")
+    try:
+        frame = narwhals.read_parquet(str(path), backend=library)
+    except Exception as error:  # of either library, which share no class
+        raise InputError(f"data: {path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+    return _of_frame(frame, reading, str(path), "")
+
+
+def read_frame(frame: Any, reading: Reading) -> Sheet:
+    """Read a pandas, polars or other eager data frame; a pandas index that holds times or has a name is a column."""
+    narwhals = need("narwhals")
+    index: Any = getattr(frame, "index", None)
+    if hasattr(frame, "reset_index") and (
+        type(index).__name__ in ("DatetimeIndex", "PeriodIndex") or any(n is not None for n in index.names)
+    ):
+        frame = (frame.rename("y") if getattr(frame, "name", "") is None else frame).reset_index()
+    try:
+        eager = narwhals.from_native(frame, eager_only=True)
+    except TypeError:
+        kind = type(frame).__name__
+        raise InputError(f"data must be the path of a CSV file or an eager data frame, got {kind}") from None
+    return _of_frame(eager, reading, "the data frame", eager.implementation.name.lower())
+
+
+def _of_frame(eager: Any, reading: Reading, source: str, origin: str) -> Sheet:
+    names = [" ".join(str(name).split()) for name in eager.columns]
+    found = roles(names, reading, source)
+    if not len(eager):
+        raise InputError(f"data: {source} has no rows")
+
+    def place(i: int) -> str:
+        return f"{source} row {i}" if origin == "" else f"row {i} of {source}"
+
+    columns = list(eager.iter_columns())
+    times, zoned = _times(columns[found.time], place, reading)
+    ids = None if found.identifier is None else _ids(columns[found.identifier])
+    values = tuple(_values(columns[i], _cell(place, names[i], reading), reading.decimal) for i in found.targets)
+    targets = tuple(names[i] for i in found.targets) if reading.wide else ()
+    return Sheet(source, found, ids, times, zoned, values, targets, place, origin)
+
+
+def _texts(column: Any) -> list[str]:
+    """A column of a frame as texts, a missing entry as an empty one."""
+    found = column.to_list()
+    missing = column.is_null().to_list()
+    return [
+        "" if none else value.isoformat() if hasattr(value, "isoformat") else str(value)
+        for value, none in zip(found, missing, strict=True)
+    ]
+
+
+def _ids(column: Any) -> list[str]:
+    return ["" if none else str(v) for v, none in zip(column.to_list(), column.is_null().to_list(), strict=True)]
+
+
+def _times(column: Any, place: Place, reading: Reading) -> tuple[Times, bool]:
+    narwhals = need("narwhals")
+    if isinstance(column.dtype, narwhals.Datetime):
+        zoned = column.dtype.time_zone is not None
+        if zoned:
+            column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        times = column.to_numpy()
+        if times.dtype.kind == "M":
+            return whole_seconds(times, place), zoned
+    if column.dtype.is_float() and not column.is_null().any():
+        numbers = column.to_numpy()
+        if (numbers == np.rint(numbers)).all() and (np.abs(numbers) < 2**53).all():
+            return times_of([str(int(n)) for n in numbers], place, reading.date_order, reading.numbered)
+    return times_of(_texts(column), place, reading.date_order, reading.numbered)
+
+
+def _values(column: Any, place: Place, decimal: str | None) -> Values:
+    if column.dtype.is_numeric():
+        narwhals = need("narwhals")
+        values = np.asarray(column.cast(narwhals.Float64).fill_null(np.nan).to_numpy(), np.float64)
+        return checked(values, place)
+    return values_of(_texts(column), place, decimal)
