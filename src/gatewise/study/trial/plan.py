@@ -111,9 +111,10 @@ def chaos(scale: Scale, cell: Cell | str) -> Network:
 
 
 def forecast(scale: Scale, cell: Cell | str) -> Network:
-    """The embedded series, in half as many steps: by then the validation figure stands still."""
+    """The embedded series by one network of the plainest strategy, in half as many steps: by then the validation figure
+    stands still."""
     steps = max(1, scale.steps // 2)
-    return network(scale, "forecast", cell, max_steps=steps, epochs=steps)
+    return network(scale, "forecast", cell, strategy="steps", max_steps=steps, epochs=steps)
 
 
 def translate(scale: Scale, cell: Cell | str) -> Network:
