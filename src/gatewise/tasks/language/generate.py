@@ -16,8 +16,8 @@ from gatewise.tasks.text.tokenizers import Tokenizer
 ROWS = 256
 """Texts that are written at once at most."""
 THREADS_ALONE = 1
-"""Of torch while a single text is written: on two cores of Zen 4 two threads took 110 µs a token with 512 units, where one
-took 73, since they wait for each other more than they compute."""
+"""Of torch while a single text is written: on two cores of Zen 4 two threads took 110 µs a token with 512 units, where
+one took 73, since they wait for each other more than they compute."""
 
 
 def generate(
