@@ -13,23 +13,26 @@ from typer.core import TyperGroup
 
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.options import default_of, ordered, types_of
-from gatewise.tasks.registry import kind_of, names, task_named
+from gatewise.tasks.registry import kind_of, names
 
 Command = Callable[..., None]
 """What a verb does."""
 
 
 def directory(text: Any) -> Path:
-    """A directory from the command line, whose name must not be empty: Path would take it for the current one."""
-    if not str(text):
-        raise typer.BadParameter("expected the name of a directory, got ''")
-    return Path(text)
+    """A directory from the command line."""
+    return _path(text, "directory")
 
 
 def file(text: Any) -> Path:
-    """A file from the command line, whose name must not be empty: Path would take it for the working directory."""
+    """A file from the command line."""
+    return _path(text, "file")
+
+
+def _path(text: Any, what: str) -> Path:
+    """A name must not be empty: Path would take it for the working directory."""
     if not str(text):
-        raise typer.BadParameter("expected the name of a file, got ''")
+        raise typer.BadParameter(f"expected the name of a {what}, got ''")
     return Path(text)
 
 
@@ -144,6 +147,3 @@ def by_model(make: Callable[[type, Path], Command]) -> type[TyperGroup]:
             return as_command(make(kind_of(model), model), name)
 
     return ByModel
-
-
-__all__ = ["as_command", "by_model", "by_task", "directory", "made", "parameters", "task_named", "with_parameters"]

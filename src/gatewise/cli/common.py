@@ -26,7 +26,6 @@ ModelArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of
 
 Integer = Optional[int]  # noqa: UP045
 Text = Optional[str]  # noqa: UP045
-Real = Optional[float]  # noqa: UP045
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Backend = Annotated[Text, typer.Option(help="auto, cpu or eager.", show_default="auto")]
 

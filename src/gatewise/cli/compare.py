@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from gatewise.cli.arguments import by_task, directory, made, parameters, summary, task_named, with_parameters
+from gatewise.cli.arguments import by_task, directory, made, parameters, summary, with_parameters
 from gatewise.cli.common import Backend, Json, backend_of
 from gatewise.tasks.cells_by_name import cell_of
 from gatewise.tasks.folder import dumps
+from gatewise.tasks.registry import task_named
 from gatewise.tasks.verbs import print_table
 
 SET_BY_THE_STUDY = ("cell", "seed", "hidden_size", "max_steps", "devices", "num_nodes", "accelerator")

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from gatewise.cli.arguments import by_task, directory, made, parameters, summary, task_named, with_parameters
+from gatewise.cli.arguments import by_task, directory, made, parameters, summary, with_parameters
 from gatewise.cli.common import Backend, Text, backend_of
 from gatewise.tasks.errors import InputError, need
 from gatewise.tasks.folder import dumps, state
 from gatewise.tasks.logs import TENSORBOARD, Events, Several, TensorBoard
 from gatewise.tasks.progress import Progress
+from gatewise.tasks.registry import task_named
 from gatewise.tasks.verbs import Fit, FitData, print_scores
 
 

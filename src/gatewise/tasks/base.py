@@ -391,7 +391,7 @@ class Task(ABC):
             asked.read(data, validation)
             if not self.same_data(asked):
                 raise InputError(f"data: differs from what the run in {folder} was started with")
-        self.options = asked.options if data is None else self._like(self.options, **given).options
+        self.options = asked.asked
 
     def _saved(self) -> dict[str, str]:
         """SHA-256 of what ``save_data`` writes, by name."""
