@@ -158,6 +158,13 @@ def cell_of(formula: str, activations: Activations | None = None) -> Cell:
     return next((c for c in map(cells.get, cells.names()) if c.body() == made.body()), made)
 
 
+def made() -> list[Cell]:
+    """The cells that were made so far, and those with the usual activations."""
+    for formula in NAMES:
+        cell_of(formula)
+    return [cell_of(*key) for key in _MADE.values()]
+
+
 def recognised(cell: Cell) -> tuple[str, Activations] | None:
     """The formula and the activations of a cell; None where no format has it.
 
