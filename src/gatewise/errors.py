@@ -11,6 +11,10 @@ class InputError(ValueError):
     """Bad input: one sentence with the argument, what came and what was expected."""
 
 
+class UnsupportedError(InputError):
+    """Input that is right, but of a kind that Gatewise does not compute or read."""
+
+
 class WriteError(InputError):
     """A file or directory that cannot be written: one sentence with its name and the reason; ``__cause__`` has more."""
 

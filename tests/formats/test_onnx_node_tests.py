@@ -29,7 +29,7 @@ def test_there_are_such_tests() -> None:
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
 def test_node(case: Any) -> None:
     """Weights are inputs of these graphs; here they are constants of them, as in a model."""
-    from gatewise.formats.onnx_in import modules
+    from gatewise.formats.onnx_in import onnx_modules
 
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
@@ -40,7 +40,7 @@ def test_node(case: Any) -> None:
     dynamic = {role: roles[role] for role in CALLED if roles.get(role)}
     constants = [onnx.numpy_helper.from_array(v, n) for n, v in given.items() if n not in dynamic.values()]
     model.graph.initializer.extend(constants)
-    (module,) = modules(model).values()
+    (module,) = onnx_modules(model).values()
     results = module(**{role: torch.from_numpy(given[place].copy()) for role, place in dynamic.items()})
     present = [k for k, name in enumerate(node.output) if name]
     for k, value in zip(present, expected, strict=True):

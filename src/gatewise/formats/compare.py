@@ -45,24 +45,29 @@ class Reference:
 
     Args:
         against: what it is, for people. run: results of a problem. precision: in which it computes.
-        starts: whether it takes initial states; it is given zeros where not.
+        also: another one in float64, where this one is a framework that computes in float32.
     """
 
     against: str
     run: Callable[[Problem], Results]
     precision: torch.dtype = torch.float64
-    starts: bool = True
+    also: Reference | None = None
 
 
-def problem(stack: Stack, starts: bool = True) -> Problem:
+def problem(stack: Stack) -> Problem:
     """Different numbers everywhere; the same for the same sizes."""
     random = np.random.default_rng(7)
     x = random.normal(size=(ROWS, STEPS, stack.input_size))
     shapes = [(len(stack.directions), ROWS, size) for size in stack.state_sizes]
-    return Problem(x, tuple(random.normal(size=s) if starts else np.zeros(s) for s in shapes))
+    return Problem(x, tuple(random.normal(size=s) for s in shapes))
 
 
-def difference(layer: GatewiseLayer, stack: Stack, reference: Reference, name: str) -> float:
+def from_zero(given: Problem) -> Problem:
+    """The same without initial states."""
+    return Problem(given.x, tuple(np.zeros_like(s) for s in given.initial))
+
+
+def difference(layer: GatewiseLayer, stack: Stack, reference: Reference, name: str, rounded: bool = False) -> float:
     """The largest difference between Gatewise's layer and a reference, relative to the largest value above 1.
 
     It is taken twice: of the layer, whose weights may be rounded sums of two biases, and of one like it in float64,
@@ -70,6 +75,7 @@ def difference(layer: GatewiseLayer, stack: Stack, reference: Reference, name: s
 
     Args:
         layer: to be checked. stack: that it was made of. reference: what is right. name: for the sentence.
+        rounded: the reference has sums of two biases in the dtype of the stack.
 
     Returns:
         That of the layer.
@@ -77,17 +83,31 @@ def difference(layer: GatewiseLayer, stack: Stack, reference: Reference, name: s
     Raises:
         InputError: when they differ by more than rounding.
     """
-    given = problem(stack, reference.starts)
-    expected = reference.run(given)
+    if reference.also is not None:
+        difference(layer, stack, reference.also, name, rounded)
+    given = problem(stack)
+    expected = _results(reference, given, name)
     found = apart(expected, run(layer, given, stack.reverse))
     exact = apart(expected, run(to_layer(double(stack)), given, stack.reverse))
     allowed = TOLERANCE[reference.precision]
-    if not (exact <= allowed and found <= max(allowed, TOLERANCE[stack.dtype])):
+    loose = max(allowed, TOLERANCE[stack.dtype])
+    if not (exact <= (loose if rounded else allowed) and found <= loose):
         raise InputError(
             f"layer {name}: {reference.against} and Gatewise differ by {max(exact, found):.1e} on random input, so "
             "nothing was written"
         )
     return found
+
+
+def _results(reference: Reference, given: Problem, name: str) -> Results:
+    """Those of a reference; what a framework raises has any type."""
+    try:
+        return reference.run(given)
+    except InputError:
+        raise
+    except Exception as error:
+        cause = str(error).partition("\n")[0][:300] or type(error).__name__
+        raise InputError(f"layer {name}: {reference.against} cannot run it: {cause}") from error
 
 
 def apart(expected: Results, actual: Results) -> float:

@@ -88,10 +88,12 @@ def _flattened(tree: Any, prefix: str = "") -> dict[str, Tensor]:
     """Tensors of nested dictionaries and lists by the names on the way to them; everything else is left out."""
     if isinstance(tree, Tensor):
         return {prefix.removesuffix("."): tree.detach()}
-    if isinstance(tree, np.ndarray):
-        return {prefix.removesuffix("."): as_tensor(tree)} if tree.dtype.kind in "fiubV" else {}
     if isinstance(tree, nn.Module):
         return _flattened(dict(tree.state_dict()), prefix)
+    if hasattr(tree, "__array__"):
+        array = np.asarray(tree)
+        numbers = array.dtype.kind in "fiub" or array.dtype.name == "bfloat16"
+        return {prefix.removesuffix("."): as_tensor(array)} if numbers else {}
     items = tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, (list, tuple)) else ()
     found: dict[str, Tensor] = {}
     for name, value in items:

@@ -26,7 +26,7 @@ from gatewise.compiler.functions import (
     where,
 )
 from gatewise.compiler.trace import cell as traced
-from gatewise.errors import InputError
+from gatewise.errors import UnsupportedError
 
 Function = Callable[[Any], Any]
 
@@ -142,7 +142,7 @@ def cell_of(formula: str, activations: Activations | None = None) -> Cell:
     """The cell of a formula; a built-in one where there is one.
 
     Raises:
-        InputError: for activations that no cell can be made of.
+        UnsupportedError: for activations that no cell can be made of.
     """
     own = _FORMULAS[formula]
     used = own.activations if activations is None else activations
@@ -153,7 +153,7 @@ def cell_of(formula: str, activations: Activations | None = None) -> Cell:
     try:
         made: Cell = traced(equations)
     except ValueError as error:
-        raise InputError(f"{formula} cannot be computed with {', '.join(map(str, used))}: {error}") from None
+        raise UnsupportedError(f"{formula} cannot be computed with {', '.join(map(str, used))}: {error}") from None
     _MADE[made.body()] = formula, used
     return next((c for c in map(cells.get, cells.names()) if c.body() == made.body()), made)
 

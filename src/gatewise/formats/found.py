@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from gatewise.formats.compare import Reference, difference
-from gatewise.formats.stack import GatewiseLayer, Stack, checked, to_layer
+from gatewise.formats.reverse import Reversed
+from gatewise.formats.stack import Stack, checked, to_layer
+from gatewise.nn import Recurrent
 
 
 @dataclass(frozen=True)
@@ -29,16 +33,28 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Left:
+    """A recurrent layer in a source that Gatewise does not compute, and the reason."""
+
+    name: str
+    reason: str
+
+
+Here = list[Found | Left]
+"""What a source holds."""
+
+
+@dataclass(frozen=True)
 class Converted:
     """A layer of Gatewise's that was run beside what it was made of.
 
     Args:
-        found: what was there. layer: with the same weights, in evaluation mode. difference: the largest on random
-            input, relative to the largest value above 1.
+        found: what was there. layer: with the same weights, in evaluation mode; a ``Reversed`` one where it runs from
+            the last step to the first. difference: the largest on random input, relative to the largest value above 1.
     """
 
     found: Found
-    layer: GatewiseLayer
+    layer: nn.Module
     difference: float
 
 
@@ -50,4 +66,6 @@ def converted(found: Found) -> Converted:
     """
     stack = checked(found.stack, found.shown)
     layer = to_layer(stack)
-    return Converted(found, layer, difference(layer, stack, found.reference, found.shown))
+    apart = difference(layer, stack, found.reference, found.shown)
+    made = Reversed(layer) if isinstance(layer, Recurrent) and stack.reverse else layer
+    return Converted(found, made, apart)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from gatewise.errors import InputError, need
+from gatewise.errors import InputError, UnsupportedError, need
 from gatewise.formats.compare import Problem, Reference, Results
 from gatewise.formats.formulas import Activation, Activations, usual
 from gatewise.formats.layouts import LAYOUTS, Layout
@@ -44,7 +44,7 @@ def activation_of(function: Any, where: str) -> Activation:
         if function is known:
             return activation
     name = getattr(function, "__name__", repr(function))
-    raise InputError(f"{where}: the activation {name} is none of those that Gatewise knows: {', '.join(NAMES)}")
+    raise UnsupportedError(f"{where}: the activation {name} is none of those that Gatewise knows: {', '.join(NAMES)}")
 
 
 def function_of(activation: Activation) -> Any:
@@ -56,7 +56,7 @@ def function_of(activation: Activation) -> Any:
     for function, known in functions():
         if known == activation:
             return function
-    raise InputError(f"jax.nn has no function for the activation {activation}")
+    raise UnsupportedError(f"jax.nn has no function for the activation {activation}")
 
 
 def reference(layout: Layout, stored: Sequence[Own], stack: Stack) -> Reference | None:
@@ -100,7 +100,7 @@ def _options(layer: str, stack: Stack) -> dict[str, Any]:
     if layer == "SimpleCell":
         return {"activation_fn": used[0]}
     if len(stack.activations) == 3 and stack.activations[1] != stack.activations[2]:
-        raise InputError("Flax's LSTM has one activation for the candidate and the output")
+        raise UnsupportedError("Flax's LSTM has one activation for the candidate and the output")
     return {"gate_fn": used[0], "activation_fn": used[1]}
 
 
@@ -168,7 +168,7 @@ def equinox_cell(layer: str, arrays: Mapping[str, Any], stack: Stack, dtype: Any
     """A cell of Equinox with these arrays."""
     jax, equinox, numpy = (need(name, "formats") for name in ("jax", "equinox", "jax.numpy"))
     if not stack.usual_activations():
-        raise InputError(f"Equinox's {layer} computes with {', '.join(map(str, usual(stack.formula)))} alone")
+        raise UnsupportedError(f"Equinox's {layer} computes with {', '.join(map(str, usual(stack.formula)))} alone")
     kind = getattr(equinox.nn, layer)
     biases = "bias" in arrays
     cell = kind(stack.input_size, stack.hidden_size, use_bias=biases, dtype=dtype, key=jax.random.key(0))
@@ -204,7 +204,7 @@ def layout_of(cell: Any) -> tuple[Layout, Activations] | None:
     if layout is None:
         return None
     if getattr(cell, "residual", False):
-        raise InputError(f"{kind}: residual=True adds the state once more, which Gatewise's RNN does not")
+        raise UnsupportedError(f"{kind}: residual=True adds the state once more, which Gatewise's RNN does not")
     if framework == "equinox":
         return layout, usual(layout.formula)
     g = activation_of(cell.activation_fn, kind)

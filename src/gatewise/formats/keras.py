@@ -12,7 +12,6 @@ import os
 import sys
 import zipfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,12 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatewise.errors import InputError, need
+from gatewise.errors import InputError, UnsupportedError, need
 from gatewise.formats.blocks import read
 from gatewise.formats.compare import Problem, Reference, Results
 from gatewise.formats.flat import as_tensor, check_archive, check_file
 from gatewise.formats.formulas import Activation, Activations
-from gatewise.formats.found import Found
+from gatewise.formats.found import Found, Here, Left
 from gatewise.formats.keras_config import Config, config_at, names_of
 from gatewise.formats.layouts import LAYOUTS, Layout
 from gatewise.formats.readings import reading
@@ -53,11 +52,11 @@ def keras() -> ModuleType:
     return need("keras", "formats")
 
 
-def find(path: Path) -> list[Found]:
+def find(path: Path) -> Here:
     """The recurrent layers of a ``.keras`` or ``.weights.h5`` file.
 
     Raises:
-        InputError: when it cannot be read, or a recurrent layer has what Gatewise does not compute.
+        InputError: when it cannot be read, or the shapes of a layer contradict each other.
     """
     check_file(path)
     config: Config | None = None
@@ -94,47 +93,60 @@ def _arrays(file: Any, h5py: ModuleType) -> dict[str, Own]:
 
     def visit(name: str, item: Any) -> None:
         parent, _, place = name.rpartition("/vars/")
-        if isinstance(item, h5py.Dataset) and place in ("0", "1", "2") and parent.rpartition("/")[2] == "cell":
+        cell = parent.endswith("/cell") or "/cell/cells/" in parent
+        if isinstance(item, h5py.Dataset) and place in ("0", "1", "2") and cell:
             found.setdefault(parent, {})[ARRAYS[int(place)]] = as_tensor(item[()])
 
     file.visititems(visit)
     return found
 
 
-def _layers(arrays: Mapping[str, Own], names: Mapping[str, str], config: Config | None) -> list[Found]:
-    found, done = [], set[str]()
+def _layers(arrays: Mapping[str, Own], names: Mapping[str, str], config: Config | None) -> Here:
+    here: Here = []
+    done = set[str]()
     for cell in arrays:
         place = cell.removesuffix("/cell")
         outer, _, side = place.rpartition("/")
-        if side in ("forward_layer", "backward_layer"):
-            if outer in done:
-                continue
-            done.add(outer)
-            pair = [arrays.get(f"{outer}/{which}/cell", {}) for which in ("forward_layer", "backward_layer")]
-            found.append(_bidirectional(names.get(outer, outer), pair, config_at(config, outer, names)))
-        else:
-            found.append(_single(names.get(place, place), arrays[cell], config_at(config, place, names)))
-    return found
+        both = side in ("forward_layer", "backward_layer")
+        place = outer if both else place
+        if place in done:
+            continue
+        done.add(place)
+        name, own = names.get(place, place), config_at(config, place, names)
+        try:
+            if "/cells/" in cell:
+                raise UnsupportedError("it stands inside StackedRNNCells; give each cell an RNN layer of its own")
+            halves = [arrays.get(f"{place}/{which}/cell", {}) for which in ("forward_layer", "backward_layer")]
+            here.append(_bidirectional(name, halves, own) if both else _single(name, arrays[cell], own))
+        except UnsupportedError as error:
+            here.append(Left(name, str(error)))
+    return here
 
 
-def live(layer: Any, name: str = "") -> list[Found]:
+def live(layer: Any) -> Here:
     """The recurrent layers of a live layer or model of Keras.
 
     Raises:
-        InputError: when it is none, or has what Gatewise does not compute.
+        InputError: when it is none, or has no weights yet.
     """
     module = keras()
-    if isinstance(layer, module.layers.Bidirectional):
-        halves = [_weights(half) for half in (layer.forward_layer, layer.backward_layer)]
-        _check_kind(layer.forward_layer, module)
-        _check_kind(layer.backward_layer, module)
-        return [_bidirectional(name or layer.name, halves, _config(layer))]
-    if isinstance(layer, module.layers.RNN):
-        _check_kind(layer, module)
-        return [_single(name or layer.name, _weights(layer), _config(layer))]
     if isinstance(layer, module.Model):
         return [found for inner in layer.layers if _holds(inner, module) for found in live(inner)]
-    raise InputError(f"layer must be a recurrent layer or a model of Keras, got {type(layer).__name__}")
+    if not _holds(layer, module):
+        raise InputError(f"layer must be a recurrent layer or a model of Keras, got {type(layer).__name__}")
+    both = isinstance(layer, module.layers.Bidirectional)
+    halves = [layer.forward_layer, layer.backward_layer] if both else [layer]
+    try:
+        for half in halves:
+            _check_kind(half, module)
+        weights = [_weights(half) for half in halves]
+        return [
+            _bidirectional(layer.name, weights, _config(layer))
+            if both
+            else _single(layer.name, weights[0], _config(layer))
+        ]
+    except UnsupportedError as error:
+        return [Left(layer.name, str(error))]
 
 
 def _holds(layer: Any, module: ModuleType) -> bool:
@@ -145,7 +157,7 @@ def _check_kind(layer: Any, module: ModuleType) -> None:
     kinds = [getattr(module.layers, kind) for kind in KINDS]
     plain = type(layer) is module.layers.RNN and type(layer.cell).__name__.removesuffix("Cell") in KINDS
     if type(layer) not in kinds and not plain:
-        raise InputError(f"layer {layer.name} is a {type(layer).__name__}, expected one of {', '.join(KINDS)}")
+        raise UnsupportedError(f"layer {layer.name} is a {type(layer).__name__}, expected one of {', '.join(KINDS)}")
 
 
 def _config(layer: Any) -> Config:
@@ -170,15 +182,17 @@ def _bidirectional(name: str, pair: list[Own], config: Config | None) -> Found:
     inner = None if config is None else config["config"]
     mode = "concat" if inner is None else inner.get("merge_mode")
     if mode != "concat":
-        raise InputError(f"layer {name}: merge_mode must be 'concat', which Gatewise's layers do, got {mode!r}")
+        raise UnsupportedError(f"layer {name}: merge_mode must be 'concat', which Gatewise's layers do, got {mode!r}")
     forward = None if inner is None else inner.get("layer")
     backward = None if inner is None else inner.get("backward_layer") or forward
     one, other = (_meaning(name, own, c) for own, c in zip(pair, (forward, backward), strict=True))
     if one[:3] != other[:3]:
-        raise InputError(f"layer {name}: its two directions must have the same formula, got {one[:3]} and {other[:3]}")
+        raise UnsupportedError(
+            f"layer {name}: its two directions must have the same formula, got {one[:3]} and {other[:3]}"
+        )
     kind, layout, activations, settings, notes = one
     if settings.get("go_backwards"):
-        raise InputError(f"layer {name}: its first direction must run forwards, got go_backwards=True")
+        raise UnsupportedError(f"layer {name}: its first direction must run forwards, got go_backwards=True")
     directions = tuple(_read(name, layout, own) for own in pair)
     stack = Stack(layout.formula, activations, directions, bidirectional=True)
     return Found(name, f"keras.layers.Bidirectional({kind})", stack, _reference(layout, pair, stack, kind), notes)
@@ -207,7 +221,7 @@ def _meaning(name: str, own: Own, config: Config | None) -> Meaning:
         kind = str(cell.get("class_name")).removesuffix("Cell")
         settings = {**cell.get("config", {}), "go_backwards": back}
     if kind not in KINDS:
-        raise InputError(f"layer {name} is a {kind}, expected one of {', '.join(KINDS)}")
+        raise UnsupportedError(f"layer {name} is a {kind}, expected one of {', '.join(KINDS)}")
     after = kind == "GRU" and not settings.get("reset_after", True)
     layout = LAYOUTS[f"keras {kind}" + (" reset_after=False" if after else "")]
     return kind, layout, _activations(name, kind, settings), settings, ()
@@ -240,32 +254,36 @@ def _activations(name: str, kind: str, settings: Mapping[str, Any]) -> Activatio
 def _activation(name: str, stored: Any) -> Activation:
     called = stored.get("config") if isinstance(stored, dict) else stored
     if not isinstance(called, str) or called not in ACTIVATIONS:
-        raise InputError(f"layer {name}: activation must be one of {', '.join(ACTIVATIONS)}, got {called!r}")
+        raise UnsupportedError(f"layer {name}: activation must be one of {', '.join(ACTIVATIONS)}, got {called!r}")
     return ACTIVATIONS[called]
 
 
 def _reference(layout: Layout, pair: list[Own], stack: Stack, kind: str) -> Reference:
+    """Keras' own layer, whose products are taken in float32 whatever its dtype, beside a reading of its formula."""
+    arrays = [{n: v.double().numpy() for n, v in own.items()} for own in pair]
+    exact = reading(layout.name, arrays, stack.activations, stack.bidirectional, stack.reverse)
     try:
         module = keras()
     except InputError:
-        arrays = [{n: v.double().numpy() for n, v in own.items()} for own in pair]
-        return reading(layout.name, arrays, stack.activations, stack.bidirectional, stack.reverse)
-    layer = empty(stack, layout, kind, module)
-    exact = torch.float64 if module.backend.backend() != "jax" or need("jax").config.jax_enable_x64 else torch.float32
-    return Reference(f"keras {module.__version__}", lambda given: _run(layer, pair, given, module), exact)
+        return exact
+    layer = empty(stack, kind)
+    return Reference(
+        f"keras {module.__version__}", lambda given: _run(layer, pair, given, module), torch.float32, exact
+    )
 
 
-def empty(stack: Stack, layout: Layout, kind: str, module: ModuleType, name: str = "layer") -> Any:
-    """A layer of Keras for one layer of a stack, in its dtype; without weights."""
+def empty(stack: Stack, kind: str, name: str = "layer", dtype: str = "float64", states: bool = True) -> Any:
+    """A layer of Keras for one layer of a stack, without weights; states: it also returns its final ones."""
+    module = keras()
     options: dict[str, Any] = {"units": stack.hidden_size, "use_bias": stack.bias, "return_sequences": True}
-    options |= {"return_state": True, "activation": keras_name(stack.activations[-1]), "dtype": "float64"}
+    options |= {"return_state": states, "activation": keras_name(stack.activations[-1]), "dtype": dtype}
     if kind != "SimpleRNN":
         options["recurrent_activation"] = keras_name(stack.activations[0])
     if kind == "GRU":
         options["reset_after"] = stack.formula == "gru_reset_after"
     layer = getattr(module.layers, kind)(**options, go_backwards=stack.reverse, name=name)
     wrapped = module.layers.Bidirectional
-    return wrapped(layer, merge_mode="concat", name=name, dtype="float64") if stack.bidirectional else layer
+    return wrapped(layer, merge_mode="concat", name=name, dtype=dtype) if stack.bidirectional else layer
 
 
 def keras_name(activation: Activation) -> str:
@@ -291,10 +309,3 @@ def _run(layer: Any, pair: list[Own], given: Problem, module: ModuleType) -> Res
     ordered = [np.stack([finals[k * count + n] for k in range(len(pair))]) for n in range(count)]
     reverse = bool(getattr(layer, "go_backwards", False))
     return Results(y[:, ::-1] if reverse else y, tuple(ordered))
-
-
-def parts(stack: Stack) -> list[Stack]:
-    """Each layer of a stack by itself."""
-    per_layer = 2 if stack.bidirectional else 1
-    pieces = [stack.directions[k : k + per_layer] for k in range(0, len(stack.directions), per_layer)]
-    return [replace(stack, directions=piece) for piece in pieces]

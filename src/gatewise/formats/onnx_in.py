@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gatewise.errors import InputError, need
+from gatewise.errors import InputError, UnsupportedError, need
 from gatewise.formats.blocks import read
 from gatewise.formats.compare import Problem, Reference, Results
 from gatewise.formats.flat import as_tensor
-from gatewise.formats.found import Found
+from gatewise.formats.found import Found, Here, Left, converted
 from gatewise.formats.layouts import LAYOUTS
 from gatewise.formats.onnx_nodes import Node, activations, load, nodes
 from gatewise.formats.readings import reading
@@ -21,13 +21,20 @@ from gatewise.formats.reverse import Reversed
 from gatewise.formats.stack import Stack, check_turns, to_layer
 
 
-def find(source: Any) -> list[Found]:
+def find(source: Any) -> Here:
     """The recurrent nodes of a file or a ``ModelProto``, each by itself.
 
     Raises:
-        InputError: when it cannot be read, or a node has what Gatewise does not compute.
+        InputError: when it cannot be read, or the shapes of a node's weights contradict its attributes.
     """
-    return [_found(node) for node in nodes(load(source))]
+    return [node if isinstance(node, Left) else _either(node) for node in nodes(load(source))]
+
+
+def _either(node: Node) -> Found | Left:
+    try:
+        return _found(node)
+    except UnsupportedError as error:
+        return Left(node.name, str(error))
 
 
 def _found(node: Node) -> Found:
@@ -83,13 +90,14 @@ def _initial(node: Node) -> tuple[Tensor, ...] | None:
 
 
 def _reference(node: Node, stack: Stack, stored: list[dict[str, Tensor]]) -> Reference:
-    """ONNX Runtime on the node as it stands in the file; where it is not installed, a reading of the formula."""
+    """ONNX Runtime on the node as it stands in the file, in float32, beside a reading of the formula."""
+    arrays = [{n: v.double().numpy() for n, v in own.items()} for own in stored]
+    exact = reading(node.table_name, arrays, stack.activations, stack.bidirectional, stack.reverse)
     try:
         runtime = need("onnxruntime", "formats")
     except InputError:
-        arrays = [{n: v.double().numpy() for n, v in own.items()} for own in stored]
-        return reading(node.table_name, arrays, stack.activations, stack.bidirectional, stack.reverse)
-    return Reference(f"ONNX Runtime {runtime.__version__}", lambda given: _run(node, given), torch.float32)
+        return exact
+    return Reference(f"ONNX Runtime {runtime.__version__}", lambda given: _run(node, given), torch.float32, exact)
 
 
 def _run(node: Node, given: Problem) -> Results:
@@ -180,16 +188,16 @@ class OnnxNode(nn.Module):
         return whole[0] if len(whole) == 1 else tuple(whole)
 
 
-def modules(source: Any) -> dict[str, OnnxNode]:
+def onnx_modules(source: Any) -> dict[str, OnnxNode]:
     """The recurrent nodes of a file or a ``ModelProto`` as modules, by name.
 
     Raises:
         InputError: as ``find``; and when a node and the module differ.
     """
-    from gatewise.formats.found import converted
-
     made = {}
     for node in nodes(load(source)):
+        if isinstance(node, Left):
+            raise UnsupportedError(node.reason)
         found = _found(node)
         converted(found)
         made[node.name] = OnnxNode(node, found).eval()

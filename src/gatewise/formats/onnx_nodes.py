@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.errors import InputError, need
+from gatewise.errors import InputError, UnsupportedError, need
 from gatewise.formats.flat import check_file
 from gatewise.formats.formulas import Activation, Activations
+from gatewise.formats.found import Left
 
 OPERATORS = {"GRU": 3, "LSTM": 4, "RNN": 1}
 """With the number of their gates."""
+OTHERS = ("AttnLSTM", "DynamicQuantizeLSTM")
+"""Recurrent operators that are not ONNX's own."""
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 KNOWN = {"activations", "activation_alpha", "activation_beta", "direction", "hidden_size", "layout"}
 OWN = {"GRU": {"linear_before_reset"}, "LSTM": {"input_forget"}, "RNN": set[str]()}
@@ -108,29 +111,38 @@ def _first(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def nodes(model: Any) -> Iterator[Node]:
+def nodes(model: Any) -> Iterator[Node | Left]:
     """The recurrent nodes of a model, those in the bodies of its loops and branches too.
 
     Raises:
-        InputError: for an attribute that Gatewise does not compute, and weights that are no constants.
+        InputError: when the shapes of a node's weights contradict its attributes.
     """
     yield from _nodes(model.graph, [])
 
 
-def _nodes(graph: Any, outer: list[Any]) -> Iterator[Node]:
+def _nodes(graph: Any, outer: list[Any]) -> Iterator[Node | Left]:
     onnx = need("onnx", "formats")
     graphs = [*outer, graph]
     for proto in graph.node:
         if proto.op_type in OPERATORS and proto.domain in ("", "ai.onnx"):
-            yield _node(proto, Constants(graphs))
+            try:
+                yield _node(proto, Constants(graphs))
+            except UnsupportedError as error:
+                yield Left(_called(proto), str(error))
+        elif proto.op_type in OTHERS:
+            yield Left(_called(proto), f"node {_called(proto)} is a {proto.op_type}, expected GRU, LSTM or RNN")
         for attribute in proto.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 yield from _nodes(attribute.g, graphs)
 
 
+def _called(proto: Any) -> str:
+    return str(proto.name or next(iter(filter(None, proto.output)), proto.op_type))
+
+
 def _node(proto: Any, constants: Constants) -> Node:
     onnx = need("onnx", "formats")
-    name = proto.name or next(iter(filter(None, proto.output)), proto.op_type)
+    name = _called(proto)
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
     attributes = {n: _text(v) for n, v in attributes.items()}
     _check_attributes(name, proto.op_type, attributes)
@@ -142,7 +154,9 @@ def _node(proto: Any, constants: Constants) -> Node:
         if value is not None:
             weights[role] = value
         elif (role in given and not role.startswith("initial")) or role in ("W", "R"):
-            raise InputError(f"node {name}: {role} must be a constant of the graph, but it is an input or computed")
+            raise UnsupportedError(
+                f"node {name}: {role} must be a constant of the graph, but it is an input or computed"
+            )
     node = Node(name, proto.op_type, proto, attributes, weights, frozenset(given))
     _check_shapes(node)
     return node
@@ -157,7 +171,7 @@ def _text(value: Any) -> Any:
 def _check_attributes(name: str, op: str, attributes: dict[str, Any]) -> None:
     for attribute, value in attributes.items():
         if attribute not in KNOWN | OWN[op]:
-            raise InputError(
+            raise UnsupportedError(
                 f"node {name}: the attribute {attribute} of {op} is {value!r}, which Gatewise does not have"
             )
     if attributes.get("direction", "forward") not in DIRECTIONS:
@@ -208,14 +222,16 @@ def activations(node: Node) -> Activations:
     for name in names:
         if name.lower() not in ACTIVATIONS:
             known = ", ".join(onnx_name for _, onnx_name, _ in ACTIVATIONS.values())
-            raise InputError(f"node {node.name}: activations must be of {known}, got {name!r}")
+            raise UnsupportedError(f"node {node.name}: activations must be of {known}, got {name!r}")
         own, _, defaults = ACTIVATIONS[name.lower()]
         # Those that have numbers take them from the lists in turn.
         given = tuple(float(numbers[k].pop(0)) if numbers[k] else d for k, d in enumerate(defaults))
         found.append(Activation(own, given))
     first, second = found[: len(usual)], found[len(usual) :]
     if second and first != second:
-        raise InputError(f"node {node.name}: activations must be the same in both directions, got {', '.join(names)}")
+        raise UnsupportedError(
+            f"node {node.name}: activations must be the same in both directions, got {', '.join(names)}"
+        )
     return tuple(first)
 
 

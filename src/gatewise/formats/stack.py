@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gatewise import cells
-from gatewise.errors import InputError
+from gatewise.errors import InputError, UnsupportedError
 from gatewise.formats.blocks import Blocks, read, write
 from gatewise.formats.formulas import RELU, Activations, cell_of, recognised, usual
 from gatewise.formats.layouts import BIASES, LAYOUTS, Layout
@@ -93,7 +93,16 @@ class Stack:
 
 def double(stack: Stack) -> Stack:
     """The same numbers in float64."""
-    return replace(stack, directions=tuple({k: b.double() for k, b in own.items()} for own in stack.directions))
+    directions = tuple({k: b.double() for k, b in own.items()} for own in stack.directions)
+    initial = None if stack.initial is None else tuple(state.double() for state in stack.initial)
+    return replace(stack, directions=directions, initial=initial)
+
+
+def parts(stack: Stack) -> list[Stack]:
+    """Each layer of a stack by itself."""
+    per_layer = 2 if stack.bidirectional else 1
+    pieces = [stack.directions[k : k + per_layer] for k in range(0, len(stack.directions), per_layer)]
+    return [replace(stack, directions=piece) for piece in pieces]
 
 
 def checked(stack: Stack, name: str) -> Stack:
@@ -179,7 +188,7 @@ def check_turns(activation: Any, what: str) -> None:
     """
     symmetric = activation.name == "hard_sigmoid" and (activation.numbers or (0, 0.5))[1] == 0.5
     if activation.name != "sigmoid" and not symmetric:
-        raise InputError(f"{what} is exact where 1 − f(a) = f(−a), which {activation} does not fulfil")
+        raise UnsupportedError(f"{what} is exact where 1 − f(a) = f(−a), which {activation} does not fulfil")
 
 
 def _without_peepholes(stack: Stack, whose: str) -> Stack:
@@ -214,7 +223,7 @@ def _own_layout(layer: GatewiseLayer) -> tuple[Layout, str, Activations]:
     renews = layer.cell.body() == cells.gru_renew.body()
     found = recognised(cells.gru if renews else layer.cell)
     if found is None:
-        raise InputError(f"the cell {layer.cell.name} belongs to Gatewise alone: no other format has its formula")
+        raise UnsupportedError(f"the cell {layer.cell.name} belongs to Gatewise alone: no other format has its formula")
     formula, activations = found
     if getattr(layer, "proj_size", 0):
         return LAYOUTS["torch LSTM proj_size"], formula, activations

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from gatewise import cells
-from gatewise.errors import InputError
+from gatewise.errors import InputError, UnsupportedError
 from gatewise.formats.blocks import Blocks, read
 from gatewise.formats.compare import Problem, Reference, Results, run
-from gatewise.formats.formulas import Activations, cell_of, made, recognised, usual
-from gatewise.formats.found import Found
+from gatewise.formats.formulas import Activation, Activations, cell_of, made, recognised, usual
+from gatewise.formats.found import Found, Here, Left
 from gatewise.formats.layouts import LAYOUTS
 from gatewise.formats.stack import Stack
 from gatewise.nn import GRUCell, Recurrent
@@ -26,8 +26,11 @@ _KINDS = {3: "GRU", 4: "LSTM", 1: "RNN"}
 """By the number of gates."""
 
 
-def find(tensors: Mapping[str, Tensor]) -> list[Found]:
+def find(tensors: Mapping[str, Tensor], nonlinearity: str | Mapping[str, str] = "tanh") -> Here:
     """The layers with torch's names, in the order of their prefixes in the file.
+
+    Args:
+        tensors: by name. nonlinearity: of ``nn.RNN``, which its weights do not say; or that of each by its prefix.
 
     Raises:
         InputError: when a layer is not whole, or its shapes contradict each other.
@@ -37,7 +40,17 @@ def find(tensors: Mapping[str, Tensor]) -> list[Found]:
         match = _NAME.fullmatch(name)
         if match:
             prefixes.setdefault(match["prefix"] or "", match["layer"] is None)
-    return [f for prefix, step in prefixes.items() if (f := _found(prefix, step, _under(tensors, prefix))) is not None]
+    here: Here = []
+    for prefix, step in prefixes.items():
+        own = _under(tensors, prefix)
+        if "bias" in own or "bias_n" in own:
+            continue  # Equinox
+        given = nonlinearity if isinstance(nonlinearity, str) else nonlinearity.get(prefix, "tanh")
+        try:
+            here.append(found_under(prefix, step, own, given))
+        except UnsupportedError as error:
+            here.append(Left(prefix, str(error)))
+    return here
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> Own:
@@ -46,10 +59,17 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> Own:
     return {n[len(lead) :]: t for n, t in tensors.items() if n.startswith(lead) and "." not in n[len(lead) :]}
 
 
-def _found(prefix: str, step: bool, own: Own) -> Found | None:
+def found_under(prefix: str, step: bool, own: Own, nonlinearity: str) -> Found:
+    """The layer with these tensors.
+
+    Args:
+        prefix: of their names. step: whether it is a single step. own: by their names without the prefix.
+        nonlinearity: of a plain network.
+
+    Raises:
+        InputError: when it is not whole, or its shapes contradict each other.
+    """
     shown = prefix or "(all)"
-    if "bias_n" in own or "bias" in own:
-        return None  # Equinox
     suffixes = [""] if step else _suffixes(own, shown)
     arrays = [_arrays(own, suffix) for suffix in suffixes]
     keys = [n for n in own if FORMULA.fullmatch(n)]
@@ -59,17 +79,15 @@ def _found(prefix: str, step: bool, own: Own) -> Found | None:
         kind = _kind(arrays[0])
         layout = LAYOUTS[f"torch {kind}" + (" proj_size" if "weight_hr" in arrays[0] else "")]
         directions = tuple(read(layout, one) for one in arrays)
+    except UnsupportedError:
+        raise
     except InputError as error:
         raise InputError(f"layer {shown}: {error}") from None
     _check_all_read(own, suffixes, layout.arrays, shown)
-    stack = Stack(
-        layout.formula,
-        usual(layout.formula),
-        directions,
-        bidirectional=any(s.endswith("_reverse") for s in suffixes),
-        step=step,
-    )
-    notes = ("activation is not stored: tanh is taken",) if kind == "RNN" else ()
+    used = (Activation(nonlinearity),) if kind == "RNN" else usual(layout.formula)
+    both = any(s.endswith("_reverse") for s in suffixes)
+    stack = Stack(layout.formula, used, directions, bidirectional=both, step=step, batch_first=False)
+    notes = (f"the nonlinearity is not stored: {nonlinearity} is taken",) if kind == "RNN" else ()
     return Found(prefix, f"torch.nn.{kind}{'Cell' * step}", stack, torch_reference(stack, kind, own), notes)
 
 
@@ -159,7 +177,7 @@ def _of_gatewise(prefix: str, step: bool, own: Own, keys: list[str], suffixes: l
     starts = [own[f"h_0{suffix}"] for suffix in suffixes if f"h_0{suffix}" in own]
     initial = tuple(torch.stack(state) for state in zip(*(s.unbind(0) for s in starts), strict=True)) or None
     both = any(s.endswith("_reverse") for s in suffixes)
-    stack = Stack(formula, activations, directions, bidirectional=both, step=step, initial=initial)
+    stack = Stack(formula, activations, directions, bidirectional=both, step=step, batch_first=False, initial=initial)
     return Found(prefix, f"gatewise {name}", stack, gatewise_reference(stack, name, own))
 
 
@@ -169,7 +187,7 @@ def _formula_of(key: str, name: str) -> tuple[str, Activations, str]:
     renews = cell is not None and cell.body() == cells.gru_renew.body()
     found = None if cell is None else recognised(cells.gru if renews else cell)
     if found is None:
-        raise InputError(f"its cell {name} belongs to Gatewise alone: no other format has its formula")
+        raise UnsupportedError(f"its cell {name} belongs to Gatewise alone: no other format has its formula")
     return *found, f"gatewise {'gru_renew' if renews else found[0]}"
 
 

@@ -23,8 +23,11 @@ FORWARD, BACKWARD = "forward_rnn", "backward_rnn"
 Own = dict[str, Tensor]
 
 
-def find(tensors: Mapping[str, Tensor]) -> list[Found]:
+def find(tensors: Mapping[str, Tensor], said: Mapping[str, Activations] | None = None) -> list[Found]:
     """The cells in a tree, in the order of their prefixes.
+
+    Args:
+        tensors: by name. said: the activations of layers by their names, where a file says them.
 
     Raises:
         InputError: when the shapes of a cell contradict each other.
@@ -36,11 +39,15 @@ def find(tensors: Mapping[str, Tensor]) -> list[Found]:
         for name in tensors:
             if name == first or name.endswith(f".{first}"):
                 candidates.setdefault(name[: -len(first)].removesuffix("."), []).append(layout)
-    singles = [f for prefix, layouts in candidates.items() if (f := _found(prefix, layouts, tensors)) is not None]
+    singles = [
+        f for prefix, layouts in candidates.items() if (f := _found(prefix, layouts, tensors, said or {})) is not None
+    ]
     return _paired(singles)
 
 
-def _found(prefix: str, layouts: list[Layout], tensors: Mapping[str, Tensor]) -> tuple[Found, Own] | None:
+def _found(
+    prefix: str, layouts: list[Layout], tensors: Mapping[str, Tensor], said: Mapping[str, Activations]
+) -> tuple[Found, Own] | None:
     """The first layout whose arrays are all there and fit together; None where some are missing in all of them."""
     problem: InputError | None = None
     for layout in layouts:
@@ -52,7 +59,9 @@ def _found(prefix: str, layouts: list[Layout], tensors: Mapping[str, Tensor]) ->
         except InputError as error:
             problem = problem or error
             continue
-        return from_arrays(prefix, layout, [own], [blocks], usual(layout.formula), (UNSAID,)), own
+        known = next((used for name, used in said.items() if f"{prefix}.".startswith(f"{name}.".lstrip("."))), None)
+        used, notes = (usual(layout.formula), (UNSAID,)) if known is None else (known, ())
+        return from_arrays(prefix, layout, [own], [blocks], used, notes), own
     if problem is not None:
         raise InputError(f"layer {prefix or '(all)'}: {problem}")
     return None
@@ -65,7 +74,9 @@ def arrays_under(prefix: str, layout: Layout, tensors: Mapping[str, Tensor]) -> 
     """The arrays of a layout below a prefix; None where they are not there, or others of the same names are."""
     lead = f"{prefix}." if prefix else ""
     own = {a.name: tensors[lead + a.name] for a in layout.arrays if lead + a.name in tensors}
-    needed = [a.name for a in layout.arrays if layout.always_biases or not a.is_bias]
+    # Without them Equinox's cells have the names and the formula of torch's, and are found as those.
+    biased = layout.always_biases or layout.framework == "equinox"
+    needed = [a.name for a in layout.arrays if biased or not a.is_bias]
     roots = {a.name.partition(".")[0] for a in layout.arrays}
     below = {n[len(lead) :] for n in tensors if n.startswith(lead) and n[len(lead) :].partition(".")[0] in roots}
     return own if all(n in own for n in needed) and below <= own.keys() else None
