@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 from tasks.translate.conftest import few_phrases, toy
+from torch import nn
 
 from benches import option_tables
 from gatewise import cli
@@ -50,6 +52,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / f"{name}.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in phrases))
         for side, texts in zip(("en", "fr"), zip(*phrases, strict=True), strict=True):
             (tmp_path / f"{name}.{side}").write_text("\n".join(texts) + "\n")
+    model = nn.ModuleDict(
+        {"encoder": nn.ModuleDict({"rnn": nn.GRU(3, 4, 2, bidirectional=True)}), "decoder": nn.LSTM(4, 5)}
+    )
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
     (tmp_path / "book.txt").write_text("The king sat. A king is a man. " * 60)
     (tmp_path / "other.txt").write_text("A man sat. " * 20)
     monkeypatch.chdir(tmp_path)

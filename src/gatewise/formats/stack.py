@@ -92,8 +92,17 @@ class Stack:
 
 def double(stack: Stack) -> Stack:
     """The same numbers in float64."""
-    directions = tuple({k: b.double() for k, b in own.items()} for own in stack.directions)
-    initial = None if stack.initial is None else tuple(state.double() for state in stack.initial)
+    return in_dtype(stack, torch.float64)
+
+
+def widened(stack: Stack) -> Stack:
+    """The same numbers in float32 where they are in half precision, so that sums of two biases are rounded to that."""
+    return stack if stack.dtype in (torch.float32, torch.float64) else in_dtype(stack, torch.float32)
+
+
+def in_dtype(stack: Stack, dtype: torch.dtype) -> Stack:
+    directions = tuple({k: b.to(dtype) for k, b in own.items()} for own in stack.directions)
+    initial = None if stack.initial is None else tuple(state.to(dtype) for state in stack.initial)
     return replace(stack, directions=directions, initial=initial)
 
 
@@ -249,6 +258,7 @@ def _parameters(layer: GatewiseLayer) -> Iterator[Mapping[str, Tensor]]:
 def to_layer(stack: Stack) -> GatewiseLayer:
     """A layer of Gatewise's with the weights of a stack, in evaluation mode; the reverse direction alone is the
     caller's."""
+    stack = in_dtype(stack, DTYPES[stack.dtype])
     layer = _empty(stack)
     layout, *_ = _own_layout(layer)
     with torch.no_grad():
@@ -265,7 +275,7 @@ def to_layer(stack: Stack) -> GatewiseLayer:
 
 def _empty(stack: Stack) -> GatewiseLayer:
     sizes: dict[str, Any] = {"input_size": stack.input_size, "hidden_size": stack.hidden_size, "bias": stack.bias}
-    sizes["dtype"] = DTYPES[stack.dtype]
+    sizes["dtype"] = stack.dtype
     plain = stack.activations == (RELU,) and stack.formula == "rnn"
     drop_in = stack.usual_activations() or plain
     kind: dict[str, Any] = {}
