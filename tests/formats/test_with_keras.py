@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import zipfile
@@ -88,6 +89,32 @@ def test_out_and_in_again(name: str, tmp_path: Path) -> None:
     assert report.rows[0].written_against.startswith("keras ")
     theirs = keras.saving.load_model(tmp_path / "out.keras")
     assert len(gw.formats.layers(theirs)) == getattr(own, "num_layers", 1)
+
+
+@pytest.mark.parametrize("fault", ["gates", "bias", "directions"])
+def test_a_planted_fault_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from gatewise.formats import keras_out
+
+    write, parts = keras_out.write, keras_out.parts
+
+    def wrong(layout: Any, blocks: Any) -> Any:
+        arrays = write(layout, blocks)
+        if fault == "gates":
+            arrays["recurrent_kernel"] = arrays["recurrent_kernel"].roll(4, 1)
+        if fault == "bias":
+            arrays["bias"] = torch.zeros_like(arrays["bias"])
+        return arrays
+
+    def turned(stack: Any) -> Any:
+        return [dataclasses.replace(p, directions=p.directions[::-1]) for p in parts(stack)]
+
+    monkeypatch.setattr(keras_out, "write", wrong)
+    if fault == "directions":
+        monkeypatch.setattr(keras_out, "parts", turned)
+    own = gw.GRU(3, 4, bidirectional=True, reset_after=True)
+    with pytest.raises(InputError, match=r"differ by .* so nothing was written"):
+        gw.formats.convert(own, "keras", tmp_path / "out.keras")
+    assert not list(tmp_path.iterdir())
 
 
 def nested_model() -> Any:

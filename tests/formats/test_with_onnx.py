@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,34 @@ def test_bad_files(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(outside.SerializeToString())
     with pytest.raises(InputError, match=r"names a file for its weights that (may not|cannot) be read"):
         gw.formats.layers(tmp_path / "bad.onnx")
+
+
+@pytest.mark.parametrize("fault", ["gates", "bias", "directions", "linear_before_reset"])
+def test_a_planted_fault_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from gatewise.formats import onnx_out
+
+    write, parts = onnx_out.write, onnx_out.parts
+
+    def wrong(layout: Any, blocks: Any) -> Any:
+        arrays = write(layout, blocks)
+        if fault == "gates":
+            arrays["R"] = arrays["R"].roll(4, 0)
+        if fault == "bias":
+            arrays["B"] = torch.zeros_like(arrays["B"])
+        return arrays
+
+    def turned(stack: Any) -> Any:
+        return [dataclasses.replace(p, directions=p.directions[::-1]) for p in parts(stack)]
+
+    monkeypatch.setattr(onnx_out, "write", wrong)
+    if fault == "directions":
+        monkeypatch.setattr(onnx_out, "parts", turned)
+    if fault == "linear_before_reset":
+        op, table, _ = onnx_out.NODES["gru_reset_after"]
+        monkeypatch.setitem(onnx_out.NODES, "gru_reset_after", (op, table, {}))
+    with pytest.raises(InputError, match=r"differ by .* so nothing was written"):
+        gw.formats.convert(layer("gru_reset_after"), "onnx", tmp_path / "out.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 REFUSED = {"lstm proj_size": "no projection of the state", "mgu": "Gatewise alone"}

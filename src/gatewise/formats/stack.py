@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -74,7 +75,8 @@ class Stack:
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(iter(self.directions[0].values())).dtype
+        """The one that holds all of the numbers."""
+        return reduce(torch.promote_types, (b.dtype for own in self.directions for b in own.values()))
 
     def usual_activations(self) -> bool:
         return self.activations == usual(self.formula)
@@ -123,6 +125,9 @@ def checked(stack: Stack, name: str) -> Stack:
         InputError: otherwise.
     """
     width, units = stack.input_size, stack.hidden_size
+    if not width or not units:
+        raise InputError(f"layer {name}: input_size and hidden_size must be positive, got {width} and {units}")
+    _check_alike(stack, name)
     per_layer = 2 if stack.bidirectional else 1
     for k, blocks in enumerate(stack.directions):
         expected = width if k < per_layer else (stack.proj_size or units) * per_layer
@@ -138,9 +143,20 @@ def checked(stack: Stack, name: str) -> Stack:
                 raise InputError(f"{what} must have shape {(stack.proj_size, units)}, got {tuple(block.shape)}")
             if part != "x" and part != "r" and block.shape[0] != units:
                 raise InputError(f"{what} must have {units} rows, got {block.shape[0]}")
-        if {part for part, _ in blocks if part == "r"} != {part for part, _ in stack.directions[0] if part == "r"}:
-            raise InputError(f"layer {name}: some directions have a projection of the state and others have none")
+    for state, size in zip(stack.initial or (), stack.state_sizes, strict=False):
+        if state.shape != (len(stack.directions), size) or not state.isfinite().all():
+            raise InputError(
+                f"layer {name}: each initial state must be {size} finite numbers for {len(stack.directions)} directions"
+            )
     return stack
+
+
+def _check_alike(stack: Stack, name: str) -> None:
+    """All directions have biases, peepholes and projections, or none has."""
+    for own in stack.directions:
+        for part, gate in sorted(own.keys() ^ stack.directions[0].keys()):
+            what = _called(part, gate, 0, 1).rpartition(" in ")[0]
+            raise InputError(f"layer {name}: some of its layers or directions have {what}, and others have not")
 
 
 def _called(part: str, gate: str, k: int, per_layer: int) -> str:
