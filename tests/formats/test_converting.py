@@ -16,6 +16,8 @@ from gatewise.formats import blocks
 from gatewise.formats.layouts import Array
 from gatewise.formats.targets import TARGETS
 
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
+
 REFUSED = {
     ("torch", "gru"): "no weights make the two the same",
     ("torch", "gru_renew"): "no weights make the two the same",

@@ -12,6 +12,7 @@ import pytest
 import gatewise as gw
 from benches import format_tables
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 BLOCK = re.compile(r"^```python (\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

@@ -51,9 +51,7 @@ def _check_names(to: str, layers: Mapping[str, Converted]) -> None:
         for inside in names_in(to, name, one.found.stack):
             other = seen.setdefault(inside, name)
             if other != name:
-                raise InputError(
-                    f"layers {other} and {name} would both be called {inside} in the file; choose one by --layer"
-                )
+                raise InputError(f"layers {other} and {name} would both be called {inside} in the file: take one alone")
 
 
 def _doubled(one: Converted) -> Converted:
