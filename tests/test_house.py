@@ -41,10 +41,11 @@ OPTIONAL = [
     "scipy",
     "sklearn",
 ]
+OPTIONAL += ["keras", "h5py", "flax", "jax", "equinox"]
 OPTIONAL += ["plotly", "gymnasium", "tensorboard", "tokenizers", "sacrebleu", "babel", "num2words"]
 # torch's compiler takes 70 MB and as long as torch itself.
 COMPILER = ["torch._dynamo", "torch._inductor", "torch.fx.experimental.symbolic_shapes", "sympy"]
-LATER = ["llvmlite", "safetensors", "gatewise.tasks"]
+LATER = ["llvmlite", "safetensors", "gatewise.formats", "gatewise.tasks"]
 
 
 def part_of(file: Path) -> str:
