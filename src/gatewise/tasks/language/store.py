@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -120,27 +120,28 @@ def tokens_of(
     sources: Sources,
     tokenizer: Tokenizer,
     folder: Path | None = None,
+    tell: Callable[[int], None] | None = None,
     name: str = NAME,
 ) -> Tokens:
     """Cut all documents into tokens, on all cores; go on where an interrupted call for the same text stopped.
 
     Args:
-        folder: gets ``tokens.bin`` and ``tokens.json``; None for a temporary one. name: of the files, where it is not
-            ``tokens``.
+        folder: gets ``tokens.bin`` and ``tokens.json``; None for a temporary one. tell: is called with the bytes of
+            text done so far. name: of the files, where it is not ``tokens``.
 
     Raises:
         InputError: for text that cannot be read. WriteError: when the folder cannot be written.
     """
     if folder is None:
         kept = tempfile.TemporaryDirectory(prefix="gatewise-tokens-", ignore_cleanup_errors=True)
-        return replace(tokens_of(sources, tokenizer, Path(kept.name)), keep=kept)
+        return replace(tokens_of(sources, tokenizer, Path(kept.name), tell), keep=kept)
     tokens, about, partial, progress = (folder / file for file in files(name))
     mark = {"text": sources.mark, "tokenizer": _digest(json.dumps(tokenizer.to_json()).encode())}
     if tokens.exists() and about.exists() and read_json(about).get("mark") == mark:
         remove(progress)  # of a process that was killed between its last two steps
         return read_tokens(folder, tokenizer, name=name)
     try:
-        _write(folder, name, sources, tokenizer, mark)
+        _write(folder, name, sources, tokenizer, mark, tell)
     except OSError as error:
         raise WriteError(f"{partial} cannot be written: {reason(error)}") from error
     except WriteError:
@@ -206,6 +207,7 @@ def _write(
     sources: Sources,
     tokenizer: Tokenizer,
     mark: dict[str, str],
+    tell: Callable[[int], None] | None,
 ) -> None:
     tokens, described, partial, progress = (folder / file for file in files(name))
     done = _Progress.read(progress, partial, mark)
@@ -221,6 +223,8 @@ def _write(
                 if claim is not None:
                     claim.check()
                 done.save(progress, mark, file)
+            if tell is not None:
+                tell(done.size)
         done.save(progress, mark, file)
         written = os.stat(file.fileno())
     about = {"mark": mark, "count": done.tokens, "bytes": done.size, "sha256": sha256(partial)}
