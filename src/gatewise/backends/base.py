@@ -93,12 +93,14 @@ class Backend(Machine, Protocol):
         sizes: tuple[int, int, int],
         parameters: Sequence[Mapping[str, Tensor]],
         halves: bool,
+        threads: int | None,
     ) -> Engine:
         """The engine of a stack of layers of one cell.
 
         Args:
             sizes: columns of x, rows of the batch, units. parameters: of every layer, by the names of
-                ``Cell.parameter_shapes``. halves: whether they were rounded to bfloat16.
+                ``Cell.parameter_shapes``. halves: whether they were rounded to bfloat16. threads: at most; None for
+                torch's number at each step.
         """
 
     def report(self) -> dict[str, object]:

@@ -189,9 +189,9 @@ class Recurrent(Layer):
     def flatten_parameters(self) -> None:
         """Nothing to do: the kernels take the weights as they are. Here for code written for ``torch.nn``."""
 
-    def stream(self, batch_size: int = 1) -> Stream:
+    def stream(self, batch_size: int = 1, *, threads: int | None = None) -> Stream:
         """The layer one step at a time, for x that arrives step by step; see ``gatewise.nn.stream``."""
-        return Stream(self, batch_size)
+        return Stream(self, batch_size, threads=threads)
 
     @property
     def backend(self) -> str:

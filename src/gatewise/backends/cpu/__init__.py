@@ -80,10 +80,11 @@ class Cpu:
         sizes: tuple[int, int, int],
         parameters: Sequence[Mapping[str, Tensor]],
         halves: bool,
+        threads: int | None,
     ) -> Steps:
         from gatewise.backends.cpu.stream import Steps
 
-        return Steps(cell, tier, dtype, *sizes, parameters, halves)
+        return Steps(cell, tier, dtype, *sizes, parameters, halves, threads)
 
     def report(self) -> dict[str, object]:
         import llvmlite
