@@ -13,7 +13,7 @@ try:
     need("rich")
     import typer
 
-    from gatewise.cli import about, compare, fit, study, use
+    from gatewise.cli import about, compare, convert, fit, study, use
     from gatewise.cli.common import app
 except InputError as error:
     print(f"gatewise: {error}", file=sys.stderr)
@@ -29,6 +29,7 @@ app.add_typer(compare.app, name="compare")
 app.command()(study.gradients)
 app.command()(study.trial)
 app.command()(study.report)
+app.command()(convert.convert)
 app.command()(about.info)
 app.command()(about.cells)
 
