@@ -28,6 +28,7 @@ from gatewise.compiler.functions import (
 from gatewise.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell, Stream, gaps, replace
 
 if typing.TYPE_CHECKING:
+    from gatewise import formats as formats
     from gatewise.tasks.forecast import Forecaster
     from gatewise.tasks.language import LanguageModel
     from gatewise.tasks.translate import Translator
@@ -37,12 +38,14 @@ else:
 
     def __getattr__(name: str) -> object:
         """The applications, imported when they are first asked for: that takes half as long as all the rest."""
+        if name == "formats":
+            return importlib.import_module("gatewise.formats")
         if name not in _APPLICATIONS:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(importlib.import_module(_APPLICATIONS[name]), name)
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *_APPLICATIONS})
+        return sorted({*globals(), *_APPLICATIONS, "formats"})
 
 
 __version__ = "0.1.0"
@@ -66,6 +69,7 @@ __all__ = [
     "cells",
     "diagonal",
     "exp",
+    "formats",
     "gaps",
     "hard_sigmoid",
     "log",
