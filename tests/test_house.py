@@ -15,13 +15,14 @@ SOURCE = Path(gatewise.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # Each part may import itself and what is listed here; the root package serves nobody inside, but for its version.
-BELOW: dict[str, set[str]] = {"compiler": set(), "torch_internals": set()}
+BELOW: dict[str, set[str]] = {"compiler": set(), "torch_internals": set(), "errors": set()}
+BELOW["writing"] = {"errors"}
 BELOW["cells"] = {"compiler"}
 BELOW["backends"] = {"compiler", "torch_internals"}
 BELOW["ops"] = BELOW["backends"] | {"backends"}
 BELOW["nn"] = BELOW["ops"] | {"ops", "cells"}
-BELOW["formats"] = BELOW["nn"] | {"nn"}
-BELOW["tasks"] = BELOW["nn"] | {"nn", "formats"}
+BELOW["formats"] = BELOW["nn"] | {"nn", "errors", "writing"}
+BELOW["tasks"] = BELOW["formats"] | {"formats"}
 BELOW["study"] = BELOW["tasks"] | {"tasks"}
 BELOW["cli"] = BELOW["study"] | {"study"}
 BELOW["__main__"] = {"cli"}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gatewise.formats.errors import FormatError
+from gatewise.errors import InputError
 from gatewise.formats.onnx.check import TOLERANCE, difference, largest
 
 
@@ -33,7 +33,7 @@ def test_no_number_in_both_is_no_difference() -> None:
 def test_the_largest_difference_is_given_or_refused() -> None:
     one = np.ones(2)
     assert largest([("a", one, one), ("b", one, one + TOLERANCE / 2)], "m") == pytest.approx(TOLERANCE / 2)
-    with pytest.raises(FormatError, match=r"m: b in ONNX Runtime differs from Gatewise's by 0\.0001 .* nothing was"):
+    with pytest.raises(InputError, match=r"m: b in ONNX Runtime differs from Gatewise's by 0\.0001 .* nothing was"):
         largest([("a", one, one), ("b", one, one + 1e-4)], "m")
-    with pytest.raises(FormatError, match=r"by inf of"):
+    with pytest.raises(InputError, match=r"by inf of"):
         largest([("a", one, one * np.nan)], "m")

@@ -12,7 +12,7 @@ from asymmetric import asymmetric
 from cells_zoo import ZOO
 
 import gatewise as gw
-from gatewise.formats.errors import FormatError
+from gatewise.errors import InputError
 
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
@@ -26,7 +26,7 @@ from gatewise.formats.onnx.step import Maps  # noqa: E402
 
 CELLS = {name: gw.cells.get(name) for name in gw.cells.names()} | ZOO
 STANDARD = {"gru": "GRU", "gru_reset_after": "GRU", "lstm": "LSTM", "lstm_peephole": "LSTM", "rnn": "RNN"}
-STANDARD["rnn_relu"] = "RNN"
+STANDARD |= {"rnn_relu": "RNN", "gru_renew": "GRU"}
 
 
 @gw.cell
@@ -158,7 +158,8 @@ def test_training_mode_and_dropout_stay_out(tmp_path: Path) -> None:
 
 
 def swapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = standard.Standard("GRU", ("r", "z", "n"), attributes={"linear_before_reset": 1})
+    gates = (("r", False), ("z", False), ("n", False))
+    wrong = standard.Standard("GRU", gates, attributes={"linear_before_reset": 1})
     monkeypatch.setitem(standard.STANDARD, gw.cells.gru_reset_after, wrong)
 
 
@@ -184,7 +185,7 @@ def test_planted_faults_are_found_and_nothing_is_written(
 ) -> None:
     layer = asymmetric(gw.GRU(3, 5, 2, reset_after=True, bidirectional=True))
     fault(monkeypatch)
-    with pytest.raises(FormatError, match=r"differs from Gatewise's by .* nothing was written"):
+    with pytest.raises(InputError, match=r"differs from Gatewise's by .* nothing was written"):
         export(layer, tmp_path / "a.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -192,7 +193,7 @@ def test_planted_faults_are_found_and_nothing_is_written(
 @pytest.mark.parametrize("fault", [without_bias])
 def test_planted_faults_in_a_scan_are_found(fault: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fault(monkeypatch)
-    with pytest.raises(FormatError, match="nothing was written"):
+    with pytest.raises(InputError, match="nothing was written"):
         export(asymmetric(gw.GRU(3, 5, reset_after=True)), tmp_path / "a.onnx", reset=True)
     assert list(tmp_path.iterdir()) == []
 
@@ -211,7 +212,7 @@ def test_planted_faults_in_a_scan_are_found(fault: Any, monkeypatch: pytest.Monk
     ids=["foreign", "bfloat16", "meta", "step"],
 )
 def test_what_cannot_be_exported_is_refused(module: Any, how: Any, words: str, tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=words):
+    with pytest.raises(InputError, match=words):
         export(module, tmp_path / "a.onnx", **how)
     assert list(tmp_path.iterdir()) == []
 
@@ -219,7 +220,7 @@ def test_what_cannot_be_exported_is_refused(module: Any, how: Any, words: str, t
 def test_a_file_that_is_there_is_written_over_by_force_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.onnx"
     path.write_text("mine")
-    with pytest.raises(FormatError, match="exists; choose another name"):
+    with pytest.raises(InputError, match="exists; choose another name"):
         export(gw.GRU(2, 3), path)
     assert path.read_text() == "mine"
     export(gw.GRU(2, 3), path, force=True)

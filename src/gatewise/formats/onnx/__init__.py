@@ -20,11 +20,11 @@ else:
         """Imported when asked for, since ``import gatewise`` needs neither onnx nor torch's exporter.
 
         Raises:
-            FormatError: where onnx or what reads it is not installed.
+            InputError: where onnx or what reads it is not installed.
         """
         if name not in _PLACES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from gatewise.formats.errors import need
+        from gatewise.errors import need
 
         for module in ("onnx", "onnx_ir", "onnxruntime"):
             need(module, "onnx")

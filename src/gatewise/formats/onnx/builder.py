@@ -85,6 +85,9 @@ class Builder:
     def transposed(self, matrix: Value) -> Value:
         return matrix.T if isinstance(matrix, np.ndarray) else self.op("Transpose", matrix, perm=[1, 0])
 
+    def negative(self, value: Value) -> Value:
+        return -value if isinstance(value, np.ndarray) else self.op("Neg", value)
+
     def flat(self, value: Value) -> Value:
         return value.reshape(-1) if isinstance(value, np.ndarray) else self.op("Reshape", value, self.integers(-1))
 

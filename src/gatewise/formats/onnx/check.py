@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.formats.errors import FormatError, need
+from gatewise.errors import InputError, need
 
 TOLERANCE = 1e-5
 """The largest relative difference of a graph that is written: float32 rounds by 6e-8, which some thousand steps and
@@ -27,7 +27,7 @@ class Session:
         try:
             self._session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the library raises nothing more special
-            raise FormatError(f"ONNX Runtime refuses the graph: {_short(error)}") from error
+            raise InputError(f"ONNX Runtime refuses the graph: {_short(error)}") from error
         self.outputs = [one.name for one in self._session.get_outputs()]
 
     def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
@@ -35,7 +35,7 @@ class Session:
         try:
             found = self._session.run(self.outputs, dict(inputs))
         except Exception as error:
-            raise FormatError(f"ONNX Runtime cannot run the graph: {_short(error)}") from error
+            raise InputError(f"ONNX Runtime cannot run the graph: {_short(error)}") from error
         return dict(zip(self.outputs, found, strict=True))
 
 
@@ -61,13 +61,13 @@ def largest(pairs: Iterable[tuple[str, NDArray[Any], NDArray[Any]]], what: str) 
     """The largest difference of (name, expected, found).
 
     Raises:
-        FormatError: for one above ``TOLERANCE``; the sentence names where.
+        InputError: for one above ``TOLERANCE``; the sentence names where.
     """
     worst = 0.0
     for name, expected, found in pairs:
         apart = difference(expected, found)
         if not apart <= TOLERANCE:
-            raise FormatError(
+            raise InputError(
                 f"{what}: {name} in ONNX Runtime differs from Gatewise's by {apart:.2g} of its largest number, "
                 f"expected at most {TOLERANCE:g}; nothing was written"
             )

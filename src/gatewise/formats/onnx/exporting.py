@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import gatewise
-from gatewise.formats.errors import FormatError
-from gatewise.formats.files import new_file, write
+from gatewise.errors import InputError
 from gatewise.formats.onnx import layer as layers
 from gatewise.formats.onnx.builder import IR_VERSION, OPSET
 from gatewise.formats.onnx.check import Session, largest
 from gatewise.formats.onnx.layer import Options
+from gatewise.formats.onnx.place import new_file
 from gatewise.nn.layer import Layer
 from gatewise.nn.single_step import SingleStep
+from gatewise.writing import write_beside
 
 SIZES = ((1, 1), (7, 3), (12, 2), (5, 17))
 """Steps and rows of the sequences that a layer is compared on."""
@@ -74,7 +75,7 @@ def export(
         What was written, with the largest difference that was found.
 
     Raises:
-        FormatError: for a module or a path that cannot be exported, and where ONNX Runtime differs from Gatewise by
+        InputError: for a module or a path that cannot be exported, and where ONNX Runtime differs from Gatewise by
             more than 1e-5 of an output's largest number; then nothing is written.
     """
     graph = _graph(module, Options(lengths, reset))
@@ -85,25 +86,25 @@ def export(
         session = Session(serialised(model))
         apart = largest(_pairs(module, session, Options(lengths, reset)), type(module).__name__)
     model.metadata_props.update(_metadata(module, apart))
-    write(file, serialised(model))
+    write_beside(file, serialised(model))
     return Exported(file, OPSET, _shapes(graph.inputs), _shapes(graph.outputs), operators(graph), apart)
 
 
 def _graph(module: nn.Module, options: Options) -> ir.Graph:
     name = type(module).__name__
     if not isinstance(module, (Layer, SingleStep)):
-        raise FormatError(
+        raise InputError(
             f"{name} is no recurrent layer of Gatewise; export a model around one with torch.onnx.export(model, args, "
             "path, dynamo=True, custom_translation_table=gatewise.formats.onnx.translations())"
         )
     dtype = str(next(module.parameters(), torch.empty(0)).dtype).removeprefix("torch.")
     if dtype not in ("float32", "float64"):
-        raise FormatError(f"{name}: dtype must be float32 or float64 to be exported, got {dtype}; see module.float()")
+        raise InputError(f"{name}: dtype must be float32 or float64 to be exported, got {dtype}; see module.float()")
     if any(p.is_meta for p in module.parameters()):
-        raise FormatError(f"{name}: the weights must be in memory to be exported, but are on the meta device")
+        raise InputError(f"{name}: the weights must be in memory to be exported, but are on the meta device")
     if isinstance(module, SingleStep):
         if options != Options():
-            raise FormatError(f"{name}: lengths and reset belong to layers, and one step has neither")
+            raise InputError(f"{name}: lengths and reset belong to layers, and one step has neither")
         return layers.single_step(module)
     return layers.layer(module, options)
 
@@ -119,7 +120,7 @@ def serialised(model: ir.Model) -> bytes:
     try:
         content: bytes = ir.to_proto(model).SerializeToString()
     except ValueError as error:
-        raise FormatError(f"the graph is too large for one file: {error}") from None
+        raise InputError(f"the graph is too large for one file: {error}") from None
     return content
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from gatewise import cells
 from gatewise.compiler.cell import Cell
+from gatewise.formats.layouts import LAYOUTS
 from gatewise.formats.onnx.builder import Builder, Value
 from gatewise.formats.onnx.sequence import Direction
 from gatewise.formats.onnx.step import Maps
@@ -17,26 +18,41 @@ from gatewise.formats.onnx.step import Maps
 
 @dataclass(frozen=True)
 class Standard:
-    """An operator of ONNX.
+    """An operator of ONNX that computes a cell.
 
-    kind: its name. gates: of the cell, in the operator's order of blocks. peepholes: rows of ``weight_diagonal`` in the
-    operator's order. attributes: that make it this formula.
+    kind: its name. gates: of the cell, in the operator's order of blocks, and whether their signs change: σ(−a) is
+    1 − σ(a). peepholes: rows of ``weight_diagonal`` in the operator's order. attributes: that make it this formula.
     """
 
     kind: str
-    gates: tuple[str, ...]
+    gates: tuple[tuple[str, bool], ...]
     peepholes: tuple[int, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
+def _of(own: str, theirs: str, **attributes: Any) -> Standard:
+    """From the two layouts of the weights."""
+    layout, cell = LAYOUTS[f"onnx {theirs}"], LAYOUTS[f"gatewise {own}"]
+    meant = dict(map(_signed, cell.arrays[0].gates))
+    gates = tuple((name, sign != meant[name]) for name, sign in map(_signed, layout.arrays[0].gates))
+    rows = {array.name: array.gates for array in (*layout.arrays, *cell.arrays)}
+    peepholes = tuple(rows["weight_diagonal"].index(gate) for gate in rows.get("P", ()))
+    return Standard(theirs.split(" ")[0], gates, peepholes, attributes)
+
+
+def _signed(gate: str) -> tuple[str, bool]:
+    return gate.lstrip("-"), gate.startswith("-")
+
+
 # A coupled LSTM is not among them: what ``input_forget`` couples is not written in the standard.
 STANDARD: dict[Cell, Standard] = {
-    cells.gru: Standard("GRU", ("z", "r", "n"), attributes={"linear_before_reset": 0}),
-    cells.gru_reset_after: Standard("GRU", ("z", "r", "n"), attributes={"linear_before_reset": 1}),
-    cells.lstm: Standard("LSTM", ("i", "o", "f", "g")),
-    cells.lstm_peephole: Standard("LSTM", ("i", "o", "f", "g"), peepholes=(0, 2, 1)),
-    cells.rnn: Standard("RNN", ("n",), attributes={"activations": ["Tanh"]}),
-    cells.rnn_relu: Standard("RNN", ("n",), attributes={"activations": ["Relu"]}),
+    cells.gru: _of("gru", "GRU", linear_before_reset=0),
+    cells.gru_renew: _of("gru_renew", "GRU", linear_before_reset=0),
+    cells.gru_reset_after: _of("gru_reset_after", "GRU linear_before_reset=1", linear_before_reset=1),
+    cells.lstm: _of("lstm", "LSTM"),
+    cells.lstm_peephole: _of("lstm_peephole", "LSTM P"),
+    cells.rnn: _of("rnn", "RNN", activations=["Tanh"]),
+    cells.rnn_relu: _of("rnn", "RNN", activations=["Relu"]),
 }
 
 
@@ -90,7 +106,8 @@ def _weights(b: Builder, kind: Standard, maps: Maps) -> tuple[Value, Value, Valu
     """W, R, B and P of one direction."""
 
     def blocks(parameter: str) -> list[Value | None]:
-        return [maps.block(b, parameter, gate) for gate in kind.gates]
+        found = ((maps.block(b, parameter, gate), turned) for gate, turned in kind.gates)
+        return [b.negative(block) if turned and block is not None else block for block, turned in found]
 
     w, r = b.concat(blocks("weight_ih")), b.concat(blocks("weight_hh"))
     biases = [*blocks("bias_ih"), *blocks("bias_hh")]

@@ -14,7 +14,7 @@ from gatewise.compiler.cell import Cell
 from gatewise.compiler.expression import Node, make
 from gatewise.compiler.masking import VALID, with_lengths
 from gatewise.compiler.plan import input_operands, make_plans
-from gatewise.formats.errors import need
+from gatewise.errors import need
 from gatewise.formats.onnx.builder import Builder, Value
 from gatewise.formats.onnx.sequence import Direction, scan
 from gatewise.formats.onnx.standard import STANDARD, Standard, run, standard
@@ -32,7 +32,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     ``proj_size`` is refused, since torch would write out the steps of the example alone.
 
     Raises:
-        FormatError: where onnxscript is not installed, through which torch writes ONNX.
+        InputError: where onnxscript is not installed, through which torch writes ONNX.
     """
     need("onnxscript", "onnx")
     # Without annotations: torch reads those, and warns of types that are not its own.
