@@ -15,7 +15,7 @@ from gatewise.compiler.expression import Node, make
 from gatewise.compiler.masking import VALID, with_lengths
 from gatewise.compiler.plan import input_operands, make_plans
 from gatewise.errors import need
-from gatewise.formats.onnx.builder import Builder, Value
+from gatewise.formats.onnx.builder import Builder, Value, graph, typed
 from gatewise.formats.onnx.sequence import Direction, scan
 from gatewise.formats.onnx.standard import STANDARD, Standard, run, standard
 from gatewise.formats.onnx.step import Maps
@@ -36,7 +36,11 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """
     need("onnxscript", "onnx")
     # Without annotations: torch reads those, and warns of types that are not its own.
-    return {torch.ops.gatewise.forward.default: lambda cell, options, tensors: _forward(cell, options, tensors)}
+    return {
+        torch.ops.gatewise.forward.default: lambda cell, options, tensors: _forward(cell, options, tensors),
+        # Which ``gatewise.gaps`` calls and torch cannot export.
+        torch.ops.aten.cummax.default: lambda values, axis: _cummax(values, axis),
+    }
 
 
 def _forward(cell: str, options: str, tensors: Sequence[ir.Value]) -> list[Any]:
@@ -52,6 +56,43 @@ def _forward(cell: str, options: str, tensors: Sequence[ir.Value]) -> list[Any]:
     opset = onnxscript.values.Opset("", recorder.opset.version)
     nothing = opset.Constant(value=ir.tensor(np.zeros(0, dtype)))
     return [opset.Identity(y), _Several(opset.Identity(final) for final in finals), nothing]
+
+
+def _cummax(values: ir.Value, axis: int) -> list[Any]:
+    """The largest so far along an axis, and where it stood last."""
+    import onnxscript
+
+    recorder: Any = onnxscript.evaluator.default()
+    dtype, rank = values.dtype.numpy(), len(values.shape)
+    b = Builder(dtype, f"gatewise_{next(_numbers)}_")
+    body = Builder(dtype, b.name("step_"), around=b)
+    whole, axis, shape = np.dtype(np.int64), axis % rank, [None] * (rank - 1)
+    least = -np.inf if np.issubdtype(dtype, np.floating) else np.iinfo(dtype).min
+    zero, one = (b.value(np.array(n, whole)) for n in (0, 1))
+    lead = b.op("Shape", b.op("Gather", values, zero, axis=axis))
+    starts = b.op("Expand", np.array(least, dtype), lead), b.op("Expand", zero, lead), zero
+    largest, at, time, now = (
+        typed(body.name("given"), kind, size)
+        for kind, size in ((dtype, shape), (whole, shape), (whole, []), (dtype, shape))
+    )
+    newer = body.op("GreaterOrEqual", now, largest)
+    new = body.op("Where", newer, now, largest), body.op("Where", newer, time, at)
+    made = [*new, body.op("Add", time, one), *(body.op("Identity", value) for value in new)]
+    for value, like in zip(made, (largest, at, time, largest, at), strict=True):
+        value.type, value.shape = like.type, like.shape
+    *_, found, where = b.op(
+        "Scan",
+        *starts,
+        values,
+        outputs=5,
+        body=graph([largest, at, time, now], made, body.nodes, body.prefix),
+        num_scan_inputs=1,
+        scan_input_axes=[axis],
+        scan_output_axes=[axis, axis],
+    )
+    recorder.nodes.extend(b.nodes)
+    opset = onnxscript.values.Opset("", recorder.opset.version)
+    return [opset.Identity(found), opset.Identity(where)]
 
 
 class _Several(list[Any]):
