@@ -11,6 +11,7 @@ from gatewise.nn.checks import check_no_projection, check_nonlinearity, check_pr
 from gatewise.nn.initialise import Initialise
 from gatewise.nn.recurrent import Recurrent
 from gatewise.nn.step_inputs import StepInputs
+from gatewise.ops import operators
 
 
 class GRU(Recurrent):
@@ -161,6 +162,7 @@ class LSTM(Recurrent):
     ) -> tuple[Tensor, list[Tensor]]:
         if not self.proj_size:
             return super()._run(k, x, states, extras)
+        operators.refuse_steps_in_onnx("proj_size projects the state in every step")
         reverse, weights = self.bidirectional and k % 2 == 1, self._weights(k)
         if extras is None:
             return projected.sequence(x, states, weights, reverse=reverse)

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.backends import REGISTERED, get, signature
+from gatewise.backends import EAGER, REGISTERED, get, signature, wish
 from gatewise.backends.base import Machine
 from gatewise.backends.kernels import calls
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import make_plans
 from gatewise.compiler.text import parse
 from gatewise.ops import batching
-from gatewise.torch_internals import observed
+from gatewise.torch_internals import constant, observed
 
 library = torch.library.Library("gatewise", "DEF")
 library.define("forward(str cell, str options, Tensor[] tensors) -> (Tensor, Tensor[], Tensor)")
@@ -192,14 +192,36 @@ def _backward_fake(
     return [t.new_empty(t.shape) if m else t.new_empty(0) for t, m in zip(tensors, made, strict=True)]
 
 
+TRANSLATION = "gatewise.formats.onnx.translation"
+"""Whoever exports with the table of translations has imported it from there."""
+
+
+@constant
+def in_onnx_export() -> bool:
+    """A constant to torch.compile, which takes torch's own answer for False."""
+    onnx = sys.modules.get("torch.onnx")  # whoever exports has imported it
+    return onnx is not None and onnx.is_in_onnx_export()
+
+
+def refuse_steps_in_onnx(why: str) -> None:
+    """What runs step by step would be written out for the number of steps of the example, whatever comes later."""
+    if in_onnx_export() and wish()[0] != EAGER:
+        raise RuntimeError(
+            f"torch.onnx.export would write out the steps of the example alone, since {why}; export the layer with "
+            "gatewise.formats.onnx.export, or say that this is what you want: `with gatewise.backend('eager'):`"
+        )
+
+
 def refuse_onnx() -> None:
     """torch's own error names an operator that nobody wrote down."""
-    onnx = sys.modules.get("torch.onnx")  # whoever exports has imported it
-    if onnx is not None and onnx.is_in_onnx_export():
-        raise RuntimeError(
-            "torch.onnx.export does not know Gatewise's operators; load the weights into torch.nn's layer of the same "
-            "formula and export that, or export inside `with gatewise.backend('eager'):`, which writes out every step"
-        )
+    if not in_onnx_export():
+        return
+    if TRANSLATION in sys.modules and not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return
+    raise RuntimeError(
+        "torch.onnx.export does not know Gatewise's operators; pass dynamo=True and custom_translation_table="
+        "gatewise.formats.onnx.translations(), or export a layer alone with gatewise.formats.onnx.export"
+    )
 
 
 observers: list[Callable[[], None]] = [refuse_onnx]

@@ -64,20 +64,20 @@ class DirectNetwork(nn.Module):
 
     def _encoded(self, x: Tensor) -> Any:
         if self.project is not None:
-            return self.encoder(torch.relu(self.project(x.reshape(len(x), -1, self.segment * CHANNELS))))
+            return self.encoder(torch.relu(self.project(x.reshape(x.shape[0], -1, self.segment * CHANNELS))))
         values, mask = (x[..., i].unflatten(1, (-1, self.segment)) for i in (0, -1))
         found = gaps(torch.where(mask > 0, values, torch.nan), batch_first=True)
         return self.encoder(found.x, **self._named(found.inputs))
 
     def _decoded(self, state: Any, series: Tensor) -> Tensor:
-        words = self.place.unsqueeze(0)
+        rows, words = series.shape[0], self.place.unsqueeze(0)  # len() would be a constant of an exported program
         if self.series is not None:
             words = words + self.series[series].unsqueeze(1)
-        words = words.expand(len(series), -1, -1).flatten(0, 1).unsqueeze(1)  # one step for each segment ahead
+        words = words.expand(rows, -1, -1).flatten(0, 1).unsqueeze(1)  # one step for each segment ahead
         told = {"mask": torch.ones_like(words), "gap": torch.ones_like(words), "last": torch.zeros_like(words)}
         start = mapped(lambda s: s.repeat_interleave(self.ahead, dim=1), state)
         y, _ = self.encoder(words, start, **self._named(told))
-        said = self.head(self.dropout(y[:, -1])).view(len(series), self.ahead * self.segment, self.outputs)
+        said = self.head(self.dropout(y[:, -1])).view(rows, self.ahead * self.segment, self.outputs)
         return torch.narrow(said, 1, 0, self.horizon)
 
     def _named(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -68,6 +68,7 @@ class Forecaster(Task):
         "fit": "gatewise.tasks.forecast.verbs:FitForecast",
         "predict": "gatewise.tasks.forecast.verbs:PredictForecast",
         "score": "gatewise.tasks.forecast.verbs:ScoreForecast",
+        "export": "gatewise.tasks.forecast.export:ExportForecast",
     }
     options: ForecastOptions
 
