@@ -9,8 +9,7 @@ import numpy as np
 
 from gatewise.tasks.errors import need
 from gatewise.tasks.figures import save
-from gatewise.tasks.forecast.evaluation import Forecasts
-from gatewise.tasks.forecast.forecaster import Forecaster, HeldOut
+from gatewise.tasks.forecast.evaluation import Forecasts, HeldOut
 from gatewise.tasks.forecast.grid import Series
 from gatewise.tasks.forecast.metrics import mase, naive_error
 from gatewise.tasks.forecast.table import Times, Values
@@ -19,7 +18,7 @@ MOST_PANELS = 4
 INK, MODEL, BEYOND, NAIVE = "#333333", "#0072B2", "#D55E00", "#999999"  # told apart with any colour vision
 
 
-def draw(forecaster: Forecaster, path: Path, forecasts: Forecasts) -> None:
+def draw(forecaster: Any, path: Path, forecasts: Forecasts) -> None:
     """Draw the first four series and their forecasts into a picture file, one panel each, intervals as bands.
 
     Raises:
@@ -38,7 +37,7 @@ def draw(forecaster: Forecaster, path: Path, forecasts: Forecasts) -> None:
     save(figure, path)
 
 
-def _panel(axes: Any, forecaster: Forecaster, series: Series, times: Times, beyond: Values) -> None:
+def _panel(axes: Any, forecaster: Any, series: Series, times: Times, beyond: Values) -> None:
     horizon, end = forecaster.horizon, len(series.values)
     first = max(0, end - horizon - 2 * max(horizon, forecaster.season))
     axes.plot(series.times(first), series.values[first:], color=INK, lw=1.2, marker=".", ms=3, label="observed")
@@ -65,7 +64,7 @@ def _band(axes: Any, times: Times, ends: Values, color: str, label: str | None =
     axes.fill_between(times, ends[:, 0], ends[:, 1], color=color, alpha=0.16, lw=0, label=label)
 
 
-def _held_out(axes: Any, held: HeldOut, forecaster: Forecaster) -> str:
+def _held_out(axes: Any, held: HeldOut, forecaster: Any) -> str:
     """Draw the held-out horizon with its forecasts; the title that gives their scores."""
     axes.axvspan(held.times[0], held.times[-1], color=MODEL, alpha=0.07, lw=0)
     unit = naive_error(held.series.values[: -forecaster.horizon], forecaster.season)
