@@ -34,10 +34,12 @@ def _rows_of(one: Series, series: Sequence[Series], table: Table) -> str:
 
 def _with_future(one: Series, name: str, table: Table, horizon: int) -> Series:
     times, count = table.series[name][0], len(one.values)
-    wrong = one.frequency.off_grid(np.concatenate([np.array([one.start], times.dtype), times]))
+    same_kind = times.dtype.kind == np.asarray(one.start).dtype.kind
+    together = np.concatenate([[one.start], times]) if same_kind else times
+    wrong = one.frequency.off_grid(together)
     if wrong is not None:
         raise InputError(f"future: {_named(one)} {wrong}")
-    steps = one.frequency.positions(np.concatenate([[one.start], times]))[1:]
+    steps = one.frequency.positions(together)[1:]
     extras, columns = one.extras, list(one.columns)
     assert extras is not None
     given = [column for column in one.columns if column.role == "future"]

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.forecast.columns import Reading
 from gatewise.tasks.forecast.extras import Extra
+from gatewise.tasks.forecast.stamps import is_time
 from gatewise.tasks.forecast.values import Values
 
 Rows = Mapping[str, NDArray[np.intp]]
 """The rows of each series by time."""
 MOST_WORDS = 1000
-"""A column of more words, or in which most rows have a word of their own, is text and no covariate, unless it is named.
-"""
+"""A column of more words, or in which most rows have a word of their own, is text and no covariate, unless it is named;
+nor is one of times, or of longer words."""
 MOST_NAMED = 100_000
 LONGEST_WORD = 200
 
@@ -70,13 +71,17 @@ def _inferred(extra: Extra, rows: Rows, target: Values) -> str | None:
     count = int(known.sum())
     if not count or (extra.values[known] == extra.values[known][0]).all():
         return None
-    if extra.words is not None and max(map(len, extra.words)) > LONGEST_WORD:
+    if extra.words is not None and (max(map(len, extra.words)) > LONGEST_WORD or all(map(_is_date, extra.words))):
         return None
     if _varying(extra, rows) is None:
         return "static"
     if extra.words is not None and (len(extra.words) > MOST_WORDS or (count > 20 and 2 * len(extra.words) > count)):
         return None
     return "future" if all(_is_ahead(known[mine], target[mine]) for mine in rows.values()) else "past"
+
+
+def _is_date(word: str) -> bool:
+    return is_time(word) and not word.lstrip("-").isdigit()
 
 
 def _is_ahead(known: NDArray[np.bool_], target: Values) -> bool:

@@ -68,7 +68,7 @@ class DirectNetwork(nn.Module):
         """From scaled windows (B, S·segment, CHANNELS), the number of the series of each (B,), 0 for a new one, and
         their covariates to (B, horizon, outputs) in units of the scale."""
         said = self._decoded(self._encoded(x, told)[1], series, told)
-        return said if self.beside is None or told is None else said + self.beside.effect(told)
+        return said if self.beside is None or told is None else self.beside.effect(said, told)
 
     def _encoded(self, x: Tensor, told: Told | None = None) -> Any:
         more = None if self.beside is None or told is None else self.beside.segments(told)
@@ -87,7 +87,7 @@ class DirectNetwork(nn.Module):
         if self.series is not None:
             words = words + self.series[series].unsqueeze(1)
         if self.beside is not None and told is not None:
-            words = words + self.beside.ahead(told)
+            words = self.beside.ahead(words, told)
         words = words.expand(len(series), -1, -1).flatten(0, 1).unsqueeze(1)  # one step for each segment ahead
         named = {"mask": torch.ones_like(words), "gap": torch.ones_like(words), "last": torch.zeros_like(words)}
         start = mapped(lambda s: s.repeat_interleave(self.ahead, dim=1), state)

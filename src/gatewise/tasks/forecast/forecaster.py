@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +22,7 @@ from gatewise.tasks.forecast.grid import Series, regular
 from gatewise.tasks.forecast.metrics import naive_error
 from gatewise.tasks.forecast.notes import LOG, log, sentence_of
 from gatewise.tasks.forecast.options import MOST_STEPS, ForecastOptions
+from gatewise.tasks.forecast.picture import figure
 from gatewise.tasks.forecast.scheme import Scheme
 from gatewise.tasks.forecast.strategies import Direct, Steps, Strategy, check_held_out, named
 from gatewise.tasks.forecast.table import (
@@ -40,6 +41,7 @@ from gatewise.tasks.machines import is_first
 from gatewise.tasks.objective import Objective, Schedule
 
 DATA, COVARIATES = "data.csv", "covariates.json"
+MOST_DRAWN = 100
 AVERAGE = 0.98
 """How slowly the mean of the weights that is validated and kept forgets: 50 steps."""
 
@@ -168,6 +170,35 @@ class Forecaster(Task):
         source = self.table if data is None else self._table(data)
         assert source is not None
         return like(source, self.forecast(self.chosen_series(None if data is None else source), future).columns())
+
+    def plot(
+        self,
+        data: Any = None,
+        future: Any = None,
+        *,
+        ids: Sequence[str] | None = None,
+        max_ids: int = 4,
+        max_insample_length: int | None = None,
+    ) -> Any:
+        """A figure of matplotlib: the end of every series, the forecast of what was held out, and that beyond the end.
+
+        Args:
+            data, future: as for ``predict``. ids: the series to draw; the first ones when None. max_ids: how many of
+                them at most. max_insample_length: values before the forecast; some horizons and seasons when None.
+
+        Raises:
+            InputError: for a name that no series has, and without matplotlib.
+        """
+        checks.check_integer("max_ids", max_ids, 1, MOST_DRAWN)
+        checks.check_integer("max_insample_length", max_insample_length or 1, 1, MOST_STEPS)
+        by_name = {one.name: one for one in self.chosen_series(data)}
+        unknown = next((name for name in ids or () if name not in by_name), None)
+        if unknown is not None:
+            raise InputError(
+                f"ids: there is no series {unknown!r}, expected some of {len(by_name)} that can be forecast"
+            )
+        chosen = [by_name[name] for name in (ids or by_name)][:max_ids]
+        return figure(self, self.forecast(chosen, future), max_ids, max_insample_length)
 
     def forecast(self, chosen: list[Series], future: Any = None) -> Forecasts:
         """Forecasts beyond the end of series that were read, with covariates known ahead as for ``predict``."""

@@ -58,9 +58,11 @@ class Beside(nn.Module):
         self.segment = segment
         self.past, self.future, self.static = (Channels(part) for part in widths)
         self.project = None if gappy else nn.Linear(self.past.width * segment + self.static.width, width)
-        self.words = nn.Linear(self.future.width * segment + self.static.width, width)
-        self.direct = nn.Linear(self.future.width, outputs, bias=False)
-        nn.init.zeros_(self.direct.weight)
+        ahead = self.future.width * segment + self.static.width
+        self.words = nn.Linear(ahead, width) if ahead else None
+        self.direct = nn.Linear(self.future.width, outputs, bias=False) if self.future.width else None
+        if self.direct is not None:
+            nn.init.zeros_(self.direct.weight)
 
     @staticmethod
     def gappy_width(widths: Widths, segment: int) -> int:
@@ -72,19 +74,20 @@ class Beside(nn.Module):
         """What a segment of the window has beside its values (B, S, …)."""
         return self._in_segments(self.past(told.past), told)
 
-    def ahead(self, told: Told) -> Tensor:
-        """What is added to the words of the segments of the horizon (B, ahead, width)."""
-        read: Tensor = self.words(self._in_segments(self._whole(self.future(told.future)), told))
-        return read
+    def ahead(self, words: Tensor, told: Told) -> Tensor:
+        """The words of the segments of the horizon (…, ahead, width) with what their covariates add."""
+        if self.words is None:
+            return words
+        future = self.future(told.future)
+        whole = nn.functional.pad(future, (0, 0, 0, -future.shape[1] % self.segment))  # a horizon may end in a segment
+        told_words: Tensor = words + self.words(self._in_segments(whole, told))
+        return told_words
 
-    def effect(self, told: Told) -> Tensor:
-        """What is added to the forecast (B, horizon, outputs)."""
-        added: Tensor = self.direct(self.future(told.future))
-        return added
-
-    def _whole(self, x: Tensor) -> Tensor:
-        """With zeros behind a horizon that ends within a segment."""
-        return nn.functional.pad(x, (0, 0, 0, -x.shape[1] % self.segment))
+    def effect(self, said: Tensor, told: Told) -> Tensor:
+        """A forecast (B, horizon, outputs) with what the covariates of each step add."""
+        if self.direct is not None:
+            said = said + self.direct(self.future(told.future))
+        return said
 
     def _in_segments(self, x: Tensor, told: Told) -> Tensor:
         steps = x.reshape(len(x), x.shape[1] // self.segment, self.segment * x.shape[2])

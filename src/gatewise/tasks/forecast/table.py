@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -108,7 +109,7 @@ def read_ahead(data: Any, reading: Reading) -> Table:
     try:
         return read(data, replace(reading, covariates=known, ahead=True))
     except InputError as error:
-        raise InputError(f"future: {str(error).removeprefix('data: ').removeprefix('future: ')}") from None
+        raise InputError(re.sub("^data: ", "future: ", str(error))) from None
 
 
 def _table(sheet: Sheet, reading: Reading) -> Table:
