@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from torch import nn
 
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.forecast import defaults, steps, windows
+from gatewise.tasks.forecast.beside import Covariates, Stretch, widths
+from gatewise.tasks.forecast.calendars import cycles
 from gatewise.tasks.forecast.direct import Members
 from gatewise.tasks.forecast.frequency import Frequency
 from gatewise.tasks.forecast.grid import Series
@@ -19,6 +23,7 @@ from gatewise.tasks.forecast.network import ForecastNetwork
 from gatewise.tasks.forecast.objective import Ahead, DirectObjective, forecasts
 from gatewise.tasks.forecast.options import ForecastOptions
 from gatewise.tasks.forecast.panel import Panel, Places
+from gatewise.tasks.forecast.scheme import Scheme, learnt
 from gatewise.tasks.forecast.table import Values
 from gatewise.tasks.objective import Objective
 
@@ -34,6 +39,8 @@ class Strategy(ABC):
     """Values that a forecast is made from."""
     segment: int = 1
     """Of these, in a step of the recurrent layer."""
+    scheme: Scheme = Scheme()
+    """What it knows of covariates."""
 
     def decided(self) -> dict[str, Any]:
         """The options that it decides where they are not given."""
@@ -88,7 +95,14 @@ class Steps(Strategy):
 class Direct(Strategy):
     """Segments of a window in, all of the horizon out; see ``direct.py``."""
 
-    def __init__(self, series: Sequence[Series], horizon: int, season: int, options: ForecastOptions) -> None:
+    def __init__(
+        self,
+        series: Sequence[Series],
+        horizon: int,
+        season: int,
+        options: ForecastOptions,
+        scheme: Scheme | None = None,
+    ) -> None:
         self.horizon, self.season, self.test = horizon, season, options.test_size or horizon
         lengths = [len(one.values) for one in series]
         check_length(max(series, key=lambda one: len(one.values)), horizon, self.test)
@@ -107,6 +121,9 @@ class Direct(Strategy):
         self.window, self.segment = self._decided["window"], self._decided["segment"]
         lags = [int(lag) for lag in self._decided["lags"].split(",")]
         self.ahead = Ahead(horizon, lags, options.levels, self.segment)
+        calendar = cycles(series[0].frequency) if options.calendar else ()
+        found = learnt(series, self.ends) if scheme is None else scheme
+        self.scheme = replace(found, calendar=calendar)
 
     def decided(self) -> dict[str, Any]:
         return self._decided
@@ -124,12 +141,15 @@ class Direct(Strategy):
             horizon=self.horizon,
             series=len(self.numbers),
             initialise=o.initialise,
+            beside=widths(self.scheme) if self.scheme else None,
         )
 
     def objective(self, module: Any, options: ForecastOptions) -> Objective:
         values = [one.values[:seen] for one, seen in zip(self.series, self.seen, strict=True)]
         how = self.ahead, self.window, self.season, self.batch_size()
-        return DirectObjective(module, values, self.ends, *how, numbers=bool(self.numbers))
+        stretches = [Stretch(one, 0, seen) for one, seen in zip(self.series, self.seen, strict=True)]
+        covariates = partial(Covariates, self.scheme, stretches=stretches) if self.scheme else None
+        return DirectObjective(module, values, self.ends, *how, bool(self.numbers), covariates)
 
     def windows_of_training(self) -> int:
         """How many windows training can draw."""
@@ -146,8 +166,11 @@ class Direct(Strategy):
         np.maximum.at(last, which, origins)
         parts = [one.values[a:b] for one, a, b in zip(series, first, last, strict=True)]
         numbers = np.array([self.numbers.get(one.name, 0) for one in series])
-        panel = Panel(parts, self.window, self.horizon)
-        said = forecasts(module, panel, self.ahead, which, origins - first[which], numbers[which])
+        panel, covariates = Panel(parts, self.window, self.horizon), None
+        if self.scheme:
+            stretches = [Stretch(one, int(min(a, b)), int(b)) for one, a, b in zip(series, first, last, strict=True)]
+            covariates = Covariates(self.scheme, panel, stretches)
+        said = forecasts(module, panel, self.ahead, which, origins - first[which], numbers[which], covariates)
         return stretched(said, module.widths.double().tolist())
 
 
