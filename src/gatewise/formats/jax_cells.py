@@ -17,21 +17,16 @@ from gatewise.formats.stack import Stack
 
 Own = Mapping[str, Tensor]
 Step = Callable[[Any, tuple[Any, ...]], tuple[Any, ...]]
-NAMES = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "relu", "softplus": "softplus", "soft_sign": "softsign"}
-"""Functions of ``jax.nn`` by Gatewise's names of them."""
+ACTIVATIONS = {name: Activation(name) for name in ("sigmoid", "tanh", "relu", "softplus")}
+ACTIVATIONS |= {"soft_sign": Activation("softsign"), "hard_sigmoid": Activation("hard_sigmoid", (1 / 6, 0.5))}
+ACTIVATIONS |= {"elu": Activation("elu", (1.0,)), "leaky_relu": Activation("leaky_relu", (0.01,))}
+"""By the names of ``jax.nn``."""
 
 
 def functions() -> list[tuple[Any, Activation]]:
-    """Those of ``jax.nn`` and ``jax.numpy`` that cells may have."""
+    """Those of ``jax.nn``, and the hyperbolic tangent of ``jax.numpy``."""
     nn, numpy = need("jax.nn", "formats"), need("jax.numpy", "formats")
-    found = [(getattr(nn, name), Activation(own)) for name, own in NAMES.items()]
-    return [
-        *found,
-        (numpy.tanh, Activation("tanh")),
-        (nn.hard_sigmoid, Activation("hard_sigmoid", (1 / 6, 0.5))),
-        (nn.elu, Activation("elu", (1.0,))),
-        (nn.leaky_relu, Activation("leaky_relu", (0.01,))),
-    ]
+    return [*((getattr(nn, name), own) for name, own in ACTIVATIONS.items()), (numpy.tanh, Activation("tanh"))]
 
 
 def activation_of(function: Any, where: str) -> Activation:
@@ -40,11 +35,13 @@ def activation_of(function: Any, where: str) -> Activation:
     Raises:
         InputError: for one that Gatewise does not know.
     """
-    for known, activation in functions():
-        if function is known:
+    for one, activation in functions():
+        if function is one:
             return activation
     name = getattr(function, "__name__", repr(function))
-    raise UnsupportedError(f"{where}: the activation {name} is none of those that Gatewise knows: {', '.join(NAMES)}")
+    raise UnsupportedError(
+        f"{where}: the activation {name} is none of those that Gatewise knows: {', '.join(ACTIVATIONS)}"
+    )
 
 
 def function_of(activation: Activation) -> Any:
@@ -53,9 +50,18 @@ def function_of(activation: Activation) -> Any:
     Raises:
         InputError: when there is none.
     """
-    for function, known in functions():
+    return getattr(need("jax.nn", "formats"), name_of(activation))
+
+
+def name_of(activation: Activation) -> str:
+    """The name of an activation in ``jax.nn``.
+
+    Raises:
+        InputError: when there is none.
+    """
+    for name, known in ACTIVATIONS.items():
         if known == activation:
-            return function
+            return name
     raise UnsupportedError(f"jax.nn has no function for the activation {activation}")
 
 

@@ -49,10 +49,10 @@ def of_gatewise(name: str, layer: GatewiseLayer) -> Found:
 
 
 def _of_torch(name: str, layer: Any) -> Found:
-    if type(layer) not in TORCH or "forward" in vars(layer):
-        raise UnsupportedError(f"{type(layer).__name__} is a subclass of torch's layer, or has a forward of its own")
     if parametrize.is_parametrized(layer):
         raise UnsupportedError("its weights are parametrised; remove that first (torch.nn.utils.parametrize)")
+    if type(layer) not in TORCH or "forward" in vars(layer):
+        raise UnsupportedError(f"{type(layer).__name__} is a subclass of torch's layer, or has a forward of its own")
     own = {n: v.detach() for n, v in layer.state_dict().items()}
     found = found_under(name, isinstance(layer, nn.RNNCellBase), own, getattr(layer, "nonlinearity", "tanh"))
     return Found(name, found.kind, found.stack, found.reference)

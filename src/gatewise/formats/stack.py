@@ -80,15 +80,14 @@ class Stack:
         return self.activations == usual(self.formula)
 
     def __str__(self) -> str:
-        parts = [self.formula, f"input_size={self.input_size}", f"hidden_size={self.hidden_size}"]
-        if not self.usual_activations():
-            parts.insert(1, f"activations={', '.join(map(str, self.activations))}")
+        parts = [str(self.input_size), str(self.hidden_size)]
         parts += [f"num_layers={self.num_layers}"] * (self.num_layers > 1)
         parts += ["bidirectional"] * self.bidirectional + ["reverse"] * self.reverse
         parts += [f"proj_size={self.proj_size}"] * bool(self.proj_size)
         parts += ["bias=False"] * (not self.bias) + ["single step"] * self.step
         parts += ["initial state"] * (self.initial is not None)
-        return " ".join(parts)
+        used = "" if self.usual_activations() else f" with {', '.join(map(str, self.activations))}"
+        return f"{self.formula}({', '.join(parts)}){used}"
 
 
 def double(stack: Stack) -> Stack:

@@ -18,7 +18,7 @@ from gatewise.formats import keras_out, onnx_out
 from gatewise.formats.blocks import write
 from gatewise.formats.flat import METADATA
 from gatewise.formats.found import Converted
-from gatewise.formats.jax_cells import function_of, nested
+from gatewise.formats.jax_cells import name_of, nested
 from gatewise.formats.layouts import LAYOUTS
 from gatewise.formats.stack import TORCH, Stack, express, parts
 from gatewise.formats.trees import BACKWARD, FORWARD
@@ -97,7 +97,7 @@ def cell_arrays(stack: Stack, framework: str) -> Tensors:
     if framework == "equinox" and not made.usual_activations():
         raise InputError(f"{layout.name} computes with its usual activations alone")
     for activation in made.activations:
-        function_of(activation)
+        name_of(activation)
     arrays: Tensors = {}
     for k, part in enumerate(parts(made)):
         names = [FORWARD, BACKWARD] if part.bidirectional else [""]
