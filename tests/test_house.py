@@ -38,6 +38,8 @@ OPTIONAL = [
     "pyarrow",
     "onnx",
     "onnxruntime",
+    "onnxscript",
+    "onnx_ir",
     "scipy",
     "sklearn",
 ]

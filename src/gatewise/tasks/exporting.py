@@ -64,7 +64,12 @@ class Export(Verb):
 
 
 def export(
-    task: Task, directory: str | Path, parts: Callable[[Any], Parts] | None = None, *, to: str = "onnx", force: bool
+    task: Task,
+    directory: str | Path,
+    parts: Callable[[Any], Parts] | None = None,
+    *,
+    to: str = "onnx",
+    force: bool = False,
 ) -> dict[str, Any]:
     """Write a fitted model into a directory: a file for each part, and ``export.json``.
 

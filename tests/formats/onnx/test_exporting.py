@@ -154,6 +154,16 @@ def test_training_mode_and_dropout_stay_out(tmp_path: Path) -> None:
     assert layer.training
 
 
+def test_parametrised_weights_are_as_they_act(tmp_path: Path) -> None:
+    """Weight normalisation in a layer and in a single step."""
+    from torch.nn.utils.parametrizations import weight_norm
+
+    layer = weight_norm(asymmetric(gw.GRU(3, 4, reset_after=True)), "weight_hh_l0")
+    assert export(layer, tmp_path / "a.onnx").difference < 1e-6
+    step = weight_norm(asymmetric(gw.GRUCell(3, 4)), "weight_hh")
+    assert export(step, tmp_path / "b.onnx").difference < 1e-6
+
+
 # Faults
 
 

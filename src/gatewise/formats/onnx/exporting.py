@@ -183,36 +183,39 @@ class Problem:
     def __init__(self, module: Layer, steps: int, rows: int, generator: torch.Generator, options: Options) -> None:
         self.module, self.options, self.steps, self.rows = module, options, steps, rows
         lead = (rows, steps) if module.batch_first else (steps, rows)
-        dtype = next(module.parameters(), torch.empty(0)).dtype
+        like = next(module.parameters(), torch.empty(0))
 
         def normal(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator, dtype=dtype)
+            return torch.randn(*shape, generator=generator, dtype=like.dtype).to(like.device)
 
         self.x = normal(*lead, module.input_size)
         count = module.num_layers * module.num_directions
         self.states = [normal(count, rows, width) for width in module.state_sizes]
         # Between 0 and 1, as masks, gaps and scores are: a cell may grow without bounds beyond.
         shapes = {name: (*lead, width) for name, width in layers.widths(module).items()}
-        self.beside = {name: torch.rand(*s, generator=generator, dtype=dtype) for name, s in shapes.items()}
+        self.beside = {
+            name: torch.rand(*shape, generator=generator, dtype=like.dtype).to(like.device)
+            for name, shape in shapes.items()
+        }
         self.more: dict[str, Tensor] = {}
         if options.lengths:
             ends = torch.randint(steps + 1, (rows,), generator=generator, dtype=torch.int32)
             ends[0], ends[-1] = 0, steps  # of a single row all steps count
             self.more["lengths"] = ends
         if options.reset:
-            self.more["reset"] = torch.rand(*lead, generator=generator) < 0.3
+            self.more["reset"] = (torch.rand(*lead, generator=generator) < 0.3).to(like.device)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         states = {f"{name}_0": s for name, s in zip(self.module.cell.states, self.states, strict=True)}
         every = {"input": self.x, **states, **self.beside, **self.more}
-        return {name: value.numpy() for name, value in every.items()}
+        return {name: layers.array(value) for name, value in every.items()}
 
     def expected(self) -> dict[str, NDArray[Any]]:
         hx = self.states[0] if len(self.states) == 1 else tuple(self.states)
         y, final = self.module(self.x, hx, **self.beside, **self.more)
         finals = final if isinstance(final, tuple) else (final,)
         named_finals = {f"{name}_n": f for name, f in zip(self.module.cell.states, finals, strict=True)}
-        return {name: value.numpy() for name, value in {"output": y, **named_finals}.items()}
+        return {name: layers.array(value) for name, value in {"output": y, **named_finals}.items()}
 
 
 def _chunked(problem: Problem, session: Session, lengths: bool) -> dict[str, NDArray[Any]]:
@@ -233,12 +236,13 @@ def _chunked(problem: Problem, session: Session, lengths: bool) -> dict[str, NDA
 
 
 def _step_pairs(module: SingleStep, session: Session, rows: int, generator: torch.Generator) -> Iterator[Pair]:
-    dtype = next(module.parameters(), torch.empty(0)).dtype
+    like = next(module.parameters(), torch.empty(0))
     sizes = [module.input_size, *[module.hidden_size] * len(module.cell.states)]
-    x, *states = (torch.randn(rows, size, generator=generator, dtype=dtype) for size in sizes)
+    x, *states = (torch.randn(rows, n, generator=generator, dtype=like.dtype).to(like.device) for n in sizes)
     new = module(x, states[0] if len(states) == 1 else tuple(states))
     new = new if isinstance(new, tuple) else (new,)
     names = module.cell.states
-    given = {"input": x.numpy(), **{f"{n}_0": s.numpy() for n, s in zip(names, states, strict=True)}}
-    expected = {f"{n}_n": s.numpy() for n, s in zip(names, new, strict=True)}
-    yield from named(expected, session(given), f"{rows} rows")
+    given = {"input": x, **{f"{n}_0": s for n, s in zip(names, states, strict=True)}}
+    arrays = {name: layers.array(value) for name, value in given.items()}
+    expected = {f"{n}_n": layers.array(s) for n, s in zip(names, new, strict=True)}
+    yield from named(expected, session(arrays), f"{rows} rows")

@@ -49,7 +49,8 @@ def single_step(module: SingleStep) -> ir.Graph:
     b = Builder(dtype)
     x = typed("input", dtype, ["batch", module.input_size])
     old = [typed(f"{name}_0", dtype, ["batch", module.hidden_size]) for name in cell.states]
-    given = _arrays(dict(module.named_parameters(recurse=False)))
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # a parametrised one is an attribute and no parameter
+    given = _arrays({name: getattr(module, name) for name in names if getattr(module, name) is not None})
     one = Direction(_maps(cell, given, module.hidden_size), [module.hidden_size] * len(old))
     new = step(b, one, {leaf("x", cell): x}, old)
     outputs = [_named(b, value, f"{name}_n") for name, value in zip(cell.states, new, strict=True)]
@@ -164,10 +165,10 @@ class _LayerGraph:
             cuts, first = self._cuts(one.reverse)
             moving[leaf(RESET, cell)] = b.op("Cast", cuts, to=ir.DataType.from_numpy(self.dtype))
             for name, start in zip(m.cell.states if starts else (), starts or (), strict=True):
-                still[leaf(initial(name), cell)] = start.detach().numpy()
+                still[leaf(initial(name), cell)] = array(start)
         y, finals = scan(b, one, {**moving, **still}, frozenset(still), states, x, self.valid)
         if first is not None:
-            beginning = [0.0] * len(finals) if starts is None else [s.detach().numpy() for s in starts]
+            beginning = [0.0] * len(finals) if starts is None else [array(s) for s in starts]
             finals = [b.op("Where", first, s, f) for s, f in zip(beginning, finals, strict=True)]
         return y, finals
 
@@ -190,7 +191,11 @@ def dtype_of(module: torch.nn.Module) -> np.dtype[Any]:
 
 
 def _arrays(parameters: Mapping[str, Tensor]) -> dict[str, Array]:
-    return {name: value.detach().cpu().numpy() for name, value in parameters.items()}
+    return {name: array(value) for name, value in parameters.items()}
+
+
+def array(value: Tensor) -> Array:
+    return value.detach().cpu().numpy()
 
 
 def _maps(cell: Cell, parameters: Mapping[str, Array], hidden_size: int) -> Maps:

@@ -1,4 +1,4 @@
-"""A forecaster for other programs: observations and the window before them in, a forecast in units of the data out."""
+"""A forecaster for other programs: observations and the values before them in, a forecast in units of the data out."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gatewise.tasks.errors import InputError
 from gatewise.tasks.exporting import Export
-from gatewise.tasks.forecast import scaling, scaling_torch
+from gatewise.tasks.forecast import export_steps, scaling, scaling_torch
 from gatewise.tasks.forecast.direct import Members
 from gatewise.tasks.forecast.forecaster import Forecaster
 from gatewise.tasks.forecast.intervals import names
-from gatewise.tasks.forecast.strategies import Direct
+from gatewise.tasks.forecast.network import ForecastNetwork
+from gatewise.tasks.forecast.strategies import Direct, Steps
 from gatewise.tasks.parts import Pair, Part, Parts, Port, Run
 
 MOST_SERIES = 16
@@ -39,46 +39,49 @@ class Forecast(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportForecast(Export):
-    """Write the model in another format: observations and the window before them in, the forecast and the window with
-    them out, all in units of the data."""
+    """Write the model in another format: observations and the values before them in, the forecast from there out, all
+    in units of the data."""
 
     def parts(self, task: Forecaster) -> Parts:
-        strategy, members = task.strategy, task.fitted()
-        if not isinstance(strategy, Direct) or not isinstance(members, Members):
-            raise InputError(
-                "strategy must be direct to be exported, got steps, whose scale depends on all of the past"
-            )
-        width, columns = strategy.window, names(task.options.levels, "y")
-        numbers = len(strategy.numbers)
-        observations = Port("observations", ("batch", "new"), "the values since the last call, NaN where missing")
-        before = Port("window_0", ("batch", width), "the values before them; NaN at the beginning")
-        series = Port("series", ("batch",), "number of the series as in export.json, 0 for another")
-        said = Port("forecast", ("batch", strategy.horizon, len(columns)), f"the steps ahead: {', '.join(columns)}")
-        behind = Port("window_n", ("batch", width), "the last values with those of this call")
-        generator = torch.Generator().manual_seed(0)
-
-        def example(new: int, rows: int) -> tuple[Tensor, ...]:
-            values = torch.randn(rows, width + new, generator=generator, dtype=torch.float64).cumsum(1)
-            values[-1, torch.rand(width + new, generator=generator) < 0.2] = torch.nan
-            return values[:, width:], values[:, :width], torch.randint(numbers + 1, (rows,), generator=generator)
-
-        part = Part(
-            "forecast",
-            Forecast(members, strategy).eval(),
-            (observations, before, series),
-            (said, behind),
-            tuple(example(*sizes) for sizes in ((4, 3), (1, 1), (width, 2))),
-            {"window_n": "window_0"},
-        )
+        network, strategy = task.fitted(), task.strategy
         about = {
-            "horizon": strategy.horizon,
-            "columns": columns,
+            "horizon": task.horizon,
             "season": task.season,
             "frequency": task.series[0].frequency.name,
             "label": task.label,
-            "series": strategy.numbers,
         }
-        return Parts((part,), about, lambda run: _played(task, strategy, run))
+        if isinstance(strategy, Steps) and isinstance(network, ForecastNetwork):
+            step = export_steps.part(network, strategy)
+            return Parts((step,), about, lambda run: export_steps.played(task, strategy, step, run))
+        assert isinstance(strategy, Direct)
+        assert isinstance(network, Members)
+        about |= {"columns": names(task.options.levels, "y"), "series": strategy.numbers}
+        return Parts((_part(network, strategy),), about, lambda run: _played(task, strategy, run))
+
+
+def _part(network: Members, strategy: Direct) -> Part:
+    width, columns = strategy.window, names(strategy.ahead.levels, "y")
+    observations = Port("observations", ("batch", "new"), "the values since the last call, NaN where missing")
+    before = Port("window_0", ("batch", width), "the values before them; NaN at the beginning")
+    series = Port("series", ("batch",), "number of the series as in export.json, 0 for another")
+    said = Port("forecast", ("batch", strategy.horizon, len(columns)), f"the steps ahead: {', '.join(columns)}")
+    behind = Port("window_n", ("batch", width), "the last values with those of this call")
+    generator = torch.Generator().manual_seed(0)
+
+    def example(new: int, rows: int) -> tuple[Tensor, ...]:
+        values = torch.randn(rows, width + new, generator=generator, dtype=torch.float64).cumsum(1)
+        values[-1, torch.rand(width + new, generator=generator) < 0.2] = torch.nan
+        numbers = torch.randint(len(strategy.numbers) + 1, (rows,), generator=generator)
+        return values[:, width:], values[:, :width], numbers
+
+    return Part(
+        "forecast",
+        Forecast(network, strategy).eval(),
+        (observations, before, series),
+        (said, behind),
+        tuple(example(*sizes) for sizes in ((4, 3), (1, 1), (width, 2))),
+        {"window_n": "window_0"},
+    )
 
 
 def _played(task: Forecaster, strategy: Direct, run: Run) -> Iterator[Pair]:
