@@ -78,10 +78,12 @@ def cluster() -> Any:
     ray.shutdown()
 
 
+@pytest.mark.slow
 def test_on_a_cluster_of_two_workers(model: Forecaster, cluster: Any) -> None:
-    data = cluster.data.from_pandas(table()).repartition(2, keys=["unique_id"])
-    groups = data.groupby("unique_id").map_groups(model.predict_partition, batch_format="pandas")
+    groups = cluster.data.from_pandas(table()).groupby("unique_id", num_partitions=2)
+    groups = groups.map_groups(model.predict_partition, batch_format="pandas")
     found = groups.to_pandas().sort_values(["unique_id", "ds"], ignore_index=True)
     whole = model.predict(table())
     assert found["unique_id"].tolist() == whole["unique_id"].tolist()
-    np.testing.assert_allclose(found[COLUMNS[2:]], whole[COLUMNS[2:]], rtol=1e-6)
+    assert found["ds"].astype("datetime64[us]").tolist() == whole["ds"].tolist()
+    np.testing.assert_allclose(found[COLUMNS[2:]].astype(np.float64), whole[COLUMNS[2:]], rtol=1e-6)
