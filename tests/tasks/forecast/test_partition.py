@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,19 +71,13 @@ def test_what_is_no_frame_and_what_cannot_be_read_gets_a_sentence(model: Forecas
         Forecaster().predict_partition(table())
 
 
-@pytest.fixture
-def cluster() -> Any:
-    ray = pytest.importorskip("ray")
+@pytest.mark.slow
+def test_the_session_of_the_documentation_on_a_cluster_of_two_workers() -> None:
     pytest.importorskip("ray.data")
-    ray.init(num_cpus=2, include_dashboard=False, configure_logging=False, log_to_driver=False)
-    yield ray
-    ray.shutdown()
-
-
-def test_on_a_cluster_of_two_workers(model: Forecaster, cluster: Any) -> None:
-    data = cluster.data.from_pandas(table()).repartition(2, keys=["unique_id"])
-    groups = data.groupby("unique_id").map_groups(model.predict_partition, batch_format="pandas")
-    found = groups.to_pandas().sort_values(["unique_id", "ds"], ignore_index=True)
-    whole = model.predict(table())
-    assert found["unique_id"].tolist() == whole["unique_id"].tolist()
-    np.testing.assert_allclose(found[COLUMNS[2:]], whole[COLUMNS[2:]], rtol=1e-6)
+    page = (Path(__file__).parents[3] / "docs" / "forecasting.md").read_text()
+    (session,) = re.findall(r"^```py\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    options = {"horizon": 5, "hidden_size": 6, "max_steps": 25}
+    names: dict[str, Any] = {"np": np, "shops": table(), "model": Forecaster(**options).fit(table("abcd"))}
+    exec(compile(session, "forecasting.md", "exec"), names)
+    assert len(names["found"]) == len(names["whole"]) == 40
+    assert names["found"]["unique_id"].tolist() == names["whole"]["unique_id"].tolist()
