@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +21,8 @@ from gatewise.tasks.forecast.grid import Series, regular
 from gatewise.tasks.forecast.metrics import naive_error
 from gatewise.tasks.forecast.notes import log
 from gatewise.tasks.forecast.options import MOST_STEPS, ForecastOptions
-from gatewise.tasks.forecast.strategies import Direct, Steps, Strategy, check_held_out, named
+from gatewise.tasks.forecast.recursive import Recursive
+from gatewise.tasks.forecast.strategies import Direct, Parted, Steps, Strategy, check_held_out, named
 from gatewise.tasks.forecast.table import Table, Times, Unusable, Values, like, none_left, read, read_saved, to_csv
 from gatewise.tasks.forecast.updates import Growing
 from gatewise.tasks.machines import is_first
@@ -110,7 +111,8 @@ class Forecaster(Task):
         if asked.strategy == "steps":
             self.strategy = Steps(series, horizon, season)
         else:
-            self.strategy = Direct(series, horizon, season, asked)
+            kind = Recursive if asked.strategy == "recursive" else Direct
+            self.strategy = kind(series, horizon, season, asked)
         self.table, self.series, self.unusable, self.growing = table, series, grid.unusable, None
         self.options = replace(asked.filled(self.strategy.decided()), label=self.label)
         self.season, self.horizon = season, horizon
@@ -221,11 +223,19 @@ class Forecaster(Task):
         """The times and values of the window from which the first series is continued; of segments their last."""
         series, width = self.chosen_series(data)[0], self.strategy.segment
         end = len(series.values)
-        first = max(0, end - self.context)
-        before = self.context - (end - first)  # steps of padding in front of a short series
+        context = self.strategy.reads(end)
+        first = max(0, end - context)
+        before = context - (end - first)  # steps of padding in front of a short series
         labels = [""] * before + [str(time).removesuffix("T00:00:00") for time in series.times(first, end)]
         values = np.concatenate([np.full(before, np.nan), series.values[first:]])
         return labels[width - 1 :: width], values[width - 1 :: width]
+
+    def sample_pass(self) -> Callable[[], object] | None:
+        """The forecast of the first series, where the strategy never calls its network as a whole."""
+        if not isinstance(self.strategy, Recursive):
+            return None
+        first = self.series[:1]
+        return lambda: self.forecast(first)
 
     def measurable(self) -> bool:
         """Whether MASE has a unit: some series changes from season to season."""
@@ -305,7 +315,7 @@ class Forecaster(Task):
 
     def _scored(self, data: Any) -> list[Series]:
         """The series that can be scored, of the fit or of other data."""
-        if data is None and isinstance(self.strategy, Direct):
+        if data is None and isinstance(self.strategy, Parted):
             names = {one.name for one in self.strategy.held_out}
             return [one for one in self.chosen_series() if one.name in names]
         chosen = self.chosen_series(data, needed=self.horizon + 1)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from gatewise.tasks import checks
 from gatewise.tasks.errors import InputError
+from gatewise.tasks.forecast.distributions import DISTRIBUTIONS
 from gatewise.tasks.forecast.frequency import check_alias
 from gatewise.tasks.forecast.stamps import ORDERS
 from gatewise.tasks.options import TaskOptions, again, option
@@ -15,8 +16,12 @@ from gatewise.tasks.options import TaskOptions, again, option
 MOST_STEPS = 10**6
 MOST_MODELS = 64
 MOST_LEVELS = 16
+MOST_SAMPLES = 100_000
 DIRECT_EPOCHS = 32
-STRATEGIES = ("direct", "steps")
+POINTS = ("median", "mean")
+RECURSIVE = ("distribution", "n_samples", "point")
+"""Options of that strategy alone."""
+STRATEGIES = ("direct", "recursive", "steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +39,8 @@ class ForecastOptions(TaskOptions):
     )
     strategy: str = option(
         "direct",
-        "direct: segments of a window in, all of the horizon out; steps: a forecast at every step of a window.",
+        "direct: segments of a window in, all of the horizon out; recursive: a distribution of the next value, and "
+        "paths of such values; steps: a forecast at every step of a window.",
         checks.choice(*STRATEGIES),
     )
     window: int | None = option(
@@ -45,11 +51,24 @@ class ForecastOptions(TaskOptions):
     )
     lags: str | None = option(
         None,
-        "The network corrects the mean of naive forecasts that repeat so many last values; -12: with the drift of 12.",
+        "The network corrects the mean of naive forecasts that repeat so many last values; -12: with the drift of 12. "
+        "recursive: it reads the values so many steps back.",
         shown="by the data",
     )
     n_models: int | None = option(
         None, "Networks whose mean is the forecast.", checks.integer(1, MOST_MODELS), shown="by the data"
+    )
+    distribution: str | None = option(
+        None,
+        "recursive: of the next value: student_t, gaussian or negative_binomial.",
+        checks.choice(*DISTRIBUTIONS),
+        shown="negative_binomial for small counts, else student_t",
+    )
+    n_samples: int | None = option(
+        None, "recursive: sample paths of a forecast.", checks.integer(1, MOST_SAMPLES), shown="100"
+    )
+    point: str | None = option(
+        None, "recursive: forecast the median or the mean of the paths.", checks.choice(*POINTS), shown="median"
     )
     validation_size: int | None = option(
         None,
@@ -94,7 +113,7 @@ class ForecastOptions(TaskOptions):
     def epochs_of(self, steps: int) -> int:
         """How many epochs of so many steps to train for, at most."""
         unset = self.epochs is None and self.max_steps is None
-        return DIRECT_EPOCHS if unset and self.strategy == "direct" else super().epochs_of(steps)
+        return DIRECT_EPOCHS if unset and self.strategy != "steps" else super().epochs_of(steps)
 
     @property
     def levels(self) -> list[float]:
@@ -118,10 +137,22 @@ class ForecastOptions(TaskOptions):
             )
         if self.test_size is not None and self.horizon is not None and self.test_size < self.horizon:
             raise InputError(f"test_size must be at least the horizon of {self.horizon}, got {self.test_size}")
-        if self.strategy != "direct":
-            for name in ("level", "window", "segment", "lags", "n_models", "validation_size", "test_size"):
-                if getattr(self, name) is not None:
-                    raise InputError(f"{name} goes with strategy 'direct', got it with {self.strategy!r}")
+        both = ("level", "window", "lags", "n_models", "validation_size", "test_size")
+        for names, strategies in ((both, STRATEGIES[:2]), (("segment",), ("direct",)), (RECURSIVE, ("recursive",))):
+            given = next((name for name in names if getattr(self, name) is not None), None)
+            if given is not None and self.strategy not in strategies:
+                raise InputError(f"{given} goes with strategy {strategies[0]!r}, got it with {self.strategy!r}")
+        if self.strategy == "recursive":
+            self._check_recursive()
+
+    def _check_recursive(self) -> None:
+        if self.cell.inputs:
+            raise InputError(
+                f"cell: {self.cell.name} is told where values are missing, and strategy 'recursive' puts its own "
+                "forecasts there; expected a cell of x alone"
+            )
+        if any(lag < 1 for lag in self.repeats):
+            raise InputError(f"lags of strategy 'recursive' must be above 0, got {self.lags}")
 
 
 def _listed(name: str, value: Any, above: float, below: float, whole: bool = False) -> str | None:

@@ -1,4 +1,4 @@
-"""The two ways to forecast: what each builds, how it is trained, and how it forecasts from any origin."""
+"""The ways to forecast: what each builds, how it is trained, and how it forecasts from any origin."""
 
 from __future__ import annotations
 
@@ -38,6 +38,14 @@ class Strategy(ABC):
     def decided(self) -> dict[str, Any]:
         """The options that it decides where they are not given."""
         return {}
+
+    def sentences(self) -> list[str]:
+        """What it decided that is to be said."""
+        return []
+
+    def reads(self, end: int) -> int:
+        """How many values the steps of the layer go over before a forecast from ``end``."""
+        return self.window
 
     @abstractmethod
     def build(self, options: ForecastOptions) -> nn.Module:
@@ -85,8 +93,8 @@ class Steps(Strategy):
         return found
 
 
-class Direct(Strategy):
-    """Segments of a window in, all of the horizon out; see ``direct.py``."""
+class Parted(Strategy):
+    """A strategy that holds out and validates on parts of the series that are long enough, and trains on all."""
 
     def __init__(self, series: Sequence[Series], horizon: int, season: int, options: ForecastOptions) -> None:
         self.horizon, self.season, self.test = horizon, season, options.test_size or horizon
@@ -100,6 +108,13 @@ class Direct(Strategy):
             check_held_out(max(series, key=lambda one: len(one.values)), horizon)
         self.series = series
         self.numbers = {one.name: i + 1 for i, one in enumerate(series)} if 1 < len(series) <= MOST_NUMBERED else {}
+
+
+class Direct(Parted):
+    """Segments of a window in, all of the horizon out; see ``direct.py``."""
+
+    def __init__(self, series: Sequence[Series], horizon: int, season: int, options: ForecastOptions) -> None:
+        super().__init__(series, horizon, season, options)
         values = [one.values for one in series]
         asked = {name: getattr(options, name) for name in ("window", "segment", "lags")}
         week = long_season(series[0].frequency, season)

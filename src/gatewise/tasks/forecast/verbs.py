@@ -33,6 +33,7 @@ class FitForecast(FitData):
     )
 
     def after(self, task: Forecaster) -> None:
+        print("\n".join(task.strategy.sentences()), end="\n" * bool(task.strategy.sentences()))
         print_unusable(task.unusable)
 
 
