@@ -15,6 +15,7 @@ from gatewise.tasks.forecast.paths import Drawing, Past, drawn, in_turn, shares
 from gatewise.tasks.forecast.reader import Reader
 from gatewise.tasks.forecast.recurrence import RecursiveMembers
 
+WEEK = Cycles((7.0,))
 CONTEXT, HORIZON, SAMPLES, LAGS, WIDTH = 6, 5, 4, (1, 2, 5), 4
 
 
@@ -28,7 +29,7 @@ def members(cell: str, kind: str, layers: int = 1, count: int = 1, lags: tuple[i
         hidden_size=5,
         num_layers=layers,
         dropout=0.0,
-        channels=how.channels,
+        channels=how.channels + WEEK.channels,
         start=DISTRIBUTIONS[kind].start,
         first=[0.0] * len(lags),
         series=2,
@@ -39,7 +40,7 @@ def members(cell: str, kind: str, layers: int = 1, count: int = 1, lags: tuple[i
 
 
 def reader(kind: str, lags: tuple[int, ...] = LAGS) -> Reader:
-    return Reader(lags, WIDTH, DISTRIBUTIONS[kind].counts, Cycles((7.0,)))
+    return Reader(lags, WIDTH, DISTRIBUTIONS[kind].counts)
 
 
 def series(kind: str, gaps: bool) -> list[np.ndarray]:
@@ -115,7 +116,7 @@ class Slowly:
 @pytest.mark.parametrize(("cell", "layers"), [("gru", 1), ("lstm", 2)])
 def test_paths_are_those_of_the_slow_forecaster(kind: str, cell: str, layers: int, gaps: bool) -> None:
     module, values = members(cell, kind, layers), series(kind, gaps)
-    past = Past(CONTEXT, values, np.array([0.0, 3.0]), np.array([1, 0]))
+    past = Past(CONTEXT, values, np.array([0.0, 3.0]), np.array([1, 0]), WEEK)
     at = shares(SAMPLES, HORIZON, 0)
     which, origins = np.array([0, 0, 0, 1, 0, 1, 0]), np.array([30, 13, 7, 9, 16, 3, 21])
     found = drawn(module, past, Drawing(reader(kind), DISTRIBUTIONS[kind], at), which, origins)
@@ -128,13 +129,13 @@ def test_paths_are_those_of_the_slow_forecaster(kind: str, cell: str, layers: in
 def test_every_step_ahead_sees_every_value_of_the_context() -> None:
     """No lag but the last value: what is longer ago comes through the state, to the first step as to the last."""
     module, values = members("gru", "gaussian", lags=(1,)), series("gaussian", False)[0][:12]
-    how = Drawing(Reader((1,), WIDTH, False, Cycles((7.0,))), DISTRIBUTIONS["gaussian"], shares(1, HORIZON, 0))
+    how = Drawing(Reader((1,), WIDTH, False), DISTRIBUTIONS["gaussian"], shares(1, HORIZON, 0))
 
     def forecast(changed: int | None = None) -> np.ndarray:
         own = values.copy()
         if changed is not None:
             own[changed] += 1
-        past = Past(CONTEXT, [own], np.zeros(1), np.zeros(1, np.int64))
+        past = Past(CONTEXT, [own], np.zeros(1), np.zeros(1, np.int64), WEEK)
         return drawn(module, past, how, np.zeros(1, np.int64), np.array([12]))[0, 0]
 
     whole = forecast()
@@ -145,7 +146,7 @@ def test_every_step_ahead_sees_every_value_of_the_context() -> None:
 def test_a_forecast_depends_on_nothing_beside_it_to_the_bit() -> None:
     module = members("gru", "negative_binomial", count=2)
     values = series("negative_binomial", True)
-    past = Past(CONTEXT, values, np.zeros(2), np.array([1, 2]))
+    past = Past(CONTEXT, values, np.zeros(2), np.array([1, 2]), WEEK)
     how = Drawing(reader("negative_binomial"), DISTRIBUTIONS["negative_binomial"], shares(7, HORIZON, 0))
     which, origins = np.repeat([0, 1], [29, 8]), np.r_[1:30, 1:9]
     together = drawn(module, past, how, which, origins)
@@ -158,7 +159,7 @@ def test_a_forecast_depends_on_nothing_beside_it_to_the_bit() -> None:
 
 def test_states_of_many_origins_come_from_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     module, values = members("gru", "gaussian"), series("gaussian", False)
-    past = Past(CONTEXT, values, np.zeros(2), np.zeros(2, np.int64))
+    past = Past(CONTEXT, values, np.zeros(2), np.zeros(2, np.int64), WEEK)
     how, read = Drawing(reader("gaussian"), DISTRIBUTIONS["gaussian"], shares(2, HORIZON, 0)), 0
 
     def count(_: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -173,7 +174,7 @@ def test_states_of_many_origins_come_from_one_pass(monkeypatch: pytest.MonkeyPat
 
 def test_a_constant_series_goes_on_as_it_is() -> None:
     module = members("gru", "student_t")
-    past = Past(CONTEXT, [np.full(20, 0.1), np.full(1, 7.0)], np.zeros(2), np.zeros(2, np.int64))
+    past = Past(CONTEXT, [np.full(20, 0.1), np.full(1, 7.0)], np.zeros(2), np.zeros(2, np.int64), WEEK)
     how = Drawing(reader("student_t"), DISTRIBUTIONS["student_t"], shares(3, HORIZON, 0))
     found = drawn(module, past, how, np.array([0, 1]), np.array([20, 1]))
     assert (found[0] == 0.1).all()

@@ -15,7 +15,7 @@ LAGS, WIDTH, BEFORE, STEPS = (1, 2, 5), 4, 8, 9
 
 
 def reader(counts: bool = False) -> Reader:
-    return Reader(LAGS, WIDTH, counts, Cycles((7.0,)))
+    return Reader(LAGS, WIDTH, counts)
 
 
 def slowly(past: np.ndarray, observed: bool, counts: bool) -> tuple[list[float], float, float]:
@@ -53,9 +53,9 @@ def series(counts: bool) -> np.ndarray:
 def test_steps_together_and_one_by_one_are_the_slow_ones(counts: bool) -> None:
     how, values = reader(counts), series(counts)
     observed = np.random.default_rng(1).random(values.shape) > 0.3
-    phases = how.cycles.phases(np.zeros(3), np.arange(STEPS)[None].repeat(3, 0))
+    phases = Cycles((7.0,)).phases(np.zeros(3), np.arange(STEPS)[None].repeat(3, 0))
     x, units = how.read(values, observed, phases)
-    assert x.shape == (3, STEPS, how.channels)
+    assert x.shape == (3, STEPS, how.channels + 6)
     walk = Walk(how, values[:, :BEFORE], observed[:, BEFORE - 1], 2, STEPS)
     for t in range(STEPS):
         stepwise = walk.read(phases[:, t]).reshape(3, 2, -1)
@@ -73,7 +73,7 @@ def test_steps_together_and_one_by_one_are_the_slow_ones(counts: bool) -> None:
 
 def test_nothing_is_read_of_the_value_itself_or_later_ones() -> None:
     how, values = reader(), series(False)
-    observed, phases = ~np.isnan(values), np.zeros((3, STEPS, how.cycles.channels))
+    observed, phases = ~np.isnan(values), np.zeros((3, STEPS, 0))
     changed = values.copy()
     changed[:, BEFORE + 4 :] += 9
     one, other = how.read(values, observed, phases)[0], how.read(changed, observed, phases)[0]

@@ -220,6 +220,7 @@ def test_the_steps_that_are_read_have_their_times(model: Forecaster) -> None:
 def test_what_the_data_decide() -> None:
     assert lags_of(84, 12, None) == [1, 2, 3, 11, 12, 13, 24]
     assert lags_of(1000, 24, 168) == [1, 2, 3, 23, 24, 25, 48, 167, 168, 169]
+    assert lags_of(84, 12, None, small=True) == [1, 12, 13]
     assert lags_of(7, 1, None) == [1, 2, 3]
     assert (window_of(84, 12, 12, None), window_of(1000, 24, 24, 168), window_of(5, 3, 1, None)) == (28, 333, 2)
     t, lags = np.arange(200), [1, 2, 3, 11, 12, 13]

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gatewise.tasks.forecast.cycles import Cycles
 from gatewise.tasks.forecast.distributions import Distribution
 from gatewise.tasks.forecast.panel import Places
 from gatewise.tasks.forecast.reader import Reader, Walk
@@ -33,17 +34,22 @@ class Past:
     context`` on, ``context`` of them at least and less than two times as many. So what it depends on has a bound, and
     all origins of a block have their states from one pass.
 
-    values: of each series. starts: of each on the calendar. numbers: of each, 0 for a new one.
+    values: of each series. starts: of each on the calendar. numbers: of each, 0 for a new one. cycles: of the calendar.
     """
 
     context: int
     values: Sequence[Values]
     starts: NDArray[np.float64]
     numbers: Places
+    cycles: Cycles
 
     def first(self, origins: Places) -> Places:
         """Where the layer starts for origins."""
         return np.maximum(0, origins // self.context - 1) * self.context
+
+    def told(self, which: Places, first: Places, steps: int) -> NDArray[np.float64]:
+        """What is known beside the values of series from some steps on: (n, steps, …)."""
+        return self.cycles.phases(self.starts[which], first[:, None] + np.arange(steps))
 
     def buffer(self, which: Places, first: Places, steps: int, before: int) -> Values:
         """Values (n, before + steps) of series around the places where the layer starts; NaN where there are none."""
@@ -110,16 +116,13 @@ class Part:
         self.net, self.past, self.how, self.of = net, past, how, of
         self.stops, self.before = origins - begin[of], how.reader.lookback
         self.steps = int(self.stops.max())
-        self.begin, self.starts, self.numbers = begin, past.starts[series], past.numbers[series]
+        self.begin, self.series, self.numbers = begin, series, past.numbers[series]
         self.values = past.buffer(series, begin, self.steps, self.before)
         self.observed = ~np.isnan(self.values)
-        self.phases = self._phases(np.arange(len(series)), begin, self.steps)
+        self.told = past.told(series, begin, self.steps)
         ends = np.zeros(len(series), np.int64)
         np.maximum.at(ends, of, self.stops)
-        fill(net, how, self.values, self.phases, self.numbers, ends)
-
-    def _phases(self, blocks: Places, first: Places, steps: int) -> NDArray[np.float64]:
-        return self.how.reader.cycles.phases(self.starts[blocks], first[:, None] + np.arange(steps))
+        fill(net, how, self.values, self.told, self.numbers, ends)
 
     def drawn(self, shares: Values) -> Values:
         """Paths (forecasts, samples, horizon) at shares (samples, horizon)."""
@@ -134,7 +137,7 @@ class Part:
     def _states(self) -> Any:
         """The states (layers, forecasts, hidden_size) before the first value of each forecast: the layer goes over the
         blocks once, from stop to stop."""
-        x, _ = self.how.reader.read(self.values, self.observed, self.phases)
+        x, _ = self.how.reader.read(self.values, self.observed, self.told)
         inputs = self.net.inputs(tensor(x, self.net), torch.from_numpy(self.numbers).to(self.net.head.weight.device))
         at, now, parts = np.zeros(len(self.begin), np.int64), None, []
         turns = in_turn(self.of, self.stops)
@@ -156,12 +159,12 @@ class Part:
         samples, horizon = shares.shape
         past = self.values[of[:, None], stops[:, None] + np.arange(self.before)]
         walk = Walk(self.how.reader, past, self.observed[of, stops + self.before - 1], samples, horizon)
-        phases = self._phases(of, self.begin[of] + stops, horizon)
+        told = self.past.told(self.series[of], self.begin[of] + stops, horizon)
         numbers = np.repeat(self.numbers[of], samples)
         go = Steps(self.net, mapped(lambda s: s.repeat_interleave(samples, 1), state), numbers)
         drawn = np.ones((len(of), samples), np.bool_)
         for step in range(horizon):
-            units, said = walk.units, go.said(walk.read(phases[:, step])).reshape(len(of), samples, -1)
+            units, said = walk.units, go.said(walk.read(told[:, step])).reshape(len(of), samples, -1)
             value = self.how.distribution.drawn(said, units.level, units.scale, shares[:, step])
             walk.take(np.where(units.moving, value, units.last), drawn)
         return np.moveaxis(walk.paths, 0, 2)
@@ -195,14 +198,14 @@ def in_turn(of: Places, stops: Places) -> list[Places]:
     return list(np.split(order[by], np.cumsum(np.bincount(turn))[:-1]))
 
 
-def fill(net: Any, how: Drawing, values: Values, phases: NDArray[np.float64], numbers: Places, ends: Places) -> None:
+def fill(net: Any, how: Drawing, values: Values, told: NDArray[np.float64], numbers: Places, ends: Places) -> None:
     """Put the means that a network says in place of missing values.
 
     Args:
-        values: (n, lookback + T), which are changed: those of the lookback are carried on. phases: (n, T, …).
+        values: (n, lookback + T), which are changed: those of the lookback are carried on. told: (n, T, …).
         ends: of the T steps, before which none is left out.
     """
-    before, steps = how.reader.lookback, phases.shape[1]
+    before, steps = how.reader.lookback, told.shape[1]
     observed = ~np.isnan(values[:, before - 1])
     values[:, :before] = carried(values[:, :before])
     missing = np.isnan(values[:, before:]) & (np.arange(steps) < ends[:, None])
@@ -213,7 +216,7 @@ def fill(net: Any, how: Drawing, values: Values, phases: NDArray[np.float64], nu
     walk = Walk(how.reader, values[rows, :before], observed[rows], 1, last)
     go = Steps(net, None, numbers[rows])
     for step in range(last):
-        units, said = walk.units, go.said(walk.read(phases[rows, step]))[:, None]
+        units, said = walk.units, go.said(walk.read(told[rows, step]))[:, None]
         mean = np.where(units.moving, how.distribution.mean(said, units.level, units.scale), units.last)
         came = values[rows, before + step, None]
         seen = ~np.isnan(came)

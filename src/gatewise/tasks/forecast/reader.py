@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.tasks.forecast.cycles import Cycles
 from gatewise.tasks.forecast.table import Values
 
 FAR = 20.0
@@ -42,13 +41,12 @@ class Reader:
     The level is the mean of the last ``width`` values, and the scale that of their distances, each from the level
     before it. Of counts the level is 0, and the scale 1 plus the mean, as in DeepAR.
 
-    lags: how many steps back the values are that are read, ascending. cycles: of the calendar.
+    lags: how many steps back the values are that are read, ascending.
     """
 
     lags: tuple[int, ...]
     width: int
     counts: bool
-    cycles: Cycles
 
     @property
     def lookback(self) -> int:
@@ -57,24 +55,24 @@ class Reader:
 
     @property
     def channels(self) -> int:
-        """Numbers that are read at a step."""
-        return len(self.lags) + 1 + self.counts + self.cycles.channels
+        """Numbers of values that are read at a step, beside which others may be told."""
+        return len(self.lags) + 1 + self.counts
 
-    def read(self, values: Values, observed: Flags, phases: NDArray[np.float64]) -> tuple[NDArray[np.float64], Units]:
-        """What is read at the last T steps: (n, T, channels), and their units (n, T).
+    def read(self, values: Values, observed: Flags, told: NDArray[np.float64]) -> tuple[NDArray[np.float64], Units]:
+        """What is read at the last T steps: (n, T, channels and told), and their units (n, T).
 
         Args:
             values: (n, lookback + T); NaN before the first of a series, and behind the last that matters.
-            observed: (n, lookback + T), which of them are no forecasts. phases: (n, T, cycles.channels).
+            observed: (n, lookback + T), which of them are no forecasts. told: (n, T, …), what is known beside values.
         """
-        first = values.shape[1] - phases.shape[1]
+        first = values.shape[1] - told.shape[1]
         level, spread, _ = (part[:, first:] for part in self.running(values))
         units = self.units(level[:, :-1], spread[:, :-1], newest(values)[:, first:-1])
         places = np.arange(first, values.shape[1])[:, None] - np.array(self.lags)
         wide: list[Any] = [part[:, :, None] for part in units]
         lagged = self.scaled(values[:, places], Units(*wide))
         size = [np.log(units.scale)[:, :, None]] if self.counts else []
-        return np.concatenate([lagged, observed[:, first - 1 : -1, None], *size, phases], 2), units
+        return np.concatenate([lagged, observed[:, first - 1 : -1, None], *size, told], 2), units
 
     def running(self, values: Values) -> tuple[Values, Values, Values]:
         """Level and spread (n, L + 1) before each value and behind the last; the distance of each from its level."""
@@ -145,17 +143,17 @@ class Walk:
         level = np.where((self.there > 0) & (not self.reader.counts), level, 0.0)
         return self.reader.units(level, (away + self._sums[1]) / self.there.clip(1), last)
 
-    def read(self, phases: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What is read before the next value: (n · copies, channels), with the phases (n, cycles.channels) of its
-        time."""
+    def read(self, told: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What is read before the next value: (n · copies, channels and told), with what is told of it (n, …)."""
         shape, found = self.units.last.shape, []
         for lag in self.reader.lags:
             back = self.at - lag
             values = self.paths[back] if back >= 0 else np.broadcast_to(self.past[:, back, None], shape)
             found.append(self.reader.scaled(values, self.units))
         size = [np.log(self.units.scale)] if self.reader.counts else []
-        told = np.broadcast_to(phases[:, None], (*shape, phases.shape[1]))
-        return np.concatenate([np.stack([*found, self.observed, *size], 2), told], 2).reshape(-1, self.reader.channels)
+        beside = np.broadcast_to(told[:, None], (*shape, told.shape[1]))
+        read = np.concatenate([np.stack([*found, self.observed, *size], 2), beside], 2)
+        return read.reshape(-1, read.shape[2])
 
     def take(self, values: Values, observed: Flags) -> None:
         """Take the next value (n, copies) of each path; observed: which of them are no forecasts."""
