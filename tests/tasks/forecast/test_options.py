@@ -30,7 +30,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("label", 3, "a text or None, got 3"),
     ("dropout", "a", "a number of at least 0 and below 1, got 'a'"),
     ("dropout", math.nan, "got nan"),
-    ("learning_rate", None, "a number above 0 and at most 1, got None"),
+    ("learning_rate", 0.0, "a number above 0 and at most 1, got 0.0"),
     ("learning_rate", math.inf, "got inf"),
     ("learning_rate", 1e30, "got 1e.30"),
 ]

@@ -114,7 +114,8 @@ class Forecaster(Task):
             kind = Recursive if asked.strategy == "recursive" else Direct
             self.strategy = kind(series, horizon, season, asked)
         self.table, self.series, self.unusable, self.growing = table, series, grid.unusable, None
-        self.options = replace(asked.filled(self.strategy.decided()), label=self.label)
+        found = {"learning_rate": self.strategy.learning_rate, **self.strategy.decided()}
+        self.options = replace(asked.filled(found), label=self.label)
         self.season, self.horizon = season, horizon
 
     def build(self) -> nn.Module:

@@ -102,6 +102,9 @@ class ForecastOptions(TaskOptions):
     target_col: str | None = option(None, "Column of values.", checks.text, shown="y, or the second of two columns")
     wide: bool = option(False, "One column a series beside the column of times.", checks.flag)
     hidden_size: int | None = again(TaskOptions, "hidden_size", None, "by the data")  # type: ignore[assignment]
+    learning_rate: float | None = again(  # type: ignore[assignment]
+        TaskOptions, "learning_rate", None, "0.003 (recursive: by the data)"
+    )
     epochs: int | None = again(TaskOptions, "epochs", None, "32 (steps: 16) of 25 steps, or what max_steps makes")
     patience: int | None = again(TaskOptions, "patience", 12)
 

@@ -29,6 +29,8 @@ SHORT = 3
 """So many last values are read, whatever the season."""
 FORECASTS = 4096
 """Forecasts whose paths are held at once."""
+SLOW = 1e-3
+"""The learning rate, but of small data (monthly sunspots: MASE .87 in the place of .99 with 3e-3)."""
 TRIED, TRIED_VALUES = 200, 2_000
 """Series, and values of each, on which untrained forecasts are tried."""
 SMALL = 1_000
@@ -49,6 +51,7 @@ class Recursive(Parted):
             "window": options.window or window_of(longest, horizon, season, week),
             "lags": options.lags or ",".join(map(str, lags_of(longest, season, week, small))),
             "hidden_size": 64,
+            "learning_rate": self.learning_rate if small else SLOW,
             "n_models": 3 if small else 1,
             "distribution": options.distribution or likely(values),
             "n_samples": options.n_samples or PATHS,

@@ -34,6 +34,8 @@ class Strategy(ABC):
     """Values that a forecast is made from."""
     segment: int = 1
     """Of these, in a step of the recurrent layer."""
+    learning_rate: float = 3e-3
+    """At its peak, where none is asked for."""
 
     def decided(self) -> dict[str, Any]:
         """The options that it decides where they are not given."""
