@@ -11,11 +11,15 @@ import torch
 from gatewise import cells
 from gatewise.tasks.forecast.cycles import Cycles
 from gatewise.tasks.forecast.distributions import DISTRIBUTIONS
+from gatewise.tasks.forecast.frequency import Frequency
+from gatewise.tasks.forecast.grid import Series
+from gatewise.tasks.forecast.known import Known, Plan
 from gatewise.tasks.forecast.paths import Drawing, Past, drawn, in_turn, shares
 from gatewise.tasks.forecast.reader import Reader
 from gatewise.tasks.forecast.recurrence import RecursiveMembers
+from gatewise.tasks.forecast.scheme import Scheme
 
-WEEK = Cycles((7.0,))
+PLAN = Plan(Cycles((7.0,)), Scheme())
 CONTEXT, HORIZON, SAMPLES, LAGS, WIDTH = 6, 5, 4, (1, 2, 5), 4
 
 
@@ -29,7 +33,8 @@ def members(cell: str, kind: str, layers: int = 1, count: int = 1, lags: tuple[i
         hidden_size=5,
         num_layers=layers,
         dropout=0.0,
-        channels=how.channels + WEEK.channels,
+        channels=how.channels,
+        told=PLAN.part,
         start=DISTRIBUTIONS[kind].start,
         first=[0.0] * len(lags),
         series=2,
@@ -53,6 +58,12 @@ def series(kind: str, gaps: bool) -> list[np.ndarray]:
         found[0][[5, 8, 9, 14, 20]] = np.nan
         found[1][[1, 4]] = np.nan
     return found
+
+
+def past_of(values: list[np.ndarray], starts: np.ndarray, numbers: np.ndarray) -> Past:
+    step = Frequency(units=1)
+    series = [Series("", np.int64(start), own, step) for start, own in zip(starts, values, strict=True)]
+    return Past(CONTEXT, values, numbers, Known(PLAN, series, HORIZON))
 
 
 class Slowly:
@@ -82,7 +93,9 @@ class Slowly:
         x, level, scale = self.read(past, observed, time)
         told = torch.cat([torch.tensor(x, dtype=torch.float64), self.net.series[self.number]])
         y, state = self.net.encoder(told.view(1, 1, -1), state)
-        said = self.net.head.weight @ torch.cat([y[0, 0], told[: len(self.how.lags)]]) + self.net.head.bias
+        said = (
+            self.net.head.weight @ torch.cat([y[0, 0], told[: len(self.how.lags)], told[-14:-8]]) + self.net.head.bias
+        )
         return said.detach().numpy(), level, scale, state
 
     def next(self, past: list[float], said: np.ndarray, level: float, scale: float, at: float | None) -> float:
@@ -116,13 +129,13 @@ class Slowly:
 @pytest.mark.parametrize(("cell", "layers"), [("gru", 1), ("lstm", 2)])
 def test_paths_are_those_of_the_slow_forecaster(kind: str, cell: str, layers: int, gaps: bool) -> None:
     module, values = members(cell, kind, layers), series(kind, gaps)
-    past = Past(CONTEXT, values, np.array([0.0, 3.0]), np.array([1, 0]), WEEK)
+    past = past_of(values, np.array([0.0, 3.0]), np.array([1, 0]))
     at = shares(SAMPLES, HORIZON, 0)
     which, origins = np.array([0, 0, 0, 1, 0, 1, 0]), np.array([30, 13, 7, 9, 16, 3, 21])
     found = drawn(module, past, Drawing(reader(kind), DISTRIBUTIONS[kind], at), which, origins)
     assert found.shape == (7, SAMPLES, HORIZON)
     for row, (i, origin) in enumerate(zip(which, origins, strict=True)):
-        slow = Slowly(module.members[0], kind, past.starts[i], int(past.numbers[i]))
+        slow = Slowly(module.members[0], kind, past.known.starts[i], int(past.numbers[i]))
         np.testing.assert_allclose(found[row], slow.paths(values[i], int(origin), at), rtol=1e-6)
 
 
@@ -135,7 +148,7 @@ def test_every_step_ahead_sees_every_value_of_the_context() -> None:
         own = values.copy()
         if changed is not None:
             own[changed] += 1
-        past = Past(CONTEXT, [own], np.zeros(1), np.zeros(1, np.int64), WEEK)
+        past = past_of([own], np.zeros(1), np.zeros(1, np.int64))
         return drawn(module, past, how, np.zeros(1, np.int64), np.array([12]))[0, 0]
 
     whole = forecast()
@@ -146,7 +159,7 @@ def test_every_step_ahead_sees_every_value_of_the_context() -> None:
 def test_a_forecast_depends_on_nothing_beside_it_to_the_bit() -> None:
     module = members("gru", "negative_binomial", count=2)
     values = series("negative_binomial", True)
-    past = Past(CONTEXT, values, np.zeros(2), np.array([1, 2]), WEEK)
+    past = past_of(values, np.zeros(2), np.array([1, 2]))
     how = Drawing(reader("negative_binomial"), DISTRIBUTIONS["negative_binomial"], shares(7, HORIZON, 0))
     which, origins = np.repeat([0, 1], [29, 8]), np.r_[1:30, 1:9]
     together = drawn(module, past, how, which, origins)
@@ -159,7 +172,7 @@ def test_a_forecast_depends_on_nothing_beside_it_to_the_bit() -> None:
 
 def test_states_of_many_origins_come_from_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     module, values = members("gru", "gaussian"), series("gaussian", False)
-    past = Past(CONTEXT, values, np.zeros(2), np.zeros(2, np.int64), WEEK)
+    past = past_of(values, np.zeros(2), np.zeros(2, np.int64))
     how, read = Drawing(reader("gaussian"), DISTRIBUTIONS["gaussian"], shares(2, HORIZON, 0)), 0
 
     def count(_: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -174,7 +187,7 @@ def test_states_of_many_origins_come_from_one_pass(monkeypatch: pytest.MonkeyPat
 
 def test_a_constant_series_goes_on_as_it_is() -> None:
     module = members("gru", "student_t")
-    past = Past(CONTEXT, [np.full(20, 0.1), np.full(1, 7.0)], np.zeros(2), np.zeros(2, np.int64), WEEK)
+    past = past_of([np.full(20, 0.1), np.full(1, 7.0)], np.zeros(2), np.zeros(2, np.int64))
     how = Drawing(reader("student_t"), DISTRIBUTIONS["student_t"], shares(3, HORIZON, 0))
     found = drawn(module, past, how, np.array([0, 1]), np.array([20, 1]))
     assert (found[0] == 0.1).all()

@@ -18,6 +18,8 @@ from gatewise.tasks.forecast.recursive import first_of, lags_of, window_of
 from gatewise.tasks.forecast.table import Table
 from gatewise.tasks.forecast.verbs import FitForecast
 
+pandas = pytest.importorskip("pandas")
+
 SMALL: dict[str, Any] = {
     "strategy": "recursive",
     "horizon": 6,
@@ -205,6 +207,50 @@ def test_short_constant_and_unknown_series_are_forecast_beside_others() -> None:
     assert np.isfinite(found["y"]).all()
     assert (found["y"][found["unique_id"] == "flat"] == 3.1).all()
     assert np.isfinite(model.predict(panel(other=values(70, 7)))["y"]).all()
+
+
+def with_covariates(count: int = 150) -> Any:
+    """Hours whose value follows a price that is known ahead, and a holiday; a weather that is not."""
+    generator = np.random.default_rng(0)
+    frame = pandas.DataFrame({"unique_id": "a", "ds": pandas.date_range("2024-01-01", periods=count, freq="h")})
+    frame["price"], frame["weather"] = generator.normal(size=count), generator.normal(size=count)
+    frame["day"] = np.where(generator.random(count) < 0.2, "holiday", "plain")
+    frame["shop"] = "north"
+    noise = generator.normal(0, 0.2, count)
+    frame["y"] = 40 - 3 * frame["price"] + 4 * (frame["day"] == "holiday") + noise
+    frame.loc[count - 6 :, ["y", "weather"]] = np.nan
+    return frame
+
+
+def test_what_is_known_ahead_is_read_and_what_is_not_is_named(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    frame = with_covariates()
+    how = {**SMALL, "horizon": 6, "season": 1, "max_steps": 250, "learning_rate": 1e-2}
+    model = Forecaster(**how).fit(frame)
+    assert [feature.name for feature in model.scheme.features] == ["price", "day"]
+    assert "weather" in caplog.text
+    blind = Forecaster(**how, covariates="none").fit(frame.iloc[:-6])
+    assert model.scores["gru"]["MASE"] < 0.4 * blind.scores["gru"]["MASE"]
+    found = model.predict()
+    known = 40 - 3 * frame["price"][-6:] + 4 * (frame["day"][-6:] == "holiday")
+    assert np.abs(found["y"].to_numpy() - known.to_numpy()).mean() < 1.0
+    model.save(tmp_path / "m")
+    np.testing.assert_array_equal(load(tmp_path / "m").predict(frame)["y"], found["y"])
+    lacking = frame.iloc[:-2]
+    with pytest.raises(InputError, match="has no 'price' for"):
+        model.predict(lacking)
+    with pytest.raises(InputError, match="past_cols goes with strategy 'direct', got it with 'recursive'"):
+        Forecaster(**how, past_cols="weather")
+
+
+def test_many_origins_have_their_own_covariates() -> None:
+    frame = with_covariates()
+    model = Forecaster(**{**SMALL, "test_size": 12, "max_steps": 5}).fit(frame)
+    found = model.cross_validation(n_windows=2)["gru"]
+    values = frame[frame["y"].notna()]
+    for k, end in enumerate((len(values) - 12, len(values) - 6)):
+        cut = frame.copy()
+        cut.loc[end:, "y"] = np.nan
+        np.testing.assert_array_equal(model.predict(cut.iloc[: end + 6])["y"], found[6 * k : 6 * k + 6])
 
 
 def test_the_steps_that_are_read_have_their_times(model: Forecaster) -> None:

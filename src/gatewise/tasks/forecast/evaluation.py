@@ -12,10 +12,20 @@ from gatewise.tasks.forecast.grid import Series
 from gatewise.tasks.forecast.intervals import coverage, names, quantile_loss, quantiles
 from gatewise.tasks.forecast.metrics import last_value, mase, naive_error, nanmean, rmsse, seasonal_naive, smape
 from gatewise.tasks.forecast.panel import Places
-from gatewise.tasks.forecast.table import Values
+from gatewise.tasks.forecast.table import Times, Values
 from gatewise.tasks.outcome import Scores
 
 SEASONAL, LAST = "seasonal naive", "last value"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out end of a series: its time stamps, the truth (NaN where missing), and the forecasts by name."""
+
+    series: Series
+    times: Times
+    truth: Values
+    forecasts: dict[str, Values]
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,33 +14,37 @@ from gatewise.tasks import checks
 from gatewise.tasks.base import Scores, Task
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import write_bytes
+from gatewise.tasks.forecast.ahead import check_ahead, with_future
 from gatewise.tasks.forecast.columns import Reading
-from gatewise.tasks.forecast.evaluation import Forecasts, scores
+from gatewise.tasks.forecast.evaluation import Forecasts, HeldOut, scores
 from gatewise.tasks.forecast.frequency import named as frequency_named
 from gatewise.tasks.forecast.grid import Series, regular
 from gatewise.tasks.forecast.metrics import naive_error
-from gatewise.tasks.forecast.notes import log
+from gatewise.tasks.forecast.notes import LOG, log, sentence_of
 from gatewise.tasks.forecast.options import MOST_STEPS, ForecastOptions
+from gatewise.tasks.forecast.picture import figure
 from gatewise.tasks.forecast.recursive import Recursive
+from gatewise.tasks.forecast.scheme import Scheme
 from gatewise.tasks.forecast.strategies import Direct, Parted, Steps, Strategy, check_held_out, named
-from gatewise.tasks.forecast.table import Table, Times, Unusable, Values, like, none_left, read, read_saved, to_csv
+from gatewise.tasks.forecast.table import (
+    Table,
+    Unusable,
+    Values,
+    like,
+    none_left,
+    read,
+    read_ahead,
+    read_saved,
+    to_csv,
+)
 from gatewise.tasks.forecast.updates import Growing
 from gatewise.tasks.machines import is_first
 from gatewise.tasks.objective import Objective, Schedule
 
-DATA = "data.csv"
+DATA, COVARIATES = "data.csv", "covariates.json"
+MOST_DRAWN = 100
 AVERAGE = 0.98
 """How slowly the mean of the weights that is validated and kept forgets: 50 steps."""
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """The held-out end of a series: its time stamps, the truth (NaN where missing), and the forecasts by name."""
-
-    series: Series
-    times: Times
-    truth: Values
-    forecasts: dict[str, Values]
 
 
 class Forecaster(Task):
@@ -62,7 +66,7 @@ class Forecaster(Task):
     name: ClassVar[str] = "forecast"
     metric: ClassVar[str] = "MASE"
     held_out_name: ClassVar[str] = "held-out horizon"
-    data_files: ClassVar[tuple[str, ...]] = (DATA,)
+    data_files: ClassVar[tuple[str, ...]] = (DATA, COVARIATES)
     earlier: ClassVar[Mapping[str, Any]] = {"strategy": "steps"}
     options_type = ForecastOptions
     verbs: ClassVar[Mapping[str, str | type | None]] = {
@@ -99,9 +103,11 @@ class Forecaster(Task):
         self._take(read(data, Reading.of(self.options)))
         assert self.table is not None
         if is_first(self._machines()):
-            log(self.table.ignored, self.unusable)
+            log(self.not_read, self.unusable)
+            if self.scheme.features and not Reading.of(self.options).covariates:
+                LOG.warning(sentence_of(self.scheme))
 
-    def _take(self, table: Table) -> None:
+    def _take(self, table: Table, scheme: Scheme | None = None) -> None:
         asked = self.options
         grid = regular(table, None if asked.freq is None else frequency_named("freq", asked.freq))
         series = grid.series
@@ -112,7 +118,7 @@ class Forecaster(Task):
             self.strategy = Steps(series, horizon, season)
         else:
             kind = Recursive if asked.strategy == "recursive" else Direct
-            self.strategy = kind(series, horizon, season, asked)
+            self.strategy = kind(series, horizon, season, asked, scheme)
         self.table, self.series, self.unusable, self.growing = table, series, grid.unusable, None
         found = {"learning_rate": self.strategy.learning_rate, **self.strategy.decided()}
         self.options = replace(asked.filled(found), label=self.label)
@@ -132,31 +138,81 @@ class Forecaster(Task):
         assert self.table is not None
         table = self.table if self.growing is None else self.growing.table(self.series, self.table.label)
         write_bytes(folder / DATA, to_csv(table).encode())
+        if self.scheme.features:
+            write_bytes(folder / COVARIATES, self.scheme.to_json())
 
     def load_data(self, folder: Path) -> None:
         path = folder / DATA
         if not path.is_file():
             raise InputError(f"{folder} is not a {self.name} model directory: {DATA} is missing")
-        self._take(read_saved(path))
+        known = Scheme.read(folder / COVARIATES) if (folder / COVARIATES).is_file() else Scheme()
+        self._take(read_saved(path, known.reading(Reading())), known)
 
-    def predict(self, data: Any = None) -> Any:
+    @property
+    def not_read(self) -> list[str]:
+        """Columns of the data of the fit that say nothing to it."""
+        return [*(self.table.ignored if self.table else ()), *self.strategy.left]
+
+    @property
+    def scheme(self) -> Scheme:
+        """What was taken as covariates."""
+        return self.strategy.scheme
+
+    def predict(self, data: Any = None, future: Any = None) -> Any:
         """Forecast the horizon beyond the end of every series.
 
         Args:
             data: series to continue, as for ``fit``; the data of the fit, with all updates, when None.
+            future: the covariates that are known ahead, for the horizon: a file or a data frame with ``unique_id``,
+                ``ds`` and their columns; when None those of ``data`` behind the last value of each series.
 
         Returns:
             Columns of equal length: ``unique_id`` (str), ``ds`` (datetime64, or int64 where time is counted in
             integers), ``y`` (float64, in units of the data: the median) and for each level the ends of its interval,
             ``y-lo-80`` and ``y-hi-80``: a data frame of the library whose frame was read, or a dict.
+
+        Raises:
+            InputError: where a covariate is missing within the horizon, with the first series and time.
         """
         self.fitted()
         source = self.table if data is None else self._table(data)
         assert source is not None
-        return like(source, self.forecast(self.chosen_series(None if data is None else source)).columns())
+        return like(source, self.forecast(self.chosen_series(None if data is None else source), future).columns())
 
-    def forecast(self, chosen: list[Series]) -> Forecasts:
-        """Forecasts beyond the end of series that were read."""
+    def plot(
+        self,
+        data: Any = None,
+        future: Any = None,
+        *,
+        ids: Sequence[str] | None = None,
+        max_ids: int = 4,
+        max_insample_length: int | None = None,
+    ) -> Any:
+        """A figure of matplotlib: the end of every series, the forecast of what was held out, and that beyond the end.
+
+        Args:
+            data, future: as for ``predict``. ids: the series to draw; the first ones when None. max_ids: how many of
+                them at most. max_insample_length: values before the forecast; some horizons and seasons when None.
+
+        Raises:
+            InputError: for a name that no series has, and without matplotlib.
+        """
+        checks.check_integer("max_ids", max_ids, 1, MOST_DRAWN)
+        checks.check_integer("max_insample_length", max_insample_length or 1, 1, MOST_STEPS)
+        by_name = {one.name: one for one in self.chosen_series(data)}
+        unknown = next((name for name in ids or () if name not in by_name), None)
+        if unknown is not None:
+            raise InputError(
+                f"ids: there is no series {unknown!r}, expected some of {len(by_name)} that can be forecast"
+            )
+        chosen = [by_name[name] for name in (ids or by_name)][:max_ids]
+        return figure(self, self.forecast(chosen, future), max_ids, max_insample_length)
+
+    def forecast(self, chosen: list[Series], future: Any = None) -> Forecasts:
+        """Forecasts beyond the end of series that were read, with covariates known ahead as for ``predict``."""
+        if future is not None:
+            chosen = self._with_future(chosen, future)
+        check_ahead(chosen, self.scheme, self.horizon)
         for series in chosen:
             end = len(series.values)
             series.times(end, end + self.horizon)  # refuses times beyond the calendar
@@ -278,7 +334,25 @@ class Forecaster(Task):
 
     def _table(self, data: Any) -> Table:
         """Data read as those of the fit were."""
-        return read(data, Reading.of(self.options, numbered=self.series[0].frequency.units > 0))
+        if isinstance(data, Table):
+            return data
+        table = read(data, self._reading())
+        self._say_unknown(table)
+        return table
+
+    def _with_future(self, chosen: list[Series], future: Any) -> list[Series]:
+        if not self.scheme.ahead:
+            raise InputError("future: the model knows no covariates ahead, expected none; see future_cols")
+        table = read_ahead(future, self._reading())
+        self._say_unknown(table)
+        return with_future(chosen, table, self.horizon)
+
+    def _say_unknown(self, table: Table) -> None:
+        for sentence in self.scheme.unknown(table.columns):
+            LOG.warning(sentence)
+
+    def _reading(self) -> Reading:
+        return self.scheme.reading(Reading.of(self.options, numbered=self.series[0].frequency.units > 0))
 
     def _from(self, series: list[Series], which: Any, origins: Any) -> Forecasts:
         """Forecasts of series from origins."""
@@ -309,7 +383,10 @@ class Forecaster(Task):
             cut = [
                 replace(s, values=s.values[: n - back + self.horizon]) for s, n in zip(found.series, ends, strict=True)
             ]
-            table = Table({s.name: (s.times(), s.values) for s in cut}, self.label)
+            beside = {s.name: s.extras[: len(s.values)] for s in cut if s.extras is not None}
+            columns = max((s.columns for s in cut), key=lambda own: sum(len(c.words or ()) for c in own))
+            series = {s.name: (s.times(), s.values) for s in cut}
+            table = Table(series, self.label, columns=columns, extras=beside, whole=True)
             one = self._like(self.asked, test_size=None).fit(table)
             values[backs == back] = one._rolling(one.series, 1, None).values
         return replace(found, values=values)

@@ -97,7 +97,7 @@ class LikelihoodObjective(Objective):
         net.eval()
         for low in range(0, len(which), AT_ONCE):
             rows = slice(low, low + AT_ONCE)
-            told = self.past.told(which[rows], first[rows], steps)
+            told = self.past.known.told(which[rows], first[rows], steps)
             fill(net, self.how, values[rows], told, self.past.numbers[which[rows]], ends[rows])
         net.train(training)
         return which, first, values, observed
@@ -105,7 +105,7 @@ class LikelihoodObjective(Objective):
     def _read(self, which: Places, first: Places, values: Values, observed: Flags) -> tuple[Tensor, ...]:
         """A member's part of a batch."""
         reader = self.how.reader
-        x, units = reader.read(values, observed, self.past.told(which, first, self.steps))
+        x, units = reader.read(values, observed, self.past.known.told(which, first, self.steps))
         late = first[:, None] + np.arange(self.steps) >= self._trusted(which)[:, None]
         came, counts = values[:, reader.lookback :], observed[:, reader.lookback :] & units.moving & late
         targets = np.where(counts, self.how.distribution.target(came, units.level, units.scale), 0.0)

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gatewise.tasks.forecast.cycles import Cycles
 from gatewise.tasks.forecast.distributions import Distribution
+from gatewise.tasks.forecast.known import Known
 from gatewise.tasks.forecast.panel import Places
 from gatewise.tasks.forecast.reader import Reader, Walk
 from gatewise.tasks.forecast.recurrence import RecursiveMembers
@@ -28,28 +28,15 @@ NUMBERS = 1 << 21
 
 @dataclass(frozen=True)
 class Past:
-    """Series in blocks: where the layer starts, what it reads before an origin, and by which number it knows series.
+    """Series as they are forecast: the values and the number of each, 0 for a new one, and what is known beside them.
 
-    A forecast of origin o is made from the state that the layer has after the steps from ``(o // context - 1) ·
-    context`` on, ``context`` of them at least and less than two times as many. So what it depends on has a bound, and
-    all origins of a block have their states from one pass.
-
-    values: of each series. starts: of each on the calendar. numbers: of each, 0 for a new one. cycles: of the calendar.
+    context: values between places where the layer may start, see ``first_steps``.
     """
 
     context: int
     values: Sequence[Values]
-    starts: NDArray[np.float64]
     numbers: Places
-    cycles: Cycles
-
-    def first(self, origins: Places) -> Places:
-        """Where the layer starts for origins."""
-        return np.maximum(0, origins // self.context - 1) * self.context
-
-    def told(self, which: Places, first: Places, steps: int) -> NDArray[np.float64]:
-        """What is known beside the values of series from some steps on: (n, steps, …)."""
-        return self.cycles.phases(self.starts[which], first[:, None] + np.arange(steps))
+    known: Known
 
     def buffer(self, which: Places, first: Places, steps: int, before: int) -> Values:
         """Values (n, before + steps) of series around the places where the layer starts; NaN where there are none."""
@@ -74,6 +61,16 @@ class Drawing:
         return int(self.shares.shape[1])
 
 
+def first_steps(origins: Places, context: int) -> Places:
+    """Where the layer starts for origins.
+
+    A forecast of origin o is made from the state that the layer has after the steps from ``(o // context - 1) ·
+    context`` on, ``context`` of them at least and less than two times as many. So what it depends on has a bound, and
+    all origins of a block have their states from one pass.
+    """
+    return np.asarray(np.maximum(0, origins // context - 1) * context)
+
+
 def shares(samples: int, horizon: int, seed: int) -> Values:
     """Random numbers (samples, horizon) in (0, 1), one in each of ``samples`` equal parts for every step ahead (Latin
     hypercube sampling, McKay et al. 1979): quantiles of the paths then vary less than those of independent numbers.
@@ -89,7 +86,7 @@ def shares(samples: int, horizon: int, seed: int) -> Values:
 def drawn(module: RecursiveMembers, past: Past, how: Drawing, which: Places, origins: Places) -> Values:
     """Sample paths (n, samples, horizon) of series from origins, in units of the data."""
     found = np.empty((len(which), *how.shares.shape))
-    first = past.first(origins)
+    first = first_steps(origins, past.context)
     blocks, of = np.unique(np.stack([which, first]), axis=1, return_inverse=True)
     of = of.reshape(-1)
     order = np.argsort(of, kind="stable")
@@ -119,7 +116,7 @@ class Part:
         self.begin, self.series, self.numbers = begin, series, past.numbers[series]
         self.values = past.buffer(series, begin, self.steps, self.before)
         self.observed = ~np.isnan(self.values)
-        self.told = past.told(series, begin, self.steps)
+        self.told = past.known.told(series, begin, self.steps)
         ends = np.zeros(len(series), np.int64)
         np.maximum.at(ends, of, self.stops)
         fill(net, how, self.values, self.told, self.numbers, ends)
@@ -159,7 +156,7 @@ class Part:
         samples, horizon = shares.shape
         past = self.values[of[:, None], stops[:, None] + np.arange(self.before)]
         walk = Walk(self.how.reader, past, self.observed[of, stops + self.before - 1], samples, horizon)
-        told = self.past.told(self.series[of], self.begin[of] + stops, horizon)
+        told = self.past.known.told(self.series[of], self.begin[of] + stops, horizon)
         numbers = np.repeat(self.numbers[of], samples)
         go = Steps(self.net, mapped(lambda s: s.repeat_interleave(samples, 1), state), numbers)
         drawn = np.ones((len(of), samples), np.bool_)
@@ -185,7 +182,7 @@ class Steps:
         with torch.no_grad():
             read = tensor(x, self.net)
             y = self.stream.step(self.net.inputs(read, self.numbers))
-            found = self.head(torch.cat([y, read[:, : self.net.lags]], 1))
+            found = self.head(torch.cat([y, self.net.beside(read)], 1))
         return np.asarray(found.double().cpu().numpy())
 
 

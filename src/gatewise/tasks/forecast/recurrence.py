@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from gatewise.compiler import Cell
 from gatewise.nn import Recurrent
+from gatewise.tasks.forecast.beside import Part
+from gatewise.tasks.forecast.inputs import Channels
 
 EMBEDDED = 8
 """Numbers for each series that has an embedding."""
@@ -19,12 +21,13 @@ class RecursiveNetwork(nn.Module):
     """After DeepAR (Salinas et al. 2017, arXiv 1704.04110): a recurrent layer reads earlier values, a linear head turns
     its state into the parameters of a distribution.
 
-    Beside the state the head sees the earlier values themselves, so that a linear autoregression is one network of the
-    kind. It is also where training starts: at the earlier values times ``first``.
+    Beside the state the head sees the earlier values themselves and what is known of the step, so that a linear
+    autoregression is one network of the kind. It is also where training starts: at the earlier values times ``first``.
 
     Args:
-        channels: numbers read at a step, those of the earlier values first. start: of each parameter of the
-            distribution. first: of each earlier value. series: how many have an embedding; 0 for none.
+        channels: numbers of values that are read at a step, the earlier values first. told: what is read behind them.
+            start: of each parameter of the distribution. first: of each earlier value.
+            series: how many have an embedding; 0 for none.
     """
 
     def __init__(
@@ -34,34 +37,41 @@ class RecursiveNetwork(nn.Module):
         num_layers: int,
         dropout: float,
         channels: int,
+        told: Part,
         start: Sequence[float],
         first: Sequence[float],
         series: int = 0,
         initialise: str = "torch",
     ) -> None:
         super().__init__()
-        self.lags = len(first)
+        self.lags, self.channels, self.told = len(first), channels, Channels(told)
         self.series = nn.Parameter(torch.zeros(series + 1, EMBEDDED)) if series else None
-        between, width = dropout if num_layers > 1 else 0.0, channels + (EMBEDDED if series else 0)
+        between = dropout if num_layers > 1 else 0.0
+        width = channels + self.told.width + (EMBEDDED if series else 0)
         self.encoder = Recurrent(
             cell, width, hidden_size, num_layers, batch_first=True, dropout=between, initialise=initialise
         )
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(hidden_size + self.lags, len(start))
+        self.head = nn.Linear(hidden_size + self.lags + self.told.width, len(start))
         with torch.no_grad():
             self.head.weight.zero_()
-            self.head.weight[0, hidden_size:] = torch.tensor(first)
+            self.head.weight[0, hidden_size : hidden_size + self.lags] = torch.tensor(first)
             self.head.bias.copy_(torch.tensor(start))
 
     def forward(self, x: Tensor, series: Tensor) -> Tensor:
-        """From what is read (B, T, channels) and the number of the series of each row (B,), 0 for a new one, to
-        parameters (B, T, len(start)) of the next value."""
+        """From what is read (B, T, channels and told), and the number of the series of each row (B,), 0 for a new one,
+        to parameters (B, T, len(start)) of the next value."""
         y, _ = self.encoder(self.inputs(x, series))
-        said: Tensor = self.head(torch.cat([self.dropout(y), x[..., : self.lags]], -1))
+        said: Tensor = self.head(torch.cat([self.dropout(y), self.beside(x)], -1))
         return said
 
+    def beside(self, x: Tensor) -> Tensor:
+        """What the head sees beside the state: the earlier values, and what is known of the step."""
+        return torch.cat([x[..., : self.lags], self.told(x[..., self.channels :])], -1)
+
     def inputs(self, x: Tensor, series: Tensor) -> Tensor:
-        """What the layer reads: beside x (…, channels) the embedding of the series (…)."""
+        """What the layer reads: x with embeddings in the place of codes, and the embedding of the series (…)."""
+        x = torch.cat([x[..., : self.channels], self.told(x[..., self.channels :])], -1)
         if self.series is None:
             return x
         words = self.series[series]

@@ -13,13 +13,15 @@ from gatewise.tasks.forecast import cycles
 from gatewise.tasks.forecast.distributions import DISTRIBUTIONS, check_counts, likely
 from gatewise.tasks.forecast.grid import Series
 from gatewise.tasks.forecast.intervals import quantiles, stretched
+from gatewise.tasks.forecast.known import ROLES, Known, Plan
 from gatewise.tasks.forecast.likelihood import LikelihoodObjective
 from gatewise.tasks.forecast.metrics import nanmean, unit_of
 from gatewise.tasks.forecast.options import ForecastOptions
 from gatewise.tasks.forecast.panel import Places
-from gatewise.tasks.forecast.paths import Drawing, Past, drawn, shares
+from gatewise.tasks.forecast.paths import Drawing, Past, drawn, first_steps, shares
 from gatewise.tasks.forecast.reader import Reader
 from gatewise.tasks.forecast.recurrence import RecursiveMembers
+from gatewise.tasks.forecast.scheme import Scheme
 from gatewise.tasks.forecast.strategies import Parted, long_season, named
 from gatewise.tasks.forecast.table import Values
 from gatewise.tasks.objective import Objective
@@ -40,8 +42,17 @@ SMALL = 1_000
 class Recursive(Parted):
     """The next value at every step, and paths of such values; see ``recurrence.py`` and ``paths.py``."""
 
-    def __init__(self, series: Sequence[Series], horizon: int, season: int, options: ForecastOptions) -> None:
-        super().__init__(series, horizon, season, options)
+    def __init__(
+        self,
+        series: Sequence[Series],
+        horizon: int,
+        season: int,
+        options: ForecastOptions,
+        scheme: Scheme | None = None,
+    ) -> None:
+        super().__init__(series, horizon, season, options, scheme)
+        self.left = [f.name for f in self.scheme.features if f.role not in ROLES]
+        self.scheme = Scheme(tuple(f for f in self.scheme.features if f.role in ROLES))
         values = [one.values[:end] for one, end in zip(series, self.ends, strict=True)]
         longest = max(self.ends)
         week = long_season(series[0].frequency, season)
@@ -66,14 +77,14 @@ class Recursive(Parted):
         lags = tuple(int(lag) for lag in found["lags"].split(","))
         width = max(season, self.window // season * season) if season <= longest // 2 else self.window
         self.reader = Reader(lags, width, self.distribution.counts)
-        self.cycles = cycles.of(series[0].frequency, season, longest)
+        self.plan = Plan(cycles.of(series[0].frequency, season, longest), self.scheme)
         self.first = first_of(values, lags, season, horizon, width)
 
     def decided(self) -> dict[str, Any]:
         return self._decided
 
     def reads(self, end: int) -> int:
-        return end - int(self.past([], []).first(np.array([end]))[0])
+        return end - int(first_steps(np.array([end]), self.window)[0])
 
     def build(self, options: ForecastOptions) -> nn.Module:
         o = options
@@ -84,7 +95,8 @@ class Recursive(Parted):
             hidden_size=o.hidden_size or 1,
             num_layers=o.num_layers,
             dropout=o.dropout,
-            channels=self.reader.channels + self.cycles.channels,
+            channels=self.reader.channels,
+            told=self.plan.part,
             start=self.distribution.start,
             first=self.first if not self.distribution.counts else [0.0] * len(self.first),
             series=len(self.numbers),
@@ -101,9 +113,8 @@ class Recursive(Parted):
 
     def past(self, series: Sequence[Series], values: Sequence[Values]) -> Past:
         """Values of series as paths go on from them."""
-        starts = np.array([cycles.start_of(one) for one in series])
         numbers = np.array([self.numbers.get(one.name, 0) for one in series], np.int64)
-        return Past(self.window, values, starts, numbers, self.cycles)
+        return Past(self.window, values, numbers, Known(self.plan, series, self.horizon))
 
     def drawing(self, samples: int) -> Drawing:
         return Drawing(self.reader, self.distribution, shares(samples, self.horizon, self.seed))

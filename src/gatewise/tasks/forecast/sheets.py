@@ -9,7 +9,7 @@ import itertools
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from gatewise.tasks.errors import InputError, need
 from gatewise.tasks.forecast.columns import Reading, Roles, roles
+from gatewise.tasks.forecast.extras import Extra, of_frame, of_texts
 from gatewise.tasks.forecast.stamps import Place, Times, is_time, times_of, whole_seconds
 from gatewise.tasks.forecast.values import Values, checked, values_of
 
@@ -27,7 +28,8 @@ LOOKED_AT = 20
 
 @dataclass(frozen=True)
 class Sheet:
-    """Columns as they were read: names of the series (None: there is one), times, and values of each target column.
+    """Columns as they were read: names of the series (None: there is one), times, values of each target column, and
+    further columns.
 
     zoned: whether the times name a time zone; origin: the library of a data frame, empty for a file.
     """
@@ -41,6 +43,7 @@ class Sheet:
     names: tuple[str, ...]
     place: Place
     origin: str = ""
+    extras: tuple[Extra, ...] = ()
 
 
 def read_csv(path: Path, reading: Reading, separators: Sequence[str] = SEPARATORS) -> Sheet:
@@ -87,7 +90,8 @@ def _read(file: IO[str], path: Path, reading: Reading, separators: Sequence[str]
     ids = None if found.identifier is None else columns[found.identifier]
     values = tuple(values_of(columns[i], _cell(place, names[i], reading), reading.decimal) for i in found.targets)
     targets = tuple(names[i] for i in found.targets) if reading.wide else ()
-    return Sheet(str(path), found, ids, times, zoned, values, targets, place)
+    extras = tuple(of_texts(names[i], columns[i], place, reading) for i in found.extras)
+    return Sheet(str(path), found, ids, times, zoned, values, targets, place, extras=extras)
 
 
 def _cell(place: Place, name: str, reading: Reading) -> Place:
@@ -129,7 +133,7 @@ def _columns(
 ) -> tuple[Sequence[int], dict[int, list[str]]]:
     """The numbers of the lines, and the columns that are used, each text of names and times in memory once."""
     repeated = [i for i in (found.identifier, found.time) if i is not None]
-    columns: dict[int, list[str]] = {i: [] for i in (*repeated, *found.targets)}
+    columns: dict[int, list[str]] = {i: [] for i in (*repeated, *found.targets, *found.extras)}
     lines, known = array("q"), dict[str, str]()
     for line, row in rows:
         if len(row) != width:
@@ -138,7 +142,7 @@ def _columns(
         for i in repeated:
             text = row[i]
             columns[i].append(known.setdefault(text, text))
-        for i in found.targets:
+        for i in (*found.targets, *found.extras):
             columns[i].append(row[i])
     return lines, columns
 
@@ -187,7 +191,25 @@ def _of_frame(eager: Any, reading: Reading, source: str, origin: str) -> Sheet:
     ids = None if found.identifier is None else _ids(columns[found.identifier])
     values = tuple(_values(columns[i], _cell(place, names[i], reading), reading.decimal) for i in found.targets)
     targets = tuple(names[i] for i in found.targets) if reading.wide else ()
-    return Sheet(source, found, ids, times, zoned, values, targets, place, origin)
+    found, extras = _frame_extras(columns, names, found, place, reading)
+    return Sheet(source, found, ids, times, zoned, values, targets, place, origin, extras)
+
+
+def _frame_extras(
+    columns: list[Any], names: list[str], found: Roles, place: Place, reading: Reading
+) -> tuple[Roles, tuple[Extra, ...]]:
+    """The covariates; a column that cannot be one, of dates, say, is listed as not read."""
+    extras = []
+    for i in found.extras:
+        texts = None if columns[i].dtype.is_numeric() else _texts(columns[i])
+        extra = of_frame(names[i], columns[i], texts, place, reading)
+        if extra is not None:
+            extras.append(extra)
+        elif names[i] in reading.covariates:
+            raise InputError(f"data: the column {names[i]!r} holds times, expected numbers or words")
+        else:
+            found = replace(found, ignored=(*found.ignored, names[i]))
+    return found, tuple(extras)
 
 
 def _texts(column: Any) -> list[str]:
