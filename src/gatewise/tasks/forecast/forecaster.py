@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,8 +25,9 @@ from gatewise.tasks.forecast.notes import LOG, log, sentence_of
 from gatewise.tasks.forecast.options import MOST_STEPS, ForecastOptions
 from gatewise.tasks.forecast.partition import forecast_of
 from gatewise.tasks.forecast.picture import figure
+from gatewise.tasks.forecast.recursive import Recursive
 from gatewise.tasks.forecast.scheme import Scheme
-from gatewise.tasks.forecast.strategies import Direct, Steps, Strategy, check_held_out, named
+from gatewise.tasks.forecast.strategies import Direct, Parted, Steps, Strategy, check_held_out, named
 from gatewise.tasks.forecast.table import (
     Table,
     Unusable,
@@ -105,7 +106,7 @@ class Forecaster(Task):
         self._take(read(data, Reading.of(self.options)))
         assert self.table is not None
         if is_first(self._machines()):
-            log(self.table.ignored, self.unusable)
+            log(self.not_read, self.unusable)
             if self.scheme.features and not Reading.of(self.options).covariates:
                 LOG.warning(sentence_of(self.scheme))
 
@@ -119,9 +120,11 @@ class Forecaster(Task):
         if asked.strategy == "steps":
             self.strategy = Steps(series, horizon, season)
         else:
-            self.strategy = Direct(series, horizon, season, asked, scheme)
+            kind = Recursive if asked.strategy == "recursive" else Direct
+            self.strategy = kind(series, horizon, season, asked, scheme)
         self.table, self.series, self.unusable, self.growing = table, series, grid.unusable, None
-        self.options = replace(asked.filled(self.strategy.decided()), label=self.label)
+        found = {"learning_rate": self.strategy.learning_rate, **self.strategy.decided()}
+        self.options = replace(asked.filled(found), label=self.label)
         self.season, self.horizon = season, horizon
 
     def build(self) -> nn.Module:
@@ -147,6 +150,11 @@ class Forecaster(Task):
             raise InputError(f"{folder} is not a {self.name} model directory: {DATA} is missing")
         known = Scheme.read(folder / COVARIATES) if (folder / COVARIATES).is_file() else Scheme()
         self._take(read_saved(path, known.reading(Reading())), known)
+
+    @property
+    def not_read(self) -> list[str]:
+        """Columns of the data of the fit that say nothing to it."""
+        return [*(self.table.ignored if self.table else ()), *self.strategy.left]
 
     @property
     def scheme(self) -> Scheme:
@@ -293,11 +301,19 @@ class Forecaster(Task):
         """The times and values of the window from which the first series is continued; of segments their last."""
         series, width = self.chosen_series(data)[0], self.strategy.segment
         end = len(series.values)
-        first = max(0, end - self.context)
-        before = self.context - (end - first)  # steps of padding in front of a short series
+        context = self.strategy.reads(end)
+        first = max(0, end - context)
+        before = context - (end - first)  # steps of padding in front of a short series
         labels = [""] * before + [str(time).removesuffix("T00:00:00") for time in series.times(first, end)]
         values = np.concatenate([np.full(before, np.nan), series.values[first:]])
         return labels[width - 1 :: width], values[width - 1 :: width]
+
+    def sample_pass(self) -> Callable[[], object] | None:
+        """The forecast of the first series, where the strategy never calls its network as a whole."""
+        if not isinstance(self.strategy, Recursive):
+            return None
+        first = self.series[:1]
+        return lambda: self.forecast(first)
 
     def measurable(self) -> bool:
         """Whether MASE has a unit: some series changes from season to season."""
@@ -389,7 +405,7 @@ class Forecaster(Task):
 
     def _scored(self, data: Any) -> list[Series]:
         """The series that can be scored, of the fit or of other data."""
-        if data is None and isinstance(self.strategy, Direct):
+        if data is None and isinstance(self.strategy, Parted):
             names = {one.name for one in self.strategy.held_out}
             return [one for one in self.chosen_series() if one.name in names]
         chosen = self.chosen_series(data, needed=self.horizon + 1)
