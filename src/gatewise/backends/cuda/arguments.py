@@ -84,8 +84,8 @@ NOWHERE = Place(0)
 class Arguments:
     """One run of a design over all steps.
 
-    ``inputs`` and the others are by the names that the design uses. What nobody keeps may be absent from ``outputs`` and
-    ``vectors``, states from ``initial`` (zeros) and ``final``.
+    ``inputs`` and the others are by the names that the design uses. What nobody keeps may be absent from ``outputs``
+    and ``vectors``, states from ``initial`` (zeros) and ``final``.
     """
 
     steps: int
