@@ -208,5 +208,6 @@ def test_wheel_holds_code_types_and_data(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name.endswith("py3-none-any.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
-    tracked = {f"gatewise/{f.relative_to(SOURCE)}" for f in FILES}
+    skeleton = SOURCE.joinpath("backends", "cuda", "skeleton").glob("*.cuh")
+    tracked = {f"gatewise/{f.relative_to(SOURCE)}" for f in [*FILES, *skeleton]}
     assert tracked | {"gatewise_command.py", "gatewise/py.typed", "gatewise/tasks/forecast/co2.csv"} <= packed
