@@ -85,7 +85,8 @@ def test_public_names_are_the_listed_ones() -> None:
     listed = gatewise.__all__
     assert len(listed) == len(set(listed))
     assert set(listed) <= set(dir(gatewise))
-    applications = {"Forecaster", "LanguageModel", "Transcriber", "Translator"}  # which are imported when they are asked for
+    # These are imported when they are asked for.
+    applications = {"Forecaster", "LanguageModel", "Transcriber", "Translator"}
     assert all(getattr(gatewise, name).__name__ == name for name in applications)
     present = applications | {
         name

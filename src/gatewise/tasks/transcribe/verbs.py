@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from json import dumps as one_line
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ def _pieces(size: int) -> Iterator[np.ndarray[Any, np.dtype[np.float32]]]:
 
 def _show(text: str, seconds: float, json: bool, last: bool) -> None:
     if json:
-        print(dumps({"seconds": seconds, "text": text, "final": last}).replace("\n", "").replace("  ", " "), flush=True)
+        print(one_line({"seconds": seconds, "text": text, "final": last}, ensure_ascii=False), flush=True)
     elif sys.stdout.isatty():
         print(f"\r\033[K{printable(text)}", end="\n" if last else "", flush=True)
     else:
