@@ -44,6 +44,7 @@ OPTIONAL = [
     "sklearn",
 ]
 OPTIONAL += ["plotly", "gymnasium", "tensorboard", "tokenizers", "sacrebleu", "babel", "num2words"]
+OPTIONAL += ["soundfile", "soxr", "kaldi_native_fbank", "jiwer"]
 # torch's compiler takes 70 MB and as long as torch itself.
 COMPILER = ["torch._dynamo", "torch._inductor", "torch.fx.experimental.symbolic_shapes", "sympy"]
 LATER = ["llvmlite", "safetensors", "gatewise.tasks"]
@@ -87,7 +88,8 @@ def test_public_names_are_the_listed_ones() -> None:
     listed = gatewise.__all__
     assert len(listed) == len(set(listed))
     assert set(listed) <= set(dir(gatewise))
-    applications = {"Forecaster", "LanguageModel", "Translator"}  # which are imported when they are asked for
+    # These are imported when they are asked for.
+    applications = {"Forecaster", "LanguageModel", "Transcriber", "Translator"}
     assert all(getattr(gatewise, name).__name__ == name for name in applications)
     present = applications | {
         name
