@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 from tasks.translate.conftest import few_phrases, toy
+from torch import nn
 
 from benches import option_tables
 from gatewise import cli
@@ -61,6 +63,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for side, texts in zip(("en", "fr"), zip(*phrases, strict=True), strict=True):
             (tmp_path / f"{name}.{side}").write_text("\n".join(texts) + "\n")
     _with_covariates(tmp_path)
+    model = nn.ModuleDict(
+        {"encoder": nn.ModuleDict({"rnn": nn.GRU(3, 4, 2, bidirectional=True)}), "decoder": nn.LSTM(4, 5)}
+    )
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
     (tmp_path / "book.txt").write_text("The king sat. A king is a man. " * 60)
     (tmp_path / "other.txt").write_text("A man sat. " * 20)
     monkeypatch.chdir(tmp_path)

@@ -16,6 +16,8 @@ from gatewise.formats import blocks
 from gatewise.formats.layouts import Array
 from gatewise.formats.targets import TARGETS
 
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
+
 REFUSED = {
     ("torch", "gru"): "no weights make the two the same",
     ("torch", "gru_renew"): "no weights make the two the same",
@@ -214,6 +216,18 @@ def test_outputs_that_are_refused(tmp_path: Path) -> None:
     gw.formats.convert(own, "torch", place, force=True)
     assert len(torch.load(place, weights_only=True)) == 8
     assert [f.name for f in tmp_path.iterdir()] == ["out.pt"]
+
+
+def test_names_that_would_be_one_in_the_file(tmp_path: Path) -> None:
+    model = filled(nn.ModuleDict({"a": nn.LSTM(3, 4, 2)}))
+    model.add_module("a_", nn.ModuleDict({"l0": nn.LSTM(3, 4)}))
+    gw.formats.convert(model, "linen", tmp_path / "fine.safetensors")
+    twice = nn.ModuleDict({"a": model["a"]})
+    layers = gw.formats.layers(twice) | {"a.l0": gw.formats.layers(model)["a_.l0"]}
+    from gatewise.formats.written import checked_content
+
+    with pytest.raises(InputError, match=r"layers a and a.l0 would both be called a.l0 in the file"):
+        checked_content("linen", layers, ".safetensors")
 
 
 def test_textbooks_matrices() -> None:

@@ -180,6 +180,13 @@ def integers(state: dict[str, torch.Tensor]) -> None:
         state[name] = state[name].long()
 
 
+def learned(state: dict[str, torch.Tensor], start: torch.Tensor) -> None:
+    """A layer of Gatewise's with a learned initial state instead."""
+    state.clear()
+    state.update(gw.GRU(3, 4, learn_initial_state=True).state_dict())
+    state["h_0_l0"] = start
+
+
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no file": (lambda folder: folder / "absent.pt", "absent.pt cannot be read: No such file"),
     "empty": (file("bad.pt", b""), "bad.pt is empty"),
@@ -215,6 +222,29 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
         spoiled(lambda s: s.update(weight_ih_l1=torch.zeros(12, 5))),
         r"the input's weights of gate r in layer 1 must have shape \(4, 8\), got \(4, 5\)",
     ),
+    "no width": (
+        spoiled(lambda s: s.update(weight_ih_l0=torch.zeros(12, 0))),
+        "input_size and hidden_size must be positive, got 0 and 4",
+    ),
+    "sparse": (
+        spoiled(lambda s: s.update(weight_ih_l0=s["weight_ih_l0"].to_sparse())),
+        "weight_ih must be a dense tensor with values, got a sparse",
+    ),
+    "biases in one layer": (
+        spoiled(lambda s: [s.pop(n) for n in list(s) if n.startswith("bias") and "_l1" in n]),
+        "some of its layers or directions have the bias of gate n, and others have not",
+    ),
+    "an initial state too wide": (
+        spoiled(lambda s: learned(s, torch.zeros(1, 5))),
+        "each initial state must be 4 finite numbers for 1 directions",
+    ),
+    "an initial state that is none": (
+        spoiled(lambda s: learned(s, torch.full((1, 4), torch.nan))),
+        "each initial state must be 4 finite numbers for 1 directions",
+    ),
+    "an initial state of another cell": (spoiled(lambda s: learned(s, torch.zeros(2, 4))), "h_0 must have 1 rows"),
+    "a name that is too long": (lambda folder: folder / ("a" * 300 + ".pt"), "File name too long"),
+    "a zero in its name": (lambda folder: folder / "a\0.pt", "cannot be read: embedded null byte"),
     "no recurrent layer": (
         spoiled(lambda s: [s.pop(n) for n in list(s)] and s.update(weight=torch.zeros(2, 2))),
         "holds no recurrent layer that Gatewise knows by its names",
@@ -230,6 +260,19 @@ def test_bad_input_gets_a_sentence(case: str, tmp_path: Path) -> None:
         gw.formats.layers(path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "attacked").exists()
+
+
+def test_a_tree_that_holds_itself() -> None:
+    tree: dict[str, Any] = dict(nn.GRU(3, 4).state_dict())
+    tree["again"] = tree
+    with pytest.raises(InputError, match="nested too deep, or holds itself"):
+        gw.formats.layers(tree)
+
+
+def test_weights_of_two_dtypes_lose_nothing() -> None:
+    state = filled(nn.GRU(3, 4)).state_dict()
+    state["weight_hh_l0"] = state["weight_hh_l0"].double() / 3
+    assert torch.equal(gw.formats.layer(state).weight_hh_l0, state["weight_hh_l0"])
 
 
 @pytest.mark.parametrize("source", [3, None, "", b"m.pt", ["a.pt"]])

@@ -35,6 +35,9 @@ def read(layout: Layout, arrays: Mapping[str, Tensor]) -> Blocks:
         InputError: where arrays are missing, or their shapes contradict each other.
     """
     here = {a.name: arrays[a.name] for a in layout.arrays if a.name in arrays}
+    for name, value in here.items():
+        if value.layout != torch.strided or value.is_nested or value.is_meta:
+            raise InputError(f"{name} must be a dense tensor with values, got a sparse or nested one, or one without")
     without = {a.name for a in layout.arrays if a.is_bias}
     missing = [a.name for a in layout.arrays if a.name not in here]
     if missing and (layout.always_biases or set(missing) != without):

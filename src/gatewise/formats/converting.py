@@ -79,6 +79,7 @@ def chosen(here: Here, names: Sequence[str]) -> list[Found]:
     Raises:
         InputError: for a name that is none, and a layer that Gatewise does not compute.
     """
+    names = (names,) if isinstance(names, str) else names
     known = [one.name for one in here]
     for name in names:
         if name not in known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
@@ -36,13 +37,15 @@ def check_file(path: Path) -> None:
     Raises:
         InputError: with the reason.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"{path} is no file")
     try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path} is no file")
         with path.open("rb") as file:
             empty = not file.read(1)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {reason(error)}") from None
+    except ValueError as error:  # a name with a zero in it
+        raise InputError(f"{str(path)!r} cannot be read: {error}") from None
     if empty:
         raise InputError(f"{path} is empty")
 

@@ -15,7 +15,7 @@ from gatewise.formats.blocks import write
 from gatewise.formats.found import Converted
 from gatewise.formats.keras import ARRAYS, empty, keras
 from gatewise.formats.layouts import LAYOUTS
-from gatewise.formats.stack import Stack, express, parts
+from gatewise.formats.stack import Stack, express, parts, widened
 
 NAMES = {"gru_reset_after": "GRU", "gru": "GRU reset_after=False", "lstm": "LSTM", "rnn": "SimpleRNN"}
 """Keras' layers, by formula."""
@@ -44,7 +44,7 @@ def model(stacks: Mapping[str, Stack]) -> Any:
     for name, stack in stacks.items():
         x = module.Input((None, stack.input_size), name=f"{keras_name(name)}_input")
         inputs.append(x)
-        for layer in layers(name, stack):
+        for layer in layers(name, widened(stack)):
             x = layer(x)
         outputs.append(x)
     return module.Model(inputs if len(inputs) > 1 else inputs[0], outputs if len(outputs) > 1 else outputs[0])

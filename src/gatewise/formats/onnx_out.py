@@ -13,7 +13,7 @@ from gatewise.formats.formulas import SIGMOID, TANH
 from gatewise.formats.found import Converted
 from gatewise.formats.layouts import LAYOUTS
 from gatewise.formats.onnx_nodes import ACTIVATIONS
-from gatewise.formats.stack import Stack, parts
+from gatewise.formats.stack import Stack, parts, widened
 
 OPSET, IR_VERSION = 14, 8
 NODES: dict[str, tuple[str, str, dict[str, int]]] = {
@@ -43,7 +43,7 @@ def model(stacks: Mapping[str, Stack]) -> Any:
     onnx = need("onnx", "formats")
     graph = onnx.GraphProto(name="gatewise")
     for name, stack in stacks.items():
-        _Chain(onnx, graph, name or "layer", stack).add()
+        _Chain(onnx, graph, name or "layer", widened(stack)).add()
     return onnx.helper.make_model(
         graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="gatewise"
     )
@@ -90,8 +90,7 @@ class _Chain:
         weights = [write(LAYOUTS[table], blocks) for blocks in part.directions]
         places = {role: f"{name}.{role}" for role in weights[0]}
         for role, place in places.items():
-            stacked = torch.stack([own[role] for own in weights])
-            array = stacked.double() if self.type == self.onnx.TensorProto.DOUBLE else stacked.float()
+            array = torch.stack([own[role] for own in weights])
             self.graph.initializer.append(self.onnx.numpy_helper.from_array(array.numpy(), place))
         inputs = [x, places["W"], places["R"], places.get("B", ""), "", *starts]
         inputs += [places["P"]] if "P" in places else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,10 @@ def find(source: Any, *, variables: Any = None, nonlinearity: str | Mapping[str,
         InputError: when it cannot be read, is damaged or holds no recurrent layer.
     """
     _check_nonlinearity(nonlinearity)
-    here = _in_file(Path(source), nonlinearity) if isinstance(source, (str, Path)) else _live(source, variables)
+    try:
+        here = _in_file(Path(source), nonlinearity) if isinstance(source, (str, Path)) else _live(source, variables)
+    except RecursionError:
+        raise InputError("source is nested too deep, or holds itself") from None
     if not here:
         shown = str(source) if isinstance(source, (str, Path)) else f"this {type(source).__name__}"
         raise InputError(f"{shown} holds no recurrent layer that Gatewise knows by its names")
@@ -49,7 +53,7 @@ def _check_nonlinearity(given: str | Mapping[str, str]) -> None:
 def _in_file(path: Path, nonlinearity: str | Mapping[str, str]) -> Here:
     if not str(path) or str(path) == ".":
         raise InputError("source must be the name of a file, got ''")
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises for a name that is too long
         path = path / "model.safetensors"
         if not path.is_file():
             raise InputError(f"{path.parent} is no directory of a model: {path.name} is missing")

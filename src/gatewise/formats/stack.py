@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -74,7 +75,8 @@ class Stack:
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(iter(self.directions[0].values())).dtype
+        """The one that holds all of the numbers."""
+        return reduce(torch.promote_types, (b.dtype for own in self.directions for b in own.values()))
 
     def usual_activations(self) -> bool:
         return self.activations == usual(self.formula)
@@ -92,8 +94,17 @@ class Stack:
 
 def double(stack: Stack) -> Stack:
     """The same numbers in float64."""
-    directions = tuple({k: b.double() for k, b in own.items()} for own in stack.directions)
-    initial = None if stack.initial is None else tuple(state.double() for state in stack.initial)
+    return in_dtype(stack, torch.float64)
+
+
+def widened(stack: Stack) -> Stack:
+    """The same numbers in float32 where they are in half precision, so that sums of two biases are rounded to that."""
+    return stack if stack.dtype in (torch.float32, torch.float64) else in_dtype(stack, torch.float32)
+
+
+def in_dtype(stack: Stack, dtype: torch.dtype) -> Stack:
+    directions = tuple({k: b.to(dtype) for k, b in own.items()} for own in stack.directions)
+    initial = None if stack.initial is None else tuple(state.to(dtype) for state in stack.initial)
     return replace(stack, directions=directions, initial=initial)
 
 
@@ -114,6 +125,9 @@ def checked(stack: Stack, name: str) -> Stack:
         InputError: otherwise.
     """
     width, units = stack.input_size, stack.hidden_size
+    if not width or not units:
+        raise InputError(f"layer {name}: input_size and hidden_size must be positive, got {width} and {units}")
+    _check_alike(stack, name)
     per_layer = 2 if stack.bidirectional else 1
     for k, blocks in enumerate(stack.directions):
         expected = width if k < per_layer else (stack.proj_size or units) * per_layer
@@ -129,9 +143,20 @@ def checked(stack: Stack, name: str) -> Stack:
                 raise InputError(f"{what} must have shape {(stack.proj_size, units)}, got {tuple(block.shape)}")
             if part != "x" and part != "r" and block.shape[0] != units:
                 raise InputError(f"{what} must have {units} rows, got {block.shape[0]}")
-        if {part for part, _ in blocks if part == "r"} != {part for part, _ in stack.directions[0] if part == "r"}:
-            raise InputError(f"layer {name}: some directions have a projection of the state and others have none")
+    for state, size in zip(stack.initial or (), stack.state_sizes, strict=False):
+        if state.shape != (len(stack.directions), size) or not state.isfinite().all():
+            raise InputError(
+                f"layer {name}: each initial state must be {size} finite numbers for {len(stack.directions)} directions"
+            )
     return stack
+
+
+def _check_alike(stack: Stack, name: str) -> None:
+    """All directions have biases, peepholes and projections, or none has."""
+    for own in stack.directions:
+        for part, gate in sorted(own.keys() ^ stack.directions[0].keys()):
+            what = _called(part, gate, 0, 1).rpartition(" in ")[0]
+            raise InputError(f"layer {name}: some of its layers or directions have {what}, and others have not")
 
 
 def _called(part: str, gate: str, k: int, per_layer: int) -> str:
@@ -249,6 +274,7 @@ def _parameters(layer: GatewiseLayer) -> Iterator[Mapping[str, Tensor]]:
 def to_layer(stack: Stack) -> GatewiseLayer:
     """A layer of Gatewise's with the weights of a stack, in evaluation mode; the reverse direction alone is the
     caller's."""
+    stack = in_dtype(stack, DTYPES[stack.dtype])
     layer = _empty(stack)
     layout, *_ = _own_layout(layer)
     with torch.no_grad():
@@ -265,7 +291,7 @@ def to_layer(stack: Stack) -> GatewiseLayer:
 
 def _empty(stack: Stack) -> GatewiseLayer:
     sizes: dict[str, Any] = {"input_size": stack.input_size, "hidden_size": stack.hidden_size, "bias": stack.bias}
-    sizes["dtype"] = DTYPES[stack.dtype]
+    sizes["dtype"] = stack.dtype
     plain = stack.activations == (RELU,) and stack.formula == "rnn"
     drop_in = stack.usual_activations() or plain
     kind: dict[str, Any] = {}

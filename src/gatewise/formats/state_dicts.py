@@ -175,7 +175,12 @@ def _of_gatewise(prefix: str, step: bool, own: Own, keys: list[str], suffixes: l
     formula, activations, layout = _formula_of(keys[0], name)
     directions: tuple[Blocks, ...] = tuple(read(LAYOUTS[layout], one) for one in arrays)
     starts = [own[f"h_0{suffix}"] for suffix in suffixes if f"h_0{suffix}" in own]
-    initial = tuple(torch.stack(state) for state in zip(*(s.unbind(0) for s in starts), strict=True)) or None
+    states = len(cell_of(formula).states)
+    if starts and (len(starts) != len(suffixes) or any(s.dim() != 2 or s.shape[0] != states for s in starts)):
+        raise InputError(f"h_0 must have {states} rows for each of its {len(suffixes)} directions")
+    if len({s.shape for s in starts}) > 1:
+        raise InputError("h_0 must have the same width in all directions")
+    initial = tuple(torch.stack([s[k] for s in starts]) for k in range(states)) if starts else None
     both = any(s.endswith("_reverse") for s in suffixes)
     stack = Stack(formula, activations, directions, bidirectional=both, step=step, batch_first=False, initial=initial)
     return Found(prefix, f"gatewise {name}", stack, gatewise_reference(stack, name, own))

@@ -37,10 +37,21 @@ def checked_content(to: str, layers: Mapping[str, Converted], suffix: str) -> tu
     Raises:
         InputError: when the format has no place for a layer, or the two differ.
     """
+    _check_names(to, layers)
     exact = {name: _doubled(one) for name, one in layers.items()}
     _checks(to, exact, suffix, TARGETS[to].content(exact, suffix))
     content = TARGETS[to].content(layers, suffix)
     return content, _checks(to, layers, suffix, content)
+
+
+def _check_names(to: str, layers: Mapping[str, Converted]) -> None:
+    """Refuse layers that would have one name in the file, where names of layers are joined with those of a stack."""
+    seen: dict[str, str] = {}
+    for name, one in layers.items():
+        for inside in names_in(to, name, one.found.stack):
+            other = seen.setdefault(inside, name)
+            if other != name:
+                raise InputError(f"layers {other} and {name} would both be called {inside} in the file: take one alone")
 
 
 def _doubled(one: Converted) -> Converted:
