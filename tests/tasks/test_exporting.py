@@ -38,6 +38,9 @@ def test_every_task_is_exported(name: str, tmp_path: Path) -> None:
         assert part["sha256"] == sha256(content).hexdigest()
         assert part["difference"] <= 1e-5
         model = onnx.load_from_string(content)
+        said = json.loads(next(entry.value for entry in model.metadata_props if entry.key == ABOUT))
+        assert said["difference"] == about["difference"]
+        assert said["parts"][0]["inputs"] == about["parts"][0]["inputs"]
         assert {entry.version for entry in model.opset_import if entry.domain == ""} == {about["opset"]}
         assert {node.domain for node in model.graph.node} == {""}
         assert list(part["inputs"]) == [value.name for value in model.graph.input]

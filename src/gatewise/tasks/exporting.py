@@ -20,7 +20,7 @@ from gatewise.tasks.parts import Arrays, Part, Parts, Port
 from gatewise.tasks.verbs import Verb, print_table
 
 ABOUT = "export.json"
-"""What is needed to use the files beside it."""
+"""What is needed to use the files beside it; it stands in their metadata too."""
 
 
 @dataclass(frozen=True)
@@ -95,24 +95,20 @@ def export(
     folder = Path(directory)
     task.fitted()
     described = parts(task)
-    names = [*(f"{part.name}{target.suffix}" for part in described.parts), ABOUT]
-    _check_new(folder, names, force)
-    with torch.no_grad():
-        found = [target.write(part, _head(task)) for part in described.parts]
+    names = [f"{part.name}{target.suffix}" for part in described.parts]
+    _check_new(folder, [*names, ABOUT], force)
+    with whole(folder, locked=False), torch.no_grad():
+        found = [target.write(part) for part in described.parts]
         by_name = {one.part.name: one.run for one in found}
         apart = target.largest(described.played(lambda name, inputs: by_name[name](inputs)), task.name)
-    about = {
-        "format": 1,
-        **_head(task),
-        "target": to,
-        "opset": target.opset,
-        "difference": apart,
-        "parts": [_described(one, name) for one, name in zip(found, names, strict=False)],
-        **described.about,
-    }
-    with whole(folder, locked=False):
-        for one, name in zip(found, names, strict=False):
-            write_bytes(folder / name, one.content)
+        about = {**_head(task), "target": to, "opset": target.opset, "difference": apart}
+        about["parts"] = [_described(one, name) for one, name in zip(found, names, strict=True)]
+        about |= described.about
+        label = {ABOUT: dumps(about)}
+        for one, own, name in zip(found, about["parts"], names, strict=True):
+            content = target.labelled(one.content, label)
+            own["sha256"] = sha256(content).hexdigest()
+            write_bytes(folder / name, content)
         write_bytes(folder / ABOUT, dumps(about).encode())
     return about
 
@@ -123,8 +119,8 @@ def _check_new(folder: Path, names: list[str], force: bool) -> None:
             raise InputError(f"{folder / name} exists; choose another directory, or write over it with --force")
 
 
-def _head(task: Task) -> dict[str, str]:
-    return {"gatewise": gatewise.__version__, "task": task.name, "cell": task.cell.text}
+def _head(task: Task) -> dict[str, Any]:
+    return {"format": 1, "gatewise": gatewise.__version__, "task": task.name, "cell": task.cell.text}
 
 
 def _described(one: Written, name: str) -> dict[str, Any]:
@@ -132,7 +128,6 @@ def _described(one: Written, name: str) -> dict[str, Any]:
     given = zip(part.inputs, part.examples[0], strict=True)
     return {
         "file": name,
-        "sha256": sha256(one.content).hexdigest(),
         "difference": one.difference,
         "inputs": {p.name: _port(p, str(value.dtype).removeprefix("torch.")) for p, value in given},
         "outputs": {p.name: _port(p) for p in part.outputs},
@@ -154,12 +149,12 @@ class OnnxTarget:
         from gatewise.formats import onnx
 
         self.largest, self.opset = onnx.largest, onnx.OPSET
-        self._session, self._written = onnx.Session, onnx.written
+        self._session, self._written, self.labelled = onnx.Session, onnx.written, onnx.labelled
 
-    def write(self, part: Part, head: dict[str, str]) -> Written:
+    def write(self, part: Part) -> Written:
         shapes = {p.name: p.shape for p in part.inputs}
         names = [p.name for p in part.outputs]
-        content = self._written(part.module, part.examples[0], shapes, names, head)
+        content = self._written(part.module, part.examples[0], shapes, names)
         session = self._session(content)
         apart = self.largest(self._pairs(part, session), part.name)
         return Written(part, content, apart, session)

@@ -227,6 +227,13 @@ def test_what_cannot_be_exported_is_refused(module: Any, how: Any, words: str, t
     assert list(tmp_path.iterdir()) == []
 
 
+def test_weights_beyond_what_a_file_holds_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatewise.formats.onnx.exporting.MOST_BYTES", 1 << 20)
+    with pytest.raises(InputError, match="must be at most 1 MB for one ONNX file, got 6 MB"):
+        export(gw.GRU(512, 512), tmp_path / "a.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_is_there_is_written_over_by_force_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.onnx"
     path.write_text("mine")

@@ -14,11 +14,11 @@ if typing.TYPE_CHECKING:
     from gatewise.formats.onnx.builder import OPSET
     from gatewise.formats.onnx.check import Session, largest
     from gatewise.formats.onnx.exporting import Exported, export
-    from gatewise.formats.onnx.modules import written
+    from gatewise.formats.onnx.modules import labelled, written
     from gatewise.formats.onnx.translation import translations
 else:
     _PLACES = {"export": "exporting", "Exported": "exporting", "translations": "translation", "OPSET": "builder"}
-    _PLACES |= {"Session": "check", "largest": "check", "written": "modules"}
+    _PLACES |= {"Session": "check", "largest": "check", "written": "modules", "labelled": "modules"}
 
     def __getattr__(name: str) -> object:
         """Imported when asked for, since ``import gatewise`` needs neither onnx nor torch's exporter.
@@ -35,4 +35,4 @@ else:
         return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
 
 
-__all__ = ["OPSET", "Exported", "Session", "export", "largest", "translations", "written"]
+__all__ = ["OPSET", "Exported", "Session", "export", "labelled", "largest", "translations", "written"]

@@ -28,6 +28,8 @@ from gatewise.writing import write_beside
 
 SIZES = ((1, 1), (7, 3), (12, 2), (5, 17))
 """Steps and rows of the sequences that a layer is compared on."""
+MOST_BYTES = 2000 << 20
+"""Of weights: the format's limit is 2 GB, for a file and for what is read from memory."""
 CHUNKS = (1, 4, 7)
 """Steps of the parts of a sequence whose state is carried."""
 Pair = tuple[str, NDArray[Any], NDArray[Any]]
@@ -117,10 +119,15 @@ def lifted(model: ir.Model) -> None:
 
 
 def serialised(model: ir.Model) -> bytes:
-    try:
-        content: bytes = ir.to_proto(model).SerializeToString()
-    except ValueError as error:
-        raise InputError(f"the graph is too large for one file: {error}") from None
+    """The content of a file.
+
+    Raises:
+        InputError: for weights that one file cannot hold.
+    """
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values())
+    if size > MOST_BYTES:
+        raise InputError(f"the weights must be at most {MOST_BYTES >> 20} MB for one ONNX file, got {size >> 20} MB")
+    content: bytes = ir.to_proto(model).SerializeToString()
     return content
 
 

@@ -25,13 +25,12 @@ def written(
     example: tuple[Tensor, ...],
     inputs: Mapping[str, Shape],
     outputs: Sequence[str],
-    metadata: Mapping[str, str],
 ) -> bytes:
     """The graph of a module in evaluation mode, as the content of a file.
 
     Args:
         example: arguments, whose free sizes are all different and at least 2. inputs: shapes by name, with names for
-            sizes that are free. outputs: names. metadata: what stands in the file about it.
+            sizes that are free. outputs: names.
 
     Raises:
         InputError: where torch cannot export the module, with its reason.
@@ -59,8 +58,18 @@ def written(
             raise InputError(f"{type(module).__name__} cannot be exported: {_reason(error)}") from error
     assert program is not None
     _without_traces(program.model)
-    program.model.metadata_props.update(metadata)
     return serialised(program.model)
+
+
+def labelled(content: bytes, metadata: Mapping[str, str]) -> bytes:
+    """The same graph with something more said about it."""
+    import onnx
+
+    model = onnx.load_from_string(content)
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=value)
+    changed: bytes = model.SerializeToString()
+    return changed
 
 
 def _reason(error: Exception) -> str:
