@@ -373,7 +373,9 @@ class Forecaster(Task):
             LOG.warning(sentence)
 
     def _reading(self) -> Reading:
-        return self.scheme.reading(Reading.of(self.options, numbered=self.series[0].frequency.units > 0))
+        frequency = self.series[0].frequency
+        reading = Reading.of(self.options, numbered=frequency.units > 0)
+        return self.scheme.reading(replace(reading, local=frequency.daily))
 
     def _from(self, series: list[Series], which: Any, origins: Any) -> Forecasts:
         """Forecasts of series from origins."""
