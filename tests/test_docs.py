@@ -50,10 +50,30 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / f"{name}.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in phrases))
         for side, texts in zip(("en", "fr"), zip(*phrases, strict=True), strict=True):
             (tmp_path / f"{name}.{side}").write_text("\n".join(texts) + "\n")
+    _with_covariates(tmp_path)
     (tmp_path / "book.txt").write_text("The king sat. A king is a man. " * 60)
     (tmp_path / "other.txt").write_text("A man sat. " * 20)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def _with_covariates(place: Path) -> None:
+    """Tables of the page on forecasting: shops with their promotions, prices, and measurements of a transformer."""
+    days = np.datetime64("2024-01-01") + np.arange(66)
+    rows = [f"{s},{day},{i % 7 + 1},{i % 3 % 2},Bern" for s in "ab" for i, day in enumerate(days)]
+    parts = {"shops": rows[:60] + rows[66:126], "later": rows[20:60] + rows[86:126]}
+    for name, part in parts.items():
+        (place / f"{name}.csv").write_text("\n".join(["unique_id,ds,y,promo,town", *part]) + "\n")
+    planned = [",".join(row.split(",")[i] for i in (0, 1, 3)) for row in rows[60:66] + rows[126:]]
+    (place / "planned.csv").write_text("\n".join(["unique_id,ds,promo", *planned]) + "\n")
+    weeks = np.datetime64("2018-01-01") + 7 * np.arange(105)
+    prices = [f"{week},{1 + i % 5 / 9},{2 - i % 7 / 9}" for i, week in enumerate(weeks)]
+    (place / "stocks.csv").write_text("\n".join(["date,GOOG,AAPL", *prices]) + "\n")
+    days = np.datetime64("1981-01-01") + np.arange(500)
+    (place / "temperatures.csv").write_text("\n".join(["Date,Temp", *(f"{d},{i % 9}" for i, d in enumerate(days))]))
+    hours = np.datetime64("2016-07-01T00") + np.arange(1200)
+    loads = [f"{str(h).replace('T', ' ')}:00:00,{i % 24},{i % 5},{i % 24 + i % 7}" for i, h in enumerate(hours)]
+    (place / "ETTh1.csv").write_text("\n".join(["date,HUFL,LULL,OT", *loads]) + "\n")
 
 
 @pytest.mark.parametrize("page", pages_with(r"^```python"))

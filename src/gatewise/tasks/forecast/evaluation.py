@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gatewise.tasks.forecast.grid import Series
 from gatewise.tasks.forecast.intervals import coverage, names, quantile_loss, quantiles
 from gatewise.tasks.forecast.metrics import last_value, mase, naive_error, nanmean, rmsse, seasonal_naive, smape
 from gatewise.tasks.forecast.panel import Places
-from gatewise.tasks.forecast.table import Times, Values
+from gatewise.tasks.forecast.table import Table, Times, Values
 from gatewise.tasks.outcome import Scores
 
 SEASONAL, LAST = "seasonal naive", "last value"
@@ -69,6 +70,21 @@ class Forecasts:
         seasonal = {} if season == 1 else {SEASONAL: [seasonal_naive(past, self.horizon, season) for past in pasts]}
         found = seasonal | {LAST: [last_value(past, self.horizon) for past in pasts]}
         return {name: np.stack(values) for name, values in found.items()}
+
+
+def up_to_origins(found: Forecasts, label: str) -> Iterator[tuple[NDArray[np.bool_], Table]]:
+    """For all forecasts that leave as much of their series: which they are, and the series up to the ends of their
+    horizons, with their covariates."""
+    ends = np.array([len(one.values) for one in found.series])
+    backs = ends[found.which] - found.origins
+    columns = max((one.columns for one in found.series), key=lambda own: sum(len(c.words or ()) for c in own))
+    for back in np.unique(backs):
+        counts = {one.name: end - back + found.horizon for one, end in zip(found.series, ends, strict=True)}
+        series = {
+            one.name: (one.times(0, n), one.values[:n]) for one, n in zip(found.series, counts.values(), strict=True)
+        }
+        beside = {one.name: one.extras[: counts[one.name]] for one in found.series if one.extras is not None}
+        yield backs == back, Table(series, label, columns=columns, extras=beside, whole=True)
 
 
 def scores(found: Forecasts, model: str, season: int) -> Scores:

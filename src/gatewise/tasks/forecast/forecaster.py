@@ -14,14 +14,16 @@ from gatewise.tasks import checks
 from gatewise.tasks.base import Scores, Task
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import write_bytes
+from gatewise.tasks.forecast import defaults
 from gatewise.tasks.forecast.ahead import check_ahead, with_future
 from gatewise.tasks.forecast.columns import Reading
-from gatewise.tasks.forecast.evaluation import Forecasts, HeldOut, scores
+from gatewise.tasks.forecast.evaluation import Forecasts, HeldOut, scores, up_to_origins
 from gatewise.tasks.forecast.frequency import named as frequency_named
 from gatewise.tasks.forecast.grid import Series, regular
 from gatewise.tasks.forecast.metrics import naive_error
 from gatewise.tasks.forecast.notes import LOG, log, sentence_of
 from gatewise.tasks.forecast.options import MOST_STEPS, ForecastOptions
+from gatewise.tasks.forecast.partition import forecast_of
 from gatewise.tasks.forecast.picture import figure
 from gatewise.tasks.forecast.recursive import Recursive
 from gatewise.tasks.forecast.scheme import Scheme
@@ -113,7 +115,7 @@ class Forecaster(Task):
         series = grid.series
         season = asked.season or grid.frequency.season
         horizon = asked.horizon or max(season, 12 if season == 1 else season)
-        _check_season(series, asked.season)
+        defaults.check_season(max(len(one.values) for one in series), asked.season)
         if asked.strategy == "steps":
             self.strategy = Steps(series, horizon, season)
         else:
@@ -208,15 +210,50 @@ class Forecaster(Task):
         chosen = [by_name[name] for name in (ids or by_name)][:max_ids]
         return figure(self, self.forecast(chosen, future), max_ids, max_insample_length)
 
+    def predict_partition(self, data: Any) -> Any:
+        """Forecast the series of a part of a large table, such as a worker of Ray Data or Spark has.
+
+        The numbers are those of ``predict`` for the whole table, but for the last digits of float32. A part without
+        rows, or without a series that can be used, gives a frame without rows, and the reason is logged.
+
+        Args:
+            data: a data frame that holds all rows of some series, and of covariates known ahead those of the horizon.
+
+        Returns:
+            What ``predict`` returns, a frame of the same library.
+
+        Raises:
+            InputError: for what is no data frame, or cannot be read.
+        """
+        self.fitted()
+        return forecast_of(data, self.predict, self.options.levels, self.series[0].frequency.units > 0)
+
     def forecast(self, chosen: list[Series], future: Any = None) -> Forecasts:
         """Forecasts beyond the end of series that were read, with covariates known ahead as for ``predict``."""
+        return self._from(*self._ends(chosen, future))
+
+    def _ends(self, chosen: list[Series], future: Any) -> tuple[list[Series], Any, Any]:
+        """Series with what is known of their future, which of them are forecast (all), and from where."""
         if future is not None:
             chosen = self._with_future(chosen, future)
         check_ahead(chosen, self.scheme, self.horizon)
         for series in chosen:
             end = len(series.values)
             series.times(end, end + self.horizon)  # refuses times beyond the calendar
-        return self._from(chosen, np.arange(len(chosen)), np.array([len(s.values) for s in chosen]))
+        return chosen, np.arange(len(chosen)), np.array([len(s.values) for s in chosen])
+
+    def sample_paths(self, data: Any = None, future: Any = None) -> Values:
+        """The paths (series, n_samples, horizon) of which ``predict`` gives the median, in units of the data.
+
+        Args:
+            data, future: as for ``predict``, whose order the series have.
+
+        Raises:
+            InputError: for another strategy than *recursive*.
+        """
+        if not isinstance(self.strategy, Recursive):
+            raise InputError(f"sample_paths goes with strategy 'recursive', got it with {self.options.strategy!r}")
+        return self.strategy.paths(self.fitted(), *self._ends(self.chosen_series(data), future))
 
     def score(self, data: Any = None, windows: int = 1, step_size: int | None = None) -> Scores:
         """How good forecasts are on the held-out end, beside naive ones; mean over origins, then over series.
@@ -377,18 +414,9 @@ class Forecaster(Task):
     def _refitted(self, found: Forecasts) -> Forecasts:
         """The same forecasts, each by a network that was trained on the values before its origin."""
         values = found.values.copy()
-        ends = np.array([len(one.values) for one in found.series])
-        backs = ends[found.which] - found.origins
-        for back in np.unique(backs):
-            cut = [
-                replace(s, values=s.values[: n - back + self.horizon]) for s, n in zip(found.series, ends, strict=True)
-            ]
-            beside = {s.name: s.extras[: len(s.values)] for s in cut if s.extras is not None}
-            columns = max((s.columns for s in cut), key=lambda own: sum(len(c.words or ()) for c in own))
-            series = {s.name: (s.times(), s.values) for s in cut}
-            table = Table(series, self.label, columns=columns, extras=beside, whole=True)
+        for rows, table in up_to_origins(found, self.label):
             one = self._like(self.asked, test_size=None).fit(table)
-            values[backs == back] = one._rolling(one.series, 1, None).values
+            values[rows] = one._rolling(one.series, 1, None).values
         return replace(found, values=values)
 
     def _scored(self, data: Any) -> list[Series]:
@@ -400,13 +428,3 @@ class Forecaster(Task):
         for one in chosen:
             check_held_out(one, self.horizon)
         return chosen
-
-
-def _check_season(series: list[Series], season: int | None) -> None:
-    """A season that was asked for must fit into the longest series twice."""
-    longest = max(len(one.values) for one in series)
-    if season is not None and season > longest // 2:
-        raise InputError(
-            f"season of {season} is too long: the longest series has {longest} values, expected a season of at most "
-            f"{longest // 2}"
-        )

@@ -78,10 +78,10 @@ def _panel(axes: Any, forecaster: Any, series: Series, beyond: Values, history: 
 
 def _dates(axes: Any) -> None:
     """Dates below an axis that do not run into each other."""
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    axes.xaxis.set_major_locator(AutoDateLocator(maxticks=9))
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
+    dates: Any = need("matplotlib.dates")
+    places = dates.AutoDateLocator(maxticks=9)
+    axes.xaxis.set_major_locator(places)
+    axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(places))
 
 
 def _band(axes: Any, times: Times, ends: Values, color: str, label: str | None = None) -> None:

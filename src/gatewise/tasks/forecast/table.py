@@ -162,10 +162,14 @@ def _ordered(sheet: Sheet, rows: NDArray[np.intp]) -> NDArray[np.intp] | str:
     return rows[order]
 
 
-def none_left(unusable: Sequence[Unusable], hint: str = "") -> InputError:
+class NoSeries(InputError):
+    """Data of which no series can be used."""
+
+
+def none_left(unusable: Sequence[Unusable], hint: str = "") -> NoSeries:
     """The error for data of which no series can be used."""
     more = f"; none of the other {len(unusable) - 1} series can be used either" if len(unusable) > 1 else ""
-    return InputError(f"data: {unusable[0].sentence}{hint}{more}")
+    return NoSeries(f"data: {unusable[0].sentence}{hint}{more}")
 
 
 def time_text(times: Times) -> list[str]:
