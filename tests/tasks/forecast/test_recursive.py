@@ -175,6 +175,15 @@ def test_counts_are_forecast_as_counts() -> None:
         model.predict(panel(a=counts + 0.5))
 
 
+def test_paths_are_what_the_forecast_is_made_of(model: Forecaster) -> None:
+    found, said = model.sample_paths(), model.predict()
+    assert found.shape == (2, 40, 6)
+    np.testing.assert_array_equal(np.median(found, 1).reshape(-1), said["y"])
+    direct = Forecaster(horizon=6, hidden_size=4, max_steps=1, n_models=1).fit(DATA)
+    with pytest.raises(InputError, match="sample_paths goes with strategy 'recursive', got it with 'direct'"):
+        direct.sample_paths()
+
+
 def test_the_point_is_the_median_or_the_mean(model: Forecaster) -> None:
     mean = Forecaster(**SMALL, level=[80, 95], test_size=18, point="mean").fit(DATA)
     one, other = model.predict(), mean.predict()

@@ -231,13 +231,30 @@ class Forecaster(Task):
 
     def forecast(self, chosen: list[Series], future: Any = None) -> Forecasts:
         """Forecasts beyond the end of series that were read, with covariates known ahead as for ``predict``."""
+        return self._from(*self._ends(chosen, future))
+
+    def _ends(self, chosen: list[Series], future: Any) -> tuple[list[Series], Any, Any]:
+        """Series with what is known of their future, which of them are forecast (all), and from where."""
         if future is not None:
             chosen = self._with_future(chosen, future)
         check_ahead(chosen, self.scheme, self.horizon)
         for series in chosen:
             end = len(series.values)
             series.times(end, end + self.horizon)  # refuses times beyond the calendar
-        return self._from(chosen, np.arange(len(chosen)), np.array([len(s.values) for s in chosen]))
+        return chosen, np.arange(len(chosen)), np.array([len(s.values) for s in chosen])
+
+    def sample_paths(self, data: Any = None, future: Any = None) -> Values:
+        """The paths (series, n_samples, horizon) of which ``predict`` gives the median, in units of the data.
+
+        Args:
+            data, future: as for ``predict``, whose order the series have.
+
+        Raises:
+            InputError: for another strategy than *recursive*.
+        """
+        if not isinstance(self.strategy, Recursive):
+            raise InputError(f"sample_paths goes with strategy 'recursive', got it with {self.options.strategy!r}")
+        return self.strategy.paths(self.fitted(), *self._ends(self.chosen_series(data), future))
 
     def score(self, data: Any = None, windows: int = 1, step_size: int | None = None) -> Scores:
         """How good forecasts are on the held-out end, beside naive ones; mean over origins, then over series.

@@ -67,11 +67,13 @@ class RecursiveNetwork(nn.Module):
 
     def beside(self, x: Tensor) -> Tensor:
         """What the head sees beside the state: the earlier values, and what is known of the step."""
-        return torch.cat([x[..., : self.lags], self.told(x[..., self.channels :])], -1)
+        told = x[..., self.channels :]
+        return torch.cat([x[..., : self.lags], self.told(told) if self.told.words else told], -1)
 
     def inputs(self, x: Tensor, series: Tensor) -> Tensor:
         """What the layer reads: x with embeddings in the place of codes, and the embedding of the series (…)."""
-        x = torch.cat([x[..., : self.channels], self.told(x[..., self.channels :])], -1)
+        if self.told.words:
+            x = torch.cat([x[..., : self.channels], self.told(x[..., self.channels :])], -1)
         if self.series is None:
             return x
         words = self.series[series]

@@ -120,12 +120,19 @@ class Recursive(Parted):
         return Drawing(self.reader, self.distribution, shares(samples, self.horizon, self.seed))
 
     def forecasts(self, module: Any, series: Sequence[Series], which: Places, origins: Places) -> Values:
-        if self.distribution.counts:
-            check_all_counts(series)
-        past, how = self.past(series, [one.values for one in series]), self.drawing(self.samples)
+        past, how = self._whole(series), self.drawing(self.samples)
         parts = [slice(low, low + FORECASTS) for low in range(0, len(which), FORECASTS)]
         found = [self._said(drawn(module, past, how, which[part], origins[part])) for part in parts]
         return stretched(np.concatenate(found), module.widths.double().tolist())
+
+    def paths(self, module: Any, series: Sequence[Series], which: Places, origins: Places) -> Values:
+        """Sample paths (n, samples, horizon) in units of the data; arguments as for ``forecasts``."""
+        return drawn(module, self._whole(series), self.drawing(self.samples), which, origins)
+
+    def _whole(self, series: Sequence[Series]) -> Past:
+        if self.distribution.counts:
+            check_all_counts(series)
+        return self.past(series, [one.values for one in series])
 
     def _said(self, paths: Values) -> Values:
         """The point and the ends of intervals (n, horizon, 1 + 2 · levels) of paths (n, samples, horizon)."""
