@@ -19,7 +19,7 @@ from gatewise.backends.cuda.arguments import Arguments
 from gatewise.backends.cuda.design import Design
 from gatewise.backends.cuda.gradients import backward
 from gatewise.backends.cuda.layout import Exchange, Layout, Number
-from gatewise.backends.cuda.sequence import Call, Machine, forward
+from gatewise.backends.cuda.sequence import INFERENCE, TRAINING, Call, Machine, forward
 from gatewise.backends.cuda.source import kernel, skeleton
 
 FOLDER = Path(__file__).parent / "emulation"
@@ -140,8 +140,8 @@ def results(machine: Machine, p: Problem, number: Number, *, inference: bool = F
         p.case.steps,
         p.case.reverse,
     )
-    found = {"inference y": forward(machine, call, training=False).y} if inference else {}
-    kept = forward(machine, call, training=True)
+    found = {"inference y": forward(machine, call, INFERENCE).y} if inference else {}
+    kept = forward(machine, call, TRAINING)
     finals = zip(cell.states, kept.finals, strict=True)
     found |= {"y": kept.y} | {f"final.{s}": value for s, value in finals}
     d = backward(machine, call, kept, p.cotangents.get("y"), [p.cotangents.get(s) for s in cell.states])

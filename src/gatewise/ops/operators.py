@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from gatewise.backends import EAGER, REGISTERED, get, signature, wish
-from gatewise.backends.base import Machine
-from gatewise.backends.kernels import calls
+from gatewise.backends.base import Backend
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import make_plans
 from gatewise.compiler.text import parse
@@ -91,12 +90,15 @@ def _meaning(cell: str, options: str) -> Callable[[], tuple[Cell, CallOptions]]:
     return lambda: (parsed(cell), parsed_options(options))
 
 
-def _machine(options: str) -> Machine:
-    return get(parsed_options(options).backend)
+def _backend(options: str) -> tuple[Backend, str]:
+    """And its tier."""
+    read = parsed_options(options)
+    return get(read.backend), read.tier
 
 
 def _outputs(cell: str, options: str, tensors: list[Tensor]) -> list[Tensor]:
-    return calls.forward(_machine(options), (cell, options), _meaning(cell, options), tensors)
+    backend, tier = _backend(options)
+    return backend.forward((cell, options), tier, _meaning(cell, options), tensors)
 
 
 def _forward(
@@ -117,7 +119,7 @@ def _forward_fake(
     signature.check_together(tensors)
     refuse_onnx()
     keep, traced = parsed_options(options).keep, parsed(cell)
-    plans = make_plans(traced)
+    plans, (backend, tier) = make_plans(traced), _backend(options)
     _, _, states, _ = split(options, tensors)
     y = states[0].new_empty((tensors[0].shape[0], *states[0].shape))
     gates, states_kept = len(plans.saved) + len(plans.histories), len(traced.states) - 1
@@ -125,7 +127,7 @@ def _forward_fake(
     return (
         y,
         [torch.empty_like(s, memory_format=torch.contiguous_format) for s in states],
-        y.new_empty((slabs, *y.shape)),
+        y.new_empty((slabs, *y.shape), dtype=y.dtype if keep is Keep.NOTHING else backend.kept_dtype(tier, y.dtype)),
     )
 
 
@@ -135,7 +137,8 @@ def _trace(
     tensors: list[Tensor],
     gates: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
-    return calls.trace(_machine(options), (cell, options), _meaning(cell, options), tensors, gates)
+    backend, tier = _backend(options)
+    return backend.trace((cell, options), tier, _meaning(cell, options), tensors, gates)
 
 
 def _trace_fake(
@@ -157,8 +160,9 @@ def _gradients(
     finals: Sequence[Tensor | None],
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
+    backend, tier = _backend(options)
     meaning = _meaning(cell, options)
-    return calls.backward(_machine(options), (cell, options), meaning, tensors, y, saved, dy, finals, wanted)
+    return backend.backward((cell, options), tier, meaning, tensors, y, saved, dy, finals, wanted)
 
 
 def _backward(
@@ -284,8 +288,8 @@ def backward(
 
 
 for _name, _function in (("forward", _forward), ("backward", _backward), ("trace", _trace)):
-    for _backend in REGISTERED:
-        library.impl(_name, _function, _backend.dispatch_key)
+    for _registered in REGISTERED:
+        library.impl(_name, _function, _registered.dispatch_key)
 torch.library.register_fake("gatewise::forward", _forward_fake, lib=library)
 torch.library.register_fake("gatewise::backward", _backward_fake, lib=library)
 torch.library.register_fake("gatewise::trace", _trace_fake, lib=library)

@@ -11,13 +11,13 @@ from gatewise.backends.cuda.choice import candidates, microseconds
 from gatewise.backends.cuda.design import Design
 from gatewise.backends.cuda.gradients import backward_design
 from gatewise.backends.cuda.layout import Exchange, Layout, Number
-from gatewise.backends.cuda.sequence import forward_design
+from gatewise.backends.cuda.sequence import TRAINING, forward_design
 
 SIZES = [(512, 64), (1024, 64), (2048, 16), (256, 1), (768, 16), (128, 8192), (33, 5), (1, 1), (100, 3000)]
 
 
 def designs(name: str) -> tuple[Design, Design]:
-    return forward_design(ALL[name], True), backward_design(ALL[name])
+    return forward_design(ALL[name], TRAINING), backward_design(ALL[name])
 
 
 @pytest.mark.parametrize("card", CARDS.values(), ids=list(CARDS))

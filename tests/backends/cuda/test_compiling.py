@@ -14,7 +14,7 @@ from gatewise.backends.cuda.code import code, fitting
 from gatewise.backends.cuda.cubin import resources
 from gatewise.backends.cuda.gradients import backward_design
 from gatewise.backends.cuda.layout import Exchange, Layout, Number
-from gatewise.backends.cuda.sequence import forward_design
+from gatewise.backends.cuda.sequence import INFERENCE, TRAINING, forward_design
 
 needs_nvrtc = pytest.mark.skipif(nvrtc.library() is None, reason="NVRTC is not installed")
 SHAPES = ((512, 64), (1024, 64), (128, 256), (256, 1))
@@ -23,7 +23,7 @@ SHAPES = ((512, 64), (1024, 64), (128, 256), (256, 1))
 
 def check(name: str, number: Number, card: Card, units: int, rows: int) -> None:
     """Both directions stay in registers, and within what a multiprocessor has."""
-    for design in (forward_design(ALL[name], True), backward_design(ALL[name])):
+    for design in (forward_design(ALL[name], TRAINING), backward_design(ALL[name])):
         layout, found = fitting(design, number, units, rows, card)
         needed = found.resources
         assert needed.stack == 0, (layout, needed)
@@ -60,7 +60,7 @@ def test_shapes(name: str, shape: tuple[int, int]) -> None:
 def test_what_the_cubin_says_is_what_the_assembler_said() -> None:
     from gatewise.backends.cuda.source import kernel, skeleton
 
-    design = forward_design(ALL["gru"], True)
+    design = forward_design(ALL["gru"], TRAINING)
     # 512 threads, and more weights in registers than there is room for.
     layout = Layout(Number.BFLOAT16, 512, Exchange.CLUSTER, 8, 4, 1, shares=4, tiles=2, resident=4)
     cubin, log = nvrtc.compiled(kernel(design, layout), skeleton(), "sm_90a")
@@ -75,7 +75,7 @@ def test_compiled_once_and_kept_on_disk(tmp_path: Path, monkeypatch: pytest.Monk
     from gatewise.backends.cuda import code as module
 
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
-    design = forward_design(ALL["fading"], False)
+    design = forward_design(ALL["fading"], INFERENCE)
     layout = candidates(design, Number.BFLOAT16, 32, 8, H200)[0]
     module._code.cache_clear()
     first = code(design, layout, "sm_90a")

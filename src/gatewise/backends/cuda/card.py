@@ -21,7 +21,7 @@ class Card:
     shared: int
     """Bytes of shared memory that a block may have."""
     clusters: Mapping[int, int] = field(default_factory=dict)
-    """For each size of a cluster, how many fit at once with one block on a multiprocessor; empty where there are none."""
+    """For each size of a cluster, how many fit at once with one block on a multiprocessor; empty before Hopper."""
 
     def __hash__(self) -> int:
         return hash((self.architecture, self.multiprocessors, self.shared, *self.clusters.items()))

@@ -2,8 +2,9 @@
 
 The time of a step is estimated as a sum of what the step has to do, times what that was measured to take: 1,500 layouts
 of four cells in both directions, nine shapes and three number types on an H200, of kernels that this skeleton was made
-from. By that the first choice takes 1.10 times as long as the best of some 30 layouts on average (1.9 at most), the best
-of the first six 1.02 times (1.4 at most), for shapes that were left out of the fit. On other cards the order is a guess.
+from. By that the first choice takes 1.10 times as long as the best of some 30 layouts on average (1.9 at most), the
+best of the first six 1.02 times (1.4 at most), for shapes that were left out of the fit. On other cards the order is a
+guess.
 """
 
 from __future__ import annotations

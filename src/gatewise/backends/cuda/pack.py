@@ -16,22 +16,22 @@ from torch import Tensor
 from gatewise.backends.cuda.layout import Layout, Number
 
 
-def packed(weights: Sequence[Tensor], layout: Layout) -> Tensor:
+def packed(weights: Sequence[Tensor], layout: Layout, device: torch.device) -> Tensor:
     """The weights of all tiles, (units, units) each, of unit and column: block, warp, group, tile, step, half, lane,
     and a lane's 16 bytes."""
     number, units = layout.number, layout.units
     if not weights:
-        return torch.zeros(16, dtype=number.dtype)
+        return torch.zeros(16, dtype=number.dtype, device=device)
     stacked = torch.stack([w.to(number.dtype) for w in weights]).flatten()
     if number is Number.TF32:
         stacked = _rounded(stacked)
-    index = _index(len(weights), units, layout)
-    return torch.cat([stacked, stacked.new_zeros(1)])[index.to(stacked.device)]
+    return torch.cat([stacked, stacked.new_zeros(1)])[_index(len(weights), units, layout, device)]
 
 
 @lru_cache(maxsize=64)
-def _index(tiles: int, units: int, layout: Layout) -> Tensor:
-    """Of each packed number its place among the weights; behind the last there is a zero."""
+def _index(tiles: int, units: int, layout: Layout, device: torch.device) -> Tensor:
+    """Of each packed number its place among the weights; behind the last there is a zero. Kept on the device: a copy to
+    it could not be recorded into a CUDA graph."""
     number, rows = layout.number, layout.blocks * layout.groups * 16
     columns = layout.steps * layout.shares * number.depth
     index = torch.full((tiles, rows, columns), tiles * units * units)
@@ -53,7 +53,7 @@ def _index(tiles: int, units: int, layout: Layout) -> Tensor:
         registers,
         pair,
     )
-    return split.permute(1, 2, 6, 3, 0, 7, 9, 5, 8, 10, 4, 11).flatten().contiguous()
+    return split.permute(1, 2, 6, 3, 0, 7, 9, 5, 8, 10, 4, 11).flatten().to(device)
 
 
 def _rounded(weights: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from gatewise.backends.kernels.layout import Layout as Rows
 from gatewise.backends.kernels.layout import layout as rows_of
 from gatewise.backends.kernels.sequence import gate_slabs
 from gatewise.compiler.cell import Cell
-from gatewise.compiler.plan import make_plans
+from gatewise.compiler.plan import gate_arrays, make_plans, traced
 
 
 class Machine(Protocol):
@@ -90,7 +90,7 @@ class Call:
         return sum(found[1:], found[0]) if found else self.states[0].new_zeros(self.units)
 
     def packed(self, design: Design, layout: Layout) -> Tensor:
-        return packed([self.weight(tile.weight) for tile in design.tiles], layout).to(self.states[0].device)
+        return packed([self.weight(tile.weight) for tile in design.tiles], layout, self.states[0].device)
 
     def constants(self, design: Design) -> Tensor | None:
         """The vectors that a kernel reads, (vector, units)."""
@@ -135,30 +135,39 @@ class Kept:
     y: Tensor
     """The output, (T, B, units)."""
     saved: Tensor
-    """(slab, T, B, units): what ``gate_slabs`` names; none without training."""
+    """(slab, T, B, units), by the purpose of the forward."""
     finals: list[Tensor]
     """(B, units), in the dtype of sums."""
 
 
+INFERENCE, TRAINING, TRACED = "inference", "training", "traced"
+"""What a forward keeps: nothing, what ``gate_slabs`` names, or the values of the gates."""
+
+
 @lru_cache(maxsize=256)
-def forward_design(cell: Cell, training: bool) -> Design:
+def forward_design(cell: Cell, purpose: str) -> Design:
     plans = make_plans(cell)
-    histories = [cell.states[0], *(plans.histories if training else ())]
-    return Design(plans.training if training else plans.forward, frozenset(f"state.{s}" for s in histories))
+    histories = [cell.states[0], *(plans.histories if purpose == TRAINING else ())]
+    plan = {INFERENCE: plans.forward, TRAINING: plans.training}.get(purpose) or traced(cell)
+    return Design(plan, frozenset(f"state.{s}" for s in histories))
 
 
-def forward(machine: Machine, call: Call, *, training: bool) -> Kept:
+def _slabs(cell: Cell, purpose: str) -> Sequence[str]:
+    return {INFERENCE: (), TRAINING: gate_slabs(cell)}.get(purpose, gate_arrays(cell))
+
+
+def forward(machine: Machine, call: Call, purpose: str) -> Kept:
     """Run the cell over at least one step of at least one row."""
-    return _Forward(machine, call, training).run()
+    return _Forward(machine, call, purpose).run()
 
 
 class _Forward:
-    def __init__(self, machine: Machine, call: Call, training: bool) -> None:
+    def __init__(self, machine: Machine, call: Call, purpose: str) -> None:
         self.machine, self.call = machine, call
-        self.design = forward_design(call.cell, training)
+        self.design = forward_design(call.cell, purpose)
         self.layout = machine.layout(self.design, call.number, call.units, call.rows)
         self.marked = self.layout.exchange is Exchange.CACHE
-        self.slabs = gate_slabs(call.cell) if training else ()
+        self.slabs = _slabs(call.cell, purpose)
         shape = (call.steps, call.rows, call.units)
         self.y, self.saved = call.new(*shape), call.new(len(self.slabs), *shape)
         self.wanted = {
