@@ -213,3 +213,5 @@ def test_wheel_holds_code_types_and_data(tmp_path: Path) -> None:
     skeleton = SOURCE.joinpath("backends", "cuda", "skeleton").glob("*.cuh")
     tracked = {f"gatewise/{f.relative_to(SOURCE)}" for f in [*FILES, *skeleton]}
     assert tracked | {"gatewise_command.py", "gatewise/py.typed", "gatewise/tasks/forecast/co2.csv"} <= packed
+    speech = [name for name in packed if "/an4/" in name]
+    assert {Path(name).suffix for name in speech} >= {".ogg", ".tsv", ".an4"}

@@ -10,7 +10,9 @@ import pytest
 import soundfile
 from tasks.transcribe.conftest import RATE, sentences, spoken, written
 
+from gatewise.tasks import transcribe
 from gatewise.tasks.errors import InputError
+from gatewise.tasks.transcribe.embedded import FOLDER, LICENSE, embedded
 from gatewise.tasks.transcribe.recordings import Utterance, held_out, recordings
 from gatewise.tasks.transcribe.sound import Clip, read
 
@@ -117,3 +119,24 @@ def test_a_clip_knows_when_its_file_changes(tmp_path: Path) -> None:
     assert Clip(path, start=5).mark != before
     soundfile.write(path, np.zeros(50), RATE)
     assert Clip(path).mark != before
+
+
+def test_the_embedded_speech() -> None:
+    """Of its speakers those are held out that the data's notes name; each recording can be told to be its own."""
+    train, test = embedded()
+    assert (len(train), len(test)) == (948, 130)
+    training, held = held_out(train)
+    assert sorted({str(one.speaker) for one in held}) == ["fjam", "fplp", "mcen", "meht", "mjhp", "mmtm", "msjr"]
+    assert (len(training), len(held)) == (857, 91)
+    assert {one.speaker for one in train}.isdisjoint(one.speaker for one in test)
+    words = [word for one in train for word in one.text.split()]
+    assert (len(words), len(set(words))) == (5442, 99)
+    folder = Path(transcribe.__file__).parent / FOLDER
+    assert "Carnegie Mellon University" in (folder / LICENSE).read_text()
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 6_000_000
+    for one in test[:3]:
+        samples = read(one.clip, RATE)
+        assert one.clip.stop is not None
+        assert len(samples) == one.clip.stop - one.clip.start
+        quiet, loud = np.quantile(np.abs(samples), [0.1, 0.99])
+        assert loud > 10 * quiet

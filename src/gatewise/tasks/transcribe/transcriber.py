@@ -21,6 +21,7 @@ from gatewise.tasks.transcribe import sound
 from gatewise.tasks.transcribe.batches import Masks, cut_by_duration, frames_of
 from gatewise.tasks.transcribe.corpus import DATA_FILES, LARGE, TEST, TRAINING, VALIDATION, Corpus, Entry
 from gatewise.tasks.transcribe.decoding import Decoding
+from gatewise.tasks.transcribe.embedded import embedded
 from gatewise.tasks.transcribe.features import Frames, Running, Statistics, log_mel
 from gatewise.tasks.transcribe.guide import Guide
 from gatewise.tasks.transcribe.live import Live
@@ -28,7 +29,7 @@ from gatewise.tasks.transcribe.metrics import Evaluation, most_frequent
 from gatewise.tasks.transcribe.network import Make, SpeechNetwork
 from gatewise.tasks.transcribe.objective import Example, Hearing, TranscriptionObjective
 from gatewise.tasks.transcribe.options import EMBEDDED_EPOCHS, EPOCHS, TranscribeOptions, speeds_of
-from gatewise.tasks.transcribe.recordings import Recordings, held_out, recordings
+from gatewise.tasks.transcribe.recordings import Utterance, held_out, recordings
 from gatewise.tasks.transcribe.sound import Clip, Samples
 from gatewise.tasks.transcribe.units import Units, steps_needed
 from gatewise.tasks.transcribe.writing import Transcript, emitted, likeliest, step_seconds, transcripts
@@ -46,8 +47,8 @@ class Transcriber(Task):
     Data: the path of a TSV file (sound file, tab, transcript; a speaker may stand between them), of a folder of sound
     files with a ``.txt`` beside each, of one in LibriSpeech's layout or with a ``metadata.csv`` (Hugging Face's
     audiofolder), or of a tar archive with such a TSV beside it; or a list of pairs (path, transcript). WAV, FLAC, OGG
-    and MP3 at any rate. Without ``validation`` every tenth speaker is held out where they are known, else every tenth
-    recording.
+    and MP3 at any rate. None stands for spelled names, addresses, numbers and control words (AN4).
+    Without ``validation`` every tenth speaker is held out where they are known, else every tenth recording.
 
     An epoch is a pass over the recordings, or 500 steps; it ends with the word error rate of the validation
     recordings.
@@ -80,26 +81,13 @@ class Transcriber(Task):
     # The protocol
 
     def read(self, data: Any, validation: Any = None) -> None:
-        if data is None:
-            raise InputError("data is missing: expected recordings with transcripts, such as a TSV of paths and texts")
-        found = recordings(data)
-        if validation is None:
-            training, held = held_out(found.utterances)
-        else:
-            other = recordings(validation, "validation")
-            training, held = found.utterances, other.utterances
-            found = Recordings(training, found.left_out + other.left_out)
         o = self.options
-        self.options = o.filled(
-            {
-                "window": o.stride,
-                "normalise": "running" if o.direction == "forward" else "utterance",
-                **({} if o.max_steps is not None else {"epochs": EPOCHS if data is not None else EMBEDDED_EPOCHS}),
-            }
-        )
+        parts, left_out = _parts(data, validation)
+        length = {} if o.max_steps is not None else {"epochs": EMBEDDED_EPOCHS if data is None else EPOCHS}
+        normalise = "running" if o.direction == "forward" else "utterance"
+        self.options = o.filled({"window": o.stride, "normalise": normalise, **length})
         learn = partial(Units.learn, o.units, size=o.vocabulary_size)
-        parts = {TRAINING: training, VALIDATION: held}
-        self.corpus = Corpus.of(parts, learn, o.lowercase, o.sample_rate, speeds_of(o.speeds), found.left_out)
+        self.corpus = Corpus.of(parts, learn, o.lowercase, o.sample_rate, speeds_of(o.speeds), left_out)
 
     def build(self) -> nn.Module:
         o, make = self.options, type(self).layers
@@ -324,6 +312,22 @@ class Transcriber(Task):
         corpus = corpus or self._corpus
         how = _Normalise(str(self.options.normalise), self._corpus.statistics, self._speakers(entries, corpus))
         return [how(corpus.key(one), corpus.store[one.items[0]]) for one in entries]
+
+
+def _parts(data: Any, validation: Any) -> tuple[dict[str, list[Utterance]], list[tuple[str, str]]]:
+    """What to train on, to validate on and, of the embedded speech, to test with; and what was left out."""
+    if data is None:
+        if validation is not None:
+            raise InputError("validation: the embedded speech brings its own, expected none without data")
+        whole, test = embedded()
+        training, held = held_out(whole)
+        return {TRAINING: training, VALIDATION: held, TEST: test}, []
+    found = recordings(data)
+    if validation is None:
+        training, held = held_out(found.utterances)
+        return {TRAINING: training, VALIDATION: held}, found.left_out
+    other = recordings(validation, "validation")
+    return {TRAINING: found.utterances, VALIDATION: other.utterances}, found.left_out + other.left_out
 
 
 class _Normalise:

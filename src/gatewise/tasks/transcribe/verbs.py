@@ -51,8 +51,8 @@ class FitTranscription(Fit):
         return self.validation
 
     def after(self, task: Transcriber) -> None:
-        _listed(f"{len(task.left_out)} recordings were left out:", task.left_out)
-        _listed(f"{len(task.faults)} faults of sound:", task.faults)
+        _listed(f"left out of training, {len(task.left_out)}:", task.left_out)
+        _listed(f"faults of sound, {len(task.faults)}:", task.faults)
         if task.evaluation is not None:
             print_errors(task, task.evaluation)
 
