@@ -131,6 +131,16 @@ def test_weights_that_are_computed_of_constants() -> None:
     assert torch.equal(gw.formats.layer(made).weight_ih_l0[:HIDDEN], torch.from_numpy(value[0, HIDDEN : 2 * HIDDEN]))
 
 
+def test_what_torch_exports(tmp_path: Path) -> None:
+    """Its weights are transposed and joined in the graph."""
+    pytest.importorskip("onnxscript", exc_type=ImportError)
+    theirs = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.LSTM(5, 4, 2, bidirectional=True)).eval()
+    torch.onnx.export(theirs, (torch.randn(6, 2, 3),), tmp_path / "model.onnx", dynamo=True, verbose=False)
+    first, second = gw.formats.layers(tmp_path / "model.onnx").values()
+    assert torch.equal(first.layer.weight_ih_l0, theirs[1].weight_ih_l0)
+    assert torch.equal(second.layer.weight_hh_l0_reverse, theirs[1].weight_hh_l1_reverse)
+
+
 @pytest.mark.parametrize(
     ("op", "attributes", "sentence"),
     [
