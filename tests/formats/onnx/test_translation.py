@@ -152,3 +152,21 @@ def test_steps_are_not_written_out_unasked(tmp_path: Path) -> None:
         exported(model, (torch.randn(4, 2, 4),), None)
     with gw.backend("eager"):
         assert exported(model, (torch.randn(4, 2, 4),), None)
+
+
+class Largest(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        found = x.cummax(-1)
+        return found.values, found.indices
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
+def test_the_largest_so_far(dtype: torch.dtype) -> None:
+    """Which ``gaps`` asks for; of equal values the last one."""
+    x = torch.randint(-4, 4, (3, 5, 9), generator=torch.Generator().manual_seed(0)).to(dtype)
+    content = exported(Largest(), (x,), ({0: torch.export.Dim("rows"), 2: torch.export.Dim("steps")},))
+    for given in (x, x[:1, :, :1], x[:2, :, 2:7]):
+        expected = given.cummax(-1)
+        values, indices = run(content, given.contiguous())
+        np.testing.assert_array_equal(values, expected.values.numpy())
+        np.testing.assert_array_equal(indices, expected.indices.numpy())
