@@ -50,7 +50,7 @@ class Reading:
             covariates=covariates,
             words=tuple(split(options.cat_cols)),
             numbered=numbered or str(options.freq).isdigit(),
-            infer=options.covariates == "infer" and options.strategy == "direct",
+            infer=options.covariates == "infer" and options.strategy != "steps",
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ from gatewise.tasks.folder import write_bytes
 from gatewise.tasks.forecast import defaults
 from gatewise.tasks.forecast.ahead import check_ahead, with_future
 from gatewise.tasks.forecast.columns import Reading
-from gatewise.tasks.forecast.evaluation import Forecasts, HeldOut, scores, up_to_origins
+from gatewise.tasks.forecast.evaluation import Forecasts, HeldOut, rolling, scores, up_to_origins
 from gatewise.tasks.forecast.frequency import named as frequency_named
 from gatewise.tasks.forecast.grid import Series, regular
 from gatewise.tasks.forecast.metrics import naive_error
@@ -25,8 +25,9 @@ from gatewise.tasks.forecast.notes import LOG, log, sentence_of
 from gatewise.tasks.forecast.options import MOST_STEPS, ForecastOptions
 from gatewise.tasks.forecast.partition import forecast_of
 from gatewise.tasks.forecast.picture import figure
+from gatewise.tasks.forecast.recursive import Recursive
 from gatewise.tasks.forecast.scheme import Scheme
-from gatewise.tasks.forecast.strategies import Direct, Steps, Strategy, check_held_out, named
+from gatewise.tasks.forecast.strategies import Direct, Parted, Steps, Strategy, check_held_out
 from gatewise.tasks.forecast.table import (
     Table,
     Unusable,
@@ -74,6 +75,7 @@ class Forecaster(Task):
         "fit": "gatewise.tasks.forecast.verbs:FitForecast",
         "predict": "gatewise.tasks.forecast.verbs:PredictForecast",
         "score": "gatewise.tasks.forecast.verbs:ScoreForecast",
+        "export": "gatewise.tasks.forecast.export:ExportForecast",
     }
     options: ForecastOptions
 
@@ -104,7 +106,7 @@ class Forecaster(Task):
         self._take(read(data, Reading.of(self.options)))
         assert self.table is not None
         if is_first(self._machines()):
-            log(self.table.ignored, self.unusable)
+            log(self.not_read, self.unusable)
             if self.scheme.features and not Reading.of(self.options).covariates:
                 LOG.warning(sentence_of(self.scheme))
 
@@ -118,9 +120,11 @@ class Forecaster(Task):
         if asked.strategy == "steps":
             self.strategy = Steps(series, horizon, season)
         else:
-            self.strategy = Direct(series, horizon, season, asked, scheme)
+            kind = Recursive if asked.strategy == "recursive" else Direct
+            self.strategy = kind(series, horizon, season, asked, scheme)
         self.table, self.series, self.unusable, self.growing = table, series, grid.unusable, None
-        self.options = replace(asked.filled(self.strategy.decided()), label=self.label)
+        found = {"learning_rate": self.strategy.learning_rate, **self.strategy.decided()}
+        self.options = replace(asked.filled(found), label=self.label)
         self.season, self.horizon = season, horizon
 
     def build(self) -> nn.Module:
@@ -146,6 +150,11 @@ class Forecaster(Task):
             raise InputError(f"{folder} is not a {self.name} model directory: {DATA} is missing")
         known = Scheme.read(folder / COVARIATES) if (folder / COVARIATES).is_file() else Scheme()
         self._take(read_saved(path, known.reading(Reading())), known)
+
+    @property
+    def not_read(self) -> list[str]:
+        """Columns of the data of the fit that say nothing to it."""
+        return [*(self.table.ignored if self.table else ()), *self.strategy.left]
 
     @property
     def scheme(self) -> Scheme:
@@ -222,13 +231,30 @@ class Forecaster(Task):
 
     def forecast(self, chosen: list[Series], future: Any = None) -> Forecasts:
         """Forecasts beyond the end of series that were read, with covariates known ahead as for ``predict``."""
+        return self._from(*self._ends(chosen, future))
+
+    def _ends(self, chosen: list[Series], future: Any) -> tuple[list[Series], Any, Any]:
+        """Series with what is known of their future, which of them are forecast (all), and from where."""
         if future is not None:
             chosen = self._with_future(chosen, future)
         check_ahead(chosen, self.scheme, self.horizon)
         for series in chosen:
             end = len(series.values)
             series.times(end, end + self.horizon)  # refuses times beyond the calendar
-        return self._from(chosen, np.arange(len(chosen)), np.array([len(s.values) for s in chosen]))
+        return chosen, np.arange(len(chosen)), np.array([len(s.values) for s in chosen])
+
+    def sample_paths(self, data: Any = None, future: Any = None) -> Values:
+        """The paths (series, n_samples, horizon) of which ``predict`` gives the median, in units of the data.
+
+        Args:
+            data, future: as for ``predict``, whose order the series have.
+
+        Raises:
+            InputError: for another strategy than *recursive*.
+        """
+        if not isinstance(self.strategy, Recursive):
+            raise InputError(f"sample_paths goes with strategy 'recursive', got it with {self.options.strategy!r}")
+        return self.strategy.paths(self.fitted(), *self._ends(self.chosen_series(data), future))
 
     def score(self, data: Any = None, windows: int = 1, step_size: int | None = None) -> Scores:
         """How good forecasts are on the held-out end, beside naive ones; mean over origins, then over series.
@@ -292,11 +318,19 @@ class Forecaster(Task):
         """The times and values of the window from which the first series is continued; of segments their last."""
         series, width = self.chosen_series(data)[0], self.strategy.segment
         end = len(series.values)
-        first = max(0, end - self.context)
-        before = self.context - (end - first)  # steps of padding in front of a short series
+        context = self.strategy.reads(end)
+        first = max(0, end - context)
+        before = context - (end - first)  # steps of padding in front of a short series
         labels = [""] * before + [str(time).removesuffix("T00:00:00") for time in series.times(first, end)]
         values = np.concatenate([np.full(before, np.nan), series.values[first:]])
         return labels[width - 1 :: width], values[width - 1 :: width]
+
+    def sample_pass(self) -> Callable[[], object] | None:
+        """The forecast of the first series, where the strategy never calls its network as a whole."""
+        if not isinstance(self.strategy, Recursive):
+            return None
+        first = self.series[:1]
+        return lambda: self.forecast(first)
 
     def measurable(self) -> bool:
         """Whether MASE has a unit: some series changes from season to season."""
@@ -367,18 +401,7 @@ class Forecaster(Task):
 
     def _rolling(self, chosen: list[Series], n_windows: int, step_size: int | None) -> Forecasts:
         """Forecasts from origins that are ``step_size`` apart, up to the one that leaves one horizon."""
-        step = self.horizon if step_size is None else step_size
-        checks.check_integer("n_windows", n_windows, 1, MOST_STEPS)
-        checks.check_integer("step_size", step, 1, MOST_STEPS)
-        back = self.horizon + step * np.arange(n_windows)[::-1]
-        for one in chosen:
-            if len(one.values) <= back[0] or np.isnan(one.values[: len(one.values) - back[0]]).all():
-                raise InputError(
-                    f"n_windows: the first of {n_windows} begins {back[0]} steps before the end, but"
-                    f"{named(one)} has {len(one.values)} values and expected is one before it"
-                )
-        which = np.repeat(np.arange(len(chosen)), n_windows)
-        return self._from(chosen, which, np.array([len(s.values) for s in chosen])[which] - np.tile(back, len(chosen)))
+        return self._from(chosen, *rolling(chosen, self.horizon, n_windows, step_size))
 
     def _refitted(self, found: Forecasts) -> Forecasts:
         """The same forecasts, each by a network that was trained on the values before its origin."""
@@ -390,7 +413,7 @@ class Forecaster(Task):
 
     def _scored(self, data: Any) -> list[Series]:
         """The series that can be scored, of the fit or of other data."""
-        if data is None and isinstance(self.strategy, Direct):
+        if data is None and isinstance(self.strategy, Parted):
             names = {one.name for one in self.strategy.held_out}
             return [one for one in self.chosen_series() if one.name in names]
         chosen = self.chosen_series(data, needed=self.horizon + 1)

@@ -15,10 +15,10 @@ from gatewise.tasks.forecast.beside import Covariates
 from gatewise.tasks.forecast.direct import Members
 from gatewise.tasks.forecast.inputs import Told
 from gatewise.tasks.forecast.intervals import calibrated, ordered, pinball, quantiles
-from gatewise.tasks.forecast.metrics import nanmean, unit_of
 from gatewise.tasks.forecast.panel import Origins, Panel, Places
 from gatewise.tasks.forecast.scaling import Scaled, scale
 from gatewise.tasks.forecast.table import Values
+from gatewise.tasks.forecast.validation import Validation
 from gatewise.tasks.objective import Objective, mapped, own_rows
 
 MOST_ORIGINS = 2048
@@ -111,32 +111,10 @@ class DirectObjective(Objective):
         self.panel = Panel(series, window, how.horizon)
         self.covariates = None if covariates is None else covariates(self.panel)
         self.ends = np.array(ends)
-        self.units = np.array([unit_of(values[:end], season) for values, end in zip(series, ends, strict=True)])
         self.origins = Origins([min(window, end // 2) for end in ends], ends)
         self.shares = torch.tensor(quantiles(how.levels))
-        self.which, self.at = self._validation()
-        self.naive = self._naive(season)
-
-    def _validation(self) -> tuple[Places, Places]:
-        """Series and origins of the validation parts, each of which leaves a whole horizon: the last, and before it
-        every k-th."""
-        last = self.panel.lengths - self.how.horizon
-        chosen = np.flatnonzero(last >= self.ends)
-        chosen = chosen[:: -(-len(chosen) // MOST_ORIGINS)]
-        each = max(1, MOST_ORIGINS // max(1, len(chosen)))
-        every = [-(-(last[i] - self.ends[i] + 1) // each) for i in chosen]
-        origins = [np.arange(last[i], self.ends[i] - 1, -step) for i, step in zip(chosen, every, strict=True)]
-        return np.repeat(chosen, [len(found) for found in origins]), np.concatenate(origins)
-
-    def _naive(self, season: int) -> float:
-        """The validation figure of the seasonal naive forecast."""
-        windows = self.panel.windows(self.which, self.at)
-        lag = season if season < self.panel.window else 1
-        return self._mase(scale(windows, self.how.horizon, [lag]).base)
-
-    def _mase(self, forecast: Values) -> float:
-        error = nanmean(np.abs(self.panel.futures(self.which, self.at) - forecast).T) / self.units[self.which]
-        return float(nanmean(np.array([nanmean(error[self.which == i]) for i in np.unique(self.which)])))
+        self.validation = Validation(self.panel, ends, season, MOST_ORIGINS)
+        self.units, self.which, self.at = self.validation.units, self.validation.which, self.validation.at
 
     def numbers(self, which: Places) -> Places:
         """By which the network knows series: from 1 on; 0 where it knows none."""
@@ -180,9 +158,8 @@ class DirectObjective(Objective):
         """MASE of the medians; the intervals are calibrated by the same forecasts."""
         at = self.which, self.at, self.numbers(self.which)
         said = forecasts(self.module, self.panel, self.how, *at, self.covariates)
-        truth = self.panel.futures(self.which, self.at)
-        factors = calibrated(truth, said, self.how.levels)
+        factors = calibrated(self.validation.truth, said, self.how.levels)
         self.module.widths.copy_(torch.tensor(factors).to(self.module.widths))
-        value = self._mase(said[..., 0])
-        self.note = f"seasonal naive {self.naive:.4g} is better" if self.naive < value else ""
+        value = self.validation.mase(said[..., 0])
+        self.note = self.validation.note(value)
         return value

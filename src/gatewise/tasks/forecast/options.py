@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from gatewise.tasks import checks
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.forecast.columns import ROLES, split
+from gatewise.tasks.forecast.distributions import DISTRIBUTIONS
 from gatewise.tasks.forecast.frequency import check_alias
 from gatewise.tasks.forecast.stamps import ORDERS
 from gatewise.tasks.options import TaskOptions, again, option
@@ -16,8 +17,12 @@ from gatewise.tasks.options import TaskOptions, again, option
 MOST_STEPS = 10**6
 MOST_MODELS = 64
 MOST_LEVELS = 16
+MOST_SAMPLES = 100_000
 DIRECT_EPOCHS = 32
-STRATEGIES = ("direct", "steps")
+POINTS = ("median", "mean")
+RECURSIVE = ("distribution", "n_samples", "point")
+"""Options of that strategy alone."""
+STRATEGIES = ("direct", "recursive", "steps")
 COVARIATES = (*ROLES.values(), "cat_cols")
 
 
@@ -36,7 +41,8 @@ class ForecastOptions(TaskOptions):
     )
     strategy: str = option(
         "direct",
-        "direct: segments of a window in, all of the horizon out; steps: a forecast at every step of a window.",
+        "direct: segments of a window in, all of the horizon out; recursive: a distribution of the next value, and "
+        "paths of such values; steps: a forecast at every step of a window.",
         checks.choice(*STRATEGIES),
     )
     window: int | None = option(
@@ -47,11 +53,24 @@ class ForecastOptions(TaskOptions):
     )
     lags: str | None = option(
         None,
-        "The network corrects the mean of naive forecasts that repeat so many last values; -12: with the drift of 12.",
+        "The network corrects the mean of naive forecasts that repeat so many last values; -12: with the drift of 12. "
+        "recursive: it reads the values so many steps back.",
         shown="by the data",
     )
     n_models: int | None = option(
         None, "Networks whose mean is the forecast.", checks.integer(1, MOST_MODELS), shown="by the data"
+    )
+    distribution: str | None = option(
+        None,
+        "recursive: of the next value: student_t, gaussian or negative_binomial.",
+        checks.choice(*DISTRIBUTIONS),
+        shown="negative_binomial for small counts, else student_t",
+    )
+    n_samples: int | None = option(
+        None, "recursive: sample paths of a forecast.", checks.integer(1, MOST_SAMPLES), shown="100"
+    )
+    point: str | None = option(
+        None, "recursive: forecast the median or the mean of the paths.", checks.choice(*POINTS), shown="median"
     )
     validation_size: int | None = option(
         None,
@@ -101,6 +120,9 @@ class ForecastOptions(TaskOptions):
     )
     calendar: bool = option(False, "Tell the network hour, weekday and season of every time.", checks.flag)
     hidden_size: int | None = again(TaskOptions, "hidden_size", None, "by the data")  # type: ignore[assignment]
+    learning_rate: float | None = again(  # type: ignore[assignment]
+        TaskOptions, "learning_rate", None, "0.003 (recursive: by the data)"
+    )
     epochs: int | None = again(TaskOptions, "epochs", None, "32 (steps: 16) of 25 steps, or what max_steps makes")
     patience: int | None = again(TaskOptions, "patience", 12)
 
@@ -114,7 +136,7 @@ class ForecastOptions(TaskOptions):
     def epochs_of(self, steps: int) -> int:
         """How many epochs of so many steps to train for, at most."""
         unset = self.epochs is None and self.max_steps is None
-        return DIRECT_EPOCHS if unset and self.strategy == "direct" else super().epochs_of(steps)
+        return DIRECT_EPOCHS if unset and self.strategy != "steps" else super().epochs_of(steps)
 
     @property
     def levels(self) -> list[float]:
@@ -144,12 +166,28 @@ class ForecastOptions(TaskOptions):
             raise InputError(f"{', '.join(ROLES.values())}: expected each column once, got {twice!r} again")
         if self.wide and (named or self.cat_cols):
             raise InputError("wide: every column but the times is a series, expected no covariates")
-        if self.strategy != "direct":
-            for name in ("level", "window", "segment", "lags", "n_models", "validation_size", "test_size", *COVARIATES):
-                if getattr(self, name) is not None:
-                    raise InputError(f"{name} goes with strategy 'direct', got it with {self.strategy!r}")
-            if self.calendar:
-                raise InputError(f"calendar goes with strategy 'direct', got it with {self.strategy!r}")
+        both = ("level", "window", "lags", "n_models", "validation_size", "test_size", *COVARIATES)
+        for names, strategies in (
+            (both, STRATEGIES[:2]),
+            (("segment", "past_cols"), ("direct",)),
+            (RECURSIVE, ("recursive",)),
+        ):
+            given = next((name for name in names if getattr(self, name) is not None), None)
+            if given is not None and self.strategy not in strategies:
+                raise InputError(f"{given} goes with strategy {strategies[0]!r}, got it with {self.strategy!r}")
+        if self.calendar and self.strategy != "direct":
+            raise InputError(f"calendar goes with strategy 'direct', got it with {self.strategy!r}")
+        if self.strategy == "recursive":
+            self._check_recursive()
+
+    def _check_recursive(self) -> None:
+        if self.cell.inputs:
+            raise InputError(
+                f"cell: {self.cell.name} is told where values are missing, and strategy 'recursive' puts its own "
+                "forecasts there; expected a cell of x alone"
+            )
+        if any(lag < 1 for lag in self.repeats):
+            raise InputError(f"lags of strategy 'recursive' must be above 0, got {self.lags}")
 
 
 def _names(name: str, value: Any) -> Any:

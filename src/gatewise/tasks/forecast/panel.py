@@ -27,6 +27,11 @@ class Panel:
         for start, values in zip(self.starts, series, strict=True):
             self.flat[start + window : start + window + len(values)] = values
 
+    def series(self, number: int) -> Values:
+        """The values of one."""
+        start = self.starts[number] + self.window
+        return self.flat[start : start + self.lengths[number]]
+
     def windows(self, series: Places, origins: Places) -> Values:
         """The last values (B, window) before an origin, which is a count of values of the series."""
         return np.asarray(self.flat[self.before(series, origins)])

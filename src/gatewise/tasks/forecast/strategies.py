@@ -1,4 +1,4 @@
-"""The two ways to forecast: what each builds, how it is trained, and how it forecasts from any origin."""
+"""The ways to forecast: what each builds, how it is trained, and how it forecasts from any origin."""
 
 from __future__ import annotations
 
@@ -39,12 +39,24 @@ class Strategy(ABC):
     """Values that a forecast is made from."""
     segment: int = 1
     """Of these, in a step of the recurrent layer."""
+    learning_rate: float = 3e-3
+    """At its peak, where none is asked for."""
     scheme: Scheme = Scheme()
     """What it knows of covariates."""
+    left: Sequence[str] = ()
+    """Covariates that it does not read."""
 
     def decided(self) -> dict[str, Any]:
         """The options that it decides where they are not given."""
         return {}
+
+    def sentences(self) -> list[str]:
+        """What it decided that is to be said."""
+        return []
+
+    def reads(self, end: int) -> int:
+        """How many values the steps of the layer go over before a forecast from ``end``."""
+        return self.window
 
     @abstractmethod
     def build(self, options: ForecastOptions) -> nn.Module:
@@ -92,8 +104,12 @@ class Steps(Strategy):
         return found
 
 
-class Direct(Strategy):
-    """Segments of a window in, all of the horizon out; see ``direct.py``."""
+class Parted(Strategy):
+    """A strategy that holds out and validates on parts of the series that are long enough, and trains on all.
+
+    Args:
+        scheme: what is known of covariates; None to learn it from the training parts.
+    """
 
     def __init__(
         self,
@@ -113,7 +129,22 @@ class Direct(Strategy):
         if not self.held_out:
             check_held_out(max(series, key=lambda one: len(one.values)), horizon)
         self.series = series
+        self.scheme = learnt(series, self.ends) if scheme is None else scheme
         self.numbers = {one.name: i + 1 for i, one in enumerate(series)} if 1 < len(series) <= MOST_NUMBERED else {}
+
+
+class Direct(Parted):
+    """Segments of a window in, all of the horizon out; see ``direct.py``."""
+
+    def __init__(
+        self,
+        series: Sequence[Series],
+        horizon: int,
+        season: int,
+        options: ForecastOptions,
+        scheme: Scheme | None = None,
+    ) -> None:
+        super().__init__(series, horizon, season, options, scheme)
         values = [one.values for one in series]
         asked = {name: getattr(options, name) for name in ("window", "segment", "lags")}
         week = long_season(series[0].frequency, season)
@@ -122,8 +153,7 @@ class Direct(Strategy):
         lags = [int(lag) for lag in self._decided["lags"].split(",")]
         self.ahead = Ahead(horizon, lags, options.levels, self.segment)
         calendar = cycles(series[0].frequency) if options.calendar else ()
-        found = learnt(series, self.ends) if scheme is None else scheme
-        self.scheme = replace(found, calendar=calendar)
+        self.scheme = replace(self.scheme, calendar=calendar)
 
     def decided(self) -> dict[str, Any]:
         return self._decided

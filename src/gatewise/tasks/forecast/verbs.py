@@ -35,12 +35,12 @@ class FitForecast(FitData):
 
     def after(self, task: Forecaster) -> None:
         print_scheme(task.scheme)
+        print("\n".join(task.strategy.sentences()), end="\n" * bool(task.strategy.sentences()))
         print_unusable(task.unusable)
 
     def also(self, task: Forecaster) -> dict[str, Any]:
         left = [one._asdict() for one in task.unusable]
-        not_read = [] if task.table is None else list(task.table.ignored)
-        return {"covariates": listed(task.scheme), "not_read": not_read, "unusable": left}
+        return {"covariates": listed(task.scheme), "not_read": task.not_read, "unusable": left}
 
 
 @dataclass(frozen=True, kw_only=True)
