@@ -188,6 +188,8 @@ def test_what_is_missing_ahead_gets_a_sentence(model: Forecaster, table: Any) ->
         model.predict(known, future=ahead.drop(columns="promo"))
     with pytest.raises(InputError, match="future: series 'a' has integers for times"):
         model.predict(known, future=ahead.assign(ds=np.arange(len(ahead))))
+    with pytest.raises(InputError, match="future_cols: the data frame has no column 'promo'"):
+        model.predict(known.drop(columns=["promo", "flavour"]))
     with pytest.raises(InputError, match="static_cols: the data frame has no column 'size'"):
         model.predict(known.drop(columns="size"), future=ahead)
     plain = Forecaster(horizon=6, hidden_size=3, max_steps=1, covariates="none").fit(known)

@@ -114,7 +114,7 @@ def roles(names: Sequence[str], reading: Reading, source: str) -> Roles:
 def _extras(names: Sequence[str], used: Sequence[int], reading: Reading, source: str) -> tuple[int, ...]:
     """The columns of covariates: those that are named, or all that could be one."""
     found = []
-    for name in () if reading.ahead else reading.words:
+    for name in () if reading.ahead or reading.settled else reading.words:
         _position(names, name, "cat_cols", source)
     for name, role in reading.covariates.items():
         at = _position(names, name, ROLES[role], source)
