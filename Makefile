@@ -13,10 +13,10 @@ READY := .venv/.ready
 # A file's tests stay in one process, where they share fits and compilations.
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all bench lint clean
+.PHONY: demo test test-all test-formats bench lint clean
 
 # Threads that wait give the core back soon: on a crowded machine a training step took 26 ms instead of 331.
-demo test test-all: export GOMP_SPINCOUNT ?= 1000
+demo test test-all test-formats: export GOMP_SPINCOUNT ?= 1000
 
 demo: $(READY)
 	rm -rf runs/demo
@@ -29,6 +29,11 @@ test: lint
 
 test-all: lint
 	$(PYTEST) $(PYTEST_FLAGS)
+
+# With the frameworks themselves: Keras, Flax, Equinox, ONNX Runtime.
+test-formats: $(READY)
+	$(BIN)/python -m pip install --editable ".[formats]"
+	$(PYTEST) tests/formats tests/test_cli_convert.py $(PYTEST_FLAGS)
 
 lint: $(READY)
 	$(BIN)/ruff check

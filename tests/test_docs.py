@@ -6,12 +6,15 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 from tasks.translate.conftest import few_phrases, toy
+from torch import nn
 
 from benches import option_tables
 from gatewise import cli
@@ -20,6 +23,8 @@ ROOT = Path(__file__).parent.parent
 ELSEWHERE = {"own_task.md"}  # tests/tasks/test_own_task.py runs it, as a package
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+NEEDED = {"formats.md": ("onnx", "onnxruntime", "onnxscript")}
+"""What must be installed for the blocks and commands of a page."""
 # What a page shows in full length is run in a few steps.
 QUICK = {
     "fit": ["--max-steps", "10", "--hidden-size", "8"],
@@ -28,8 +33,15 @@ QUICK = {
 
 
 def pages_with(pattern: str) -> list[Any]:
-    pages = [page for page in PAGES if page.name not in ELSEWHERE]
-    return [pytest.param(page, id=page.name) for page in pages if re.search(pattern, page.read_text(), re.MULTILINE)]
+    pages = [
+        page for page in PAGES if page.name not in ELSEWHERE and re.search(pattern, page.read_text(), re.MULTILINE)
+    ]
+    return [pytest.param(page, id=page.name, marks=_where_installed(page.name)) for page in pages]
+
+
+def _where_installed(page: str) -> Any:
+    missing = [name for name in NEEDED.get(page, ()) if find_spec(name) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,6 +63,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for side, texts in zip(("en", "fr"), zip(*phrases, strict=True), strict=True):
             (tmp_path / f"{name}.{side}").write_text("\n".join(texts) + "\n")
     _with_covariates(tmp_path)
+    model = nn.ModuleDict(
+        {"encoder": nn.ModuleDict({"rnn": nn.GRU(3, 4, 2, bidirectional=True)}), "decoder": nn.LSTM(4, 5)}
+    )
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
     (tmp_path / "book.txt").write_text("The king sat. A king is a man. " * 60)
     (tmp_path / "other.txt").write_text("A man sat. " * 20)
     monkeypatch.chdir(tmp_path)

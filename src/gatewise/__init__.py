@@ -28,21 +28,26 @@ from gatewise.compiler.functions import (
 from gatewise.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell, Stream, gaps, replace
 
 if typing.TYPE_CHECKING:
+    from gatewise import formats as formats
     from gatewise.tasks.forecast import Forecaster
     from gatewise.tasks.language import LanguageModel
+    from gatewise.tasks.transcribe import Transcriber
     from gatewise.tasks.translate import Translator
 else:
     _APPLICATIONS = {"Forecaster": "gatewise.tasks.forecast", "Translator": "gatewise.tasks.translate"}
     _APPLICATIONS["LanguageModel"] = "gatewise.tasks.language"
+    _APPLICATIONS["Transcriber"] = "gatewise.tasks.transcribe"
 
     def __getattr__(name: str) -> object:
         """The applications, imported when they are first asked for: that takes half as long as all the rest."""
+        if name == "formats":
+            return importlib.import_module("gatewise.formats")
         if name not in _APPLICATIONS:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(importlib.import_module(_APPLICATIONS[name]), name)
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *_APPLICATIONS})
+        return sorted({*globals(), *_APPLICATIONS, "formats"})
 
 
 __version__ = "0.1.0"
@@ -60,12 +65,14 @@ __all__ = [
     "RNNCell",
     "Recurrent",
     "Stream",
+    "Transcriber",
     "Translator",
     "backend",
     "cell",
     "cells",
     "diagonal",
     "exp",
+    "formats",
     "gaps",
     "hard_sigmoid",
     "log",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import sys
 
 from gatewise.tasks.errors import FULL, InputError, need, reason
@@ -12,7 +13,7 @@ try:
     need("rich")
     import typer
 
-    from gatewise.cli import about, compare, fit, study, use
+    from gatewise.cli import about, compare, convert, fit, study, use
     from gatewise.cli.common import app
 except InputError as error:
     print(f"gatewise: {error}", file=sys.stderr)
@@ -28,12 +29,16 @@ app.add_typer(compare.app, name="compare")
 app.command()(study.gradients)
 app.command()(study.trial)
 app.command()(study.report)
+app.command()(convert.convert)
 app.command()(about.info)
 app.command()(about.cells)
 
 
 def main() -> None:
     """Run the command line; every error of the input is one line on standard error and exit code 2."""
+    if logging.lastResort is not None:  # what is read for long, and what of it is not used, on standard error
+        logging.getLogger("gatewise").setLevel(logging.INFO)
+        logging.lastResort.setLevel(logging.INFO)
     try:
         code = app(standalone_mode=False)
     except InputError as error:

@@ -16,8 +16,8 @@ from gatewise.tasks.errors import InputError, WriteError, reason
 from gatewise.tasks.lock import HeldError, Lock
 
 LOCK = ".lock"
-PART, LOOSE = ".part", ".tmp"
-"""How temporary files end: of who holds the lock, who alone makes such, and of anybody else."""
+PART = ".part"
+"""How temporary files of who holds the lock end, who alone makes such; those of anybody else end in LOOSE."""
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}(\.part|\.tmp)")
 _STALE_SECONDS = 3600.0  # a loose temporary file this old belongs to a process that died while writing
 

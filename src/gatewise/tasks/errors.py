@@ -1,36 +1,5 @@
-"""The errors that bad input and an unwritable place raise, and the sentence for a missing optional dependency."""
+"""The errors of applications, which stand below them, since reading and writing formats raises them too."""
 
-from __future__ import annotations
+from gatewise.errors import FULL, InputError, WriteError, need, reason
 
-import errno
-import importlib
-from types import ModuleType
-
-
-class InputError(ValueError):
-    """Bad input to an application: one sentence with the argument, what came and what was expected."""
-
-
-class WriteError(InputError):
-    """A file or directory that cannot be written: one sentence with its name and the reason; ``__cause__`` has more."""
-
-
-FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
-
-
-def reason(error: OSError) -> str:
-    """Why the system refused, in words."""
-    return "the disk is full" if error.errno in FULL else str(error.strerror or error)
-
-
-def need(module: str, extra: str = "apps") -> ModuleType:
-    """Import an optional dependency.
-
-    Raises:
-        InputError: when it is not installed; the sentence names the extra that brings it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0].replace("_", "-")
-        raise InputError(f"{package} is not installed; pip install 'gatewise[{extra}]' brings it") from error
+__all__ = ["FULL", "InputError", "WriteError", "need", "reason"]

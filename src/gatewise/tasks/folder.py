@@ -6,8 +6,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,8 +15,9 @@ import safetensors
 from safetensors.torch import save
 from torch import Tensor
 
-from gatewise.tasks.claim import LOOSE, PART, Claim, claim_on, claimed
+from gatewise.tasks.claim import PART, Claim, claim_on, claimed
 from gatewise.tasks.errors import InputError, WriteError, reason
+from gatewise.writing import LOOSE, refused, write_beside
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -193,23 +192,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     claim = claim_on(path.parent)
     if claim is not None:
         claim.check()
-    try:
-        ending = LOOSE if claim is None or claim.lock is None else PART
-        handle, name = tempfile.mkstemp(ending, f".{path.name}.", path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(handle)
-            os.chmod(name, 0o666 & ~_umask())
-            if claim is not None:
-                claim.note(path, os.stat(name))
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise WriteError(_refused(path, error)) from error
+    ending = LOOSE if claim is None or claim.lock is None else PART
+    write_beside(path, content, ending, partial(claim.note, path) if claim is not None else lambda _: None)
 
 
 def remove(path: Path) -> None:
@@ -224,17 +208,7 @@ def remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise WriteError(_refused(path, error)) from error
-
-
-def _refused(path: Path, error: OSError) -> str:
-    return f"{path} cannot be written: {reason(error)}"
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        raise WriteError(refused(path, error)) from error
 
 
 def write_json(path: Path, value: Any) -> None:

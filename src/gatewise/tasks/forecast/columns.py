@@ -23,7 +23,7 @@ class Reading:
     covariates: columns and what they are; words: those whose entries are words, be they digits. numbered: time is
     counted in integers, so that 2020 is no year and 20200101 no date. infer: further columns are covariates where none
     is named. settled: what is a number and what a word is known from the fit. ahead: the table holds covariates of the
-    future, and no target.
+    future, and no target. local: whether times with a zone are read as its clocks show them, None for what they show.
     """
 
     date_order: str | None = None
@@ -38,6 +38,7 @@ class Reading:
     infer: bool = False
     settled: bool = False
     ahead: bool = False
+    local: bool | None = None
 
     @classmethod
     def of(cls, options: Any, numbered: bool = False) -> Reading:

@@ -73,7 +73,7 @@ class DirectNetwork(nn.Module):
     def _encoded(self, x: Tensor, told: Told | None = None) -> Any:
         more = None if self.beside is None or told is None else self.beside.segments(told)
         if self.project is not None:
-            read = self.project(x.reshape(len(x), -1, self.segment * CHANNELS))
+            read = self.project(x.reshape(x.shape[0], -1, self.segment * CHANNELS))
             if self.beside is not None and self.beside.project is not None:
                 read = read + self.beside.project(more)
             return self.encoder(torch.relu(read))
@@ -83,16 +83,16 @@ class DirectNetwork(nn.Module):
         return self.encoder(found.x, **self._named(found.inputs))
 
     def _decoded(self, state: Any, series: Tensor, told: Told | None = None) -> Tensor:
-        words = self.place.unsqueeze(0)
+        rows, words = series.shape[0], self.place.unsqueeze(0)  # len() would be a constant of an exported program
         if self.series is not None:
             words = words + self.series[series].unsqueeze(1)
         if self.beside is not None and told is not None:
             words = self.beside.ahead(words, told)
-        words = words.expand(len(series), -1, -1).flatten(0, 1).unsqueeze(1)  # one step for each segment ahead
+        words = words.expand(rows, -1, -1).flatten(0, 1).unsqueeze(1)  # one step for each segment ahead
         named = {"mask": torch.ones_like(words), "gap": torch.ones_like(words), "last": torch.zeros_like(words)}
         start = mapped(lambda s: s.repeat_interleave(self.ahead, dim=1), state)
         y, _ = self.encoder(words, start, **self._named(named))
-        said = self.head(self.dropout(y[:, -1])).view(len(series), self.ahead * self.segment, self.outputs)
+        said = self.head(self.dropout(y[:, -1])).view(rows, self.ahead * self.segment, self.outputs)
         return torch.narrow(said, 1, 0, self.horizon)
 
     def _named(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from gatewise.tasks.folder import write_bytes
 from gatewise.tasks.forecast import defaults
 from gatewise.tasks.forecast.ahead import check_ahead, with_future
 from gatewise.tasks.forecast.columns import Reading
-from gatewise.tasks.forecast.evaluation import Forecasts, HeldOut, scores, up_to_origins
+from gatewise.tasks.forecast.evaluation import Forecasts, HeldOut, rolling, scores, up_to_origins
 from gatewise.tasks.forecast.frequency import named as frequency_named
 from gatewise.tasks.forecast.grid import Series, regular
 from gatewise.tasks.forecast.metrics import naive_error
@@ -27,7 +27,7 @@ from gatewise.tasks.forecast.partition import forecast_of
 from gatewise.tasks.forecast.picture import figure
 from gatewise.tasks.forecast.recursive import Recursive
 from gatewise.tasks.forecast.scheme import Scheme
-from gatewise.tasks.forecast.strategies import Direct, Parted, Steps, Strategy, check_held_out, named
+from gatewise.tasks.forecast.strategies import Direct, Parted, Steps, Strategy, check_held_out
 from gatewise.tasks.forecast.table import (
     Table,
     Unusable,
@@ -75,6 +75,7 @@ class Forecaster(Task):
         "fit": "gatewise.tasks.forecast.verbs:FitForecast",
         "predict": "gatewise.tasks.forecast.verbs:PredictForecast",
         "score": "gatewise.tasks.forecast.verbs:ScoreForecast",
+        "export": "gatewise.tasks.forecast.export:ExportForecast",
     }
     options: ForecastOptions
 
@@ -389,7 +390,9 @@ class Forecaster(Task):
             LOG.warning(sentence)
 
     def _reading(self) -> Reading:
-        return self.scheme.reading(Reading.of(self.options, numbered=self.series[0].frequency.units > 0))
+        frequency = self.series[0].frequency
+        reading = Reading.of(self.options, numbered=frequency.units > 0)
+        return self.scheme.reading(replace(reading, local=frequency.daily))
 
     def _from(self, series: list[Series], which: Any, origins: Any) -> Forecasts:
         """Forecasts of series from origins."""
@@ -398,18 +401,7 @@ class Forecaster(Task):
 
     def _rolling(self, chosen: list[Series], n_windows: int, step_size: int | None) -> Forecasts:
         """Forecasts from origins that are ``step_size`` apart, up to the one that leaves one horizon."""
-        step = self.horizon if step_size is None else step_size
-        checks.check_integer("n_windows", n_windows, 1, MOST_STEPS)
-        checks.check_integer("step_size", step, 1, MOST_STEPS)
-        back = self.horizon + step * np.arange(n_windows)[::-1]
-        for one in chosen:
-            if len(one.values) <= back[0] or np.isnan(one.values[: len(one.values) - back[0]]).all():
-                raise InputError(
-                    f"n_windows: the first of {n_windows} begins {back[0]} steps before the end, but"
-                    f"{named(one)} has {len(one.values)} values and expected is one before it"
-                )
-        which = np.repeat(np.arange(len(chosen)), n_windows)
-        return self._from(chosen, which, np.array([len(s.values) for s in chosen])[which] - np.tile(back, len(chosen)))
+        return self._from(chosen, *rolling(chosen, self.horizon, n_windows, step_size))
 
     def _refitted(self, found: Forecasts) -> Forecasts:
         """The same forecasts, each by a network that was trained on the values before its origin."""

@@ -59,6 +59,11 @@ class Frequency:
         return f"{self.seconds} seconds"
 
     @property
+    def daily(self) -> bool:
+        """Whether a step is a day or longer."""
+        return self.business or self.months > 0 or self.seconds >= DAY
+
+    @property
     def season(self) -> int:
         """Steps in the season one would expect: a year of weeks or months, a week of days, a day of hours."""
         if self.business:

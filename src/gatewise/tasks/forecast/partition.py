@@ -10,6 +10,7 @@ import numpy as np
 from gatewise.tasks.errors import InputError, need
 from gatewise.tasks.forecast.intervals import names
 from gatewise.tasks.forecast.notes import LOG
+from gatewise.tasks.forecast.stamps import Clock
 from gatewise.tasks.forecast.table import NoSeries, Table, like
 
 
@@ -32,7 +33,8 @@ def forecast_of(frame: Any, predict: Callable[[Any], Any], levels: Sequence[floa
             return predict(frame)
         except NoSeries as error:
             LOG.warning(str(error))
-    zoned = any(getattr(dtype, "time_zone", None) is not None for dtype in eager.schema.values())
-    table = Table({}, "y", origin=eager.implementation.name.lower(), zoned=zoned)
+    zones = [getattr(dtype, "time_zone", None) for dtype in eager.schema.values()]
+    clock = Clock(next((zone for zone in zones if zone), ""))
+    table = Table({}, "y", origin=eager.implementation.name.lower(), clock=clock)
     columns = {"unique_id": np.array([], str), "ds": np.array([], np.int64 if integers else "datetime64[s]")}
     return like(table, columns | {name: np.array([], np.float64) for name in names(levels, "y")})

@@ -18,9 +18,11 @@ from gatewise.tasks.errors import InputError, need
 from gatewise.tasks.forecast.columns import COLUMNS, Reading
 from gatewise.tasks.forecast.covariates import Covariate, chosen, text_of
 from gatewise.tasks.forecast.sheets import Sheet, read_csv, read_frame, read_parquet
+from gatewise.tasks.forecast.stamps import Clock
 from gatewise.tasks.forecast.stamps import Times as Times  # the other parts take them from here
 from gatewise.tasks.forecast.values import Values as Values
 
+UNZONED = Clock()
 EMBEDDED = Path(__file__).with_name("co2.csv")
 EMBEDDED_NAME = "CO₂ at Mauna Loa (ppm)"
 PARQUET = (".parquet", ".pq")
@@ -47,7 +49,7 @@ class Table:
     """Observations by series: id → (times ascending, values with NaN where missing); ``label`` says what of.
 
     ignored: columns that were not read. unusable: series that could not be. origin: the library of the data frame that
-    it was read from, such as pandas; zoned: whether its times named a time zone (they are kept in UTC). columns: the
+    it was read from, such as pandas; clock: the time zone of its times. columns: the
     covariates; extras: their values (times, columns) by series, where there are any. whole: whether missing values at
     the end of a series with covariates known ahead are part of it; else it ends before them.
     """
@@ -57,7 +59,7 @@ class Table:
     ignored: tuple[str, ...] = ()
     unusable: tuple[Unusable, ...] = ()
     origin: str = ""
-    zoned: bool = False
+    clock: Clock = UNZONED
     columns: tuple[Covariate, ...] = ()
     extras: Mapping[str, Values] = field(default_factory=dict)
     whole: bool = False
@@ -127,7 +129,7 @@ def _table(sheet: Sheet, reading: Reading) -> Table:
     columns, extras, left = chosen(sheet.extras, reading, rows, values[0])
     series = {name: (sheet.times[part], of[name][part]) for name, part in rows.items()}
     beside = {name: extras[part] for name, part in rows.items()} if columns else {}
-    return Table(series, label, (*ignored, *left), unusable, sheet.origin, sheet.zoned, columns, beside)
+    return Table(series, label, (*ignored, *left), unusable, sheet.origin, sheet.clock, columns, beside)
 
 
 def _groups(sheet: Sheet) -> dict[str, NDArray[np.intp]]:
@@ -207,16 +209,30 @@ def to_csv(table: Table) -> str:
 def like(table: Table, columns: Mapping[str, Any]) -> Any:
     """Columns as the kind of data frame that a table was read from; as they are where it was none.
 
-    Times are in UTC where the table's named a time zone.
+    Times are in the time zone of the table's.
+
+    Raises:
+        InputError: for a time that the clocks of its zone do not show, or show twice.
     """
     if not table.origin:
         return dict(columns)
     narwhals = need("narwhals")
     fine = {name: _microseconds(np.asarray(column)) for name, column in columns.items()}
     frame = narwhals.from_dict(fine, backend=table.origin)
-    if table.zoned:
-        frame = frame.with_columns(narwhals.col("ds").dt.replace_time_zone("UTC"))
-    return frame.to_native()
+    return (_in_zone(frame, table.clock) if table.clock.zone else frame).to_native()
+
+
+def _in_zone(frame: Any, clock: Clock) -> Any:
+    times: Any = need("narwhals").col("ds").dt
+    if not clock.local:
+        return frame.with_columns(times.replace_time_zone("UTC").dt.convert_time_zone(clock.zone))
+    try:
+        return frame.with_columns(times.replace_time_zone(clock.zone))
+    except Exception as error:  # of the libraries, which share no class
+        raise InputError(
+            f"data: the forecast has a time that clocks of {clock.zone} do not show, or twice; expected times without "
+            f"a zone ({str(error).splitlines()[0]})"
+        ) from None
 
 
 def _microseconds(column: NDArray[Any]) -> NDArray[Any]:

@@ -1,0 +1,71 @@
+"""A recurrent layer that was found in a source: what it is called there, its weights, and what it must compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from gatewise.formats.compare import Reference, difference
+from gatewise.formats.reverse import Reversed
+from gatewise.formats.stack import Stack, checked, to_layer
+from gatewise.nn import Recurrent
+
+
+@dataclass(frozen=True)
+class Found:
+    """A layer in a source.
+
+    Args:
+        name: its prefix or name there; empty where the source is the layer. kind: such as ``torch.nn.GRU``. stack: its
+            weights. reference: computes what it must. notes: what the source does not say, and what was taken.
+    """
+
+    name: str
+    kind: str
+    stack: Stack
+    reference: Reference
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        return self.name or "(all)"
+
+
+@dataclass(frozen=True)
+class Left:
+    """A recurrent layer in a source that Gatewise does not compute, and the reason."""
+
+    name: str
+    reason: str
+
+
+Here = list[Found | Left]
+"""What a source holds."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A layer of Gatewise's that was run beside what it was made of.
+
+    Args:
+        found: what was there. layer: with the same weights, in evaluation mode; a ``Reversed`` one where it runs from
+            the last step to the first. difference: the largest on random input, relative to the largest value above 1.
+    """
+
+    found: Found
+    layer: nn.Module
+    difference: float
+
+
+def converted(found: Found) -> Converted:
+    """Gatewise's layer of what was found, run beside it.
+
+    Raises:
+        InputError: when the weights are no numbers, or the two differ.
+    """
+    stack = checked(found.stack, found.shown)
+    layer = to_layer(stack)
+    apart = difference(layer, stack, found.reference, found.shown)
+    made = Reversed(layer) if isinstance(layer, Recurrent) and stack.reverse else layer
+    return Converted(found, made, apart)
