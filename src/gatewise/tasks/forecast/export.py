@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gatewise.tasks.errors import InputError
 from gatewise.tasks.exporting import Export
 from gatewise.tasks.forecast import export_steps, scaling, scaling_torch
 from gatewise.tasks.forecast.direct import Members
@@ -44,6 +45,13 @@ class ExportForecast(Export):
 
     def parts(self, task: Forecaster) -> Parts:
         network, strategy = task.fitted(), task.strategy
+        if task.options.strategy == "recursive":
+            raise InputError("strategy: paths of 'recursive' are drawn step by step here, expected direct or steps")
+        if strategy.scheme:
+            names_of = ", ".join([*(f.name for f in strategy.scheme.features), *strategy.scheme.calendar])
+            raise InputError(
+                f"covariates: the exported network reads values alone, expected a model without {names_of}"
+            )
         about = {
             "horizon": task.horizon,
             "season": task.season,
