@@ -10,6 +10,8 @@ import torch
 from fitted import MODELS, fitted
 
 from gatewise.formats.onnx.check import difference
+from gatewise.tasks.errors import InputError
+from gatewise.tasks.forecast import Forecaster
 from gatewise.tasks.parts import Arrays, Parts
 
 
@@ -61,6 +63,18 @@ def test_shapes_and_names_are_as_declared(name: str, tmp_path: Path) -> None:
         first = dict(_free(part, part.examples[0]))
         assert all(size >= 2 for size in first.values())
         assert len(set(first.values())) == len(first)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"strategy": "recursive"}, "strategy 'recursive' draws sample paths"),
+        ({"calendar": True}, "forecasters with covariates or calendar are not written"),
+    ],
+)
+def test_forecasters_that_no_format_takes(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        parts_of(Forecaster(horizon=12, hidden_size=4, max_steps=1, n_models=1, **options).fit())
 
 
 def _free(part: Any, example: Any) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.exporting import Export
 from gatewise.tasks.forecast import export_steps, scaling, scaling_torch
-from gatewise.tasks.forecast.direct import Members
+from gatewise.tasks.forecast.direct import DirectNetwork, Members
 from gatewise.tasks.forecast.forecaster import Forecaster
 from gatewise.tasks.forecast.intervals import names
 from gatewise.tasks.forecast.network import ForecastNetwork
@@ -45,13 +45,6 @@ class ExportForecast(Export):
 
     def parts(self, task: Forecaster) -> Parts:
         network, strategy = task.fitted(), task.strategy
-        if task.options.strategy == "recursive":
-            raise InputError("strategy: paths of 'recursive' are drawn step by step here, expected direct or steps")
-        if strategy.scheme:
-            names_of = ", ".join([*(f.name for f in strategy.scheme.features), *strategy.scheme.calendar])
-            raise InputError(
-                f"covariates: the exported network reads values alone, expected a model without {names_of}"
-            )
         about = {
             "horizon": task.horizon,
             "season": task.season,
@@ -61,8 +54,13 @@ class ExportForecast(Export):
         if isinstance(strategy, Steps) and isinstance(network, ForecastNetwork):
             step = export_steps.part(network, strategy)
             return Parts((step,), about, lambda run: export_steps.played(task, strategy, step, run))
-        assert isinstance(strategy, Direct)
+        if not isinstance(strategy, Direct):
+            raise InputError(
+                "export: strategy 'recursive' draws sample paths, which no format here writes; fit 'direct'"
+            )
         assert isinstance(network, Members)
+        if any(isinstance(one, DirectNetwork) and one.beside is not None for one in network.members):
+            raise InputError("export: forecasters with covariates or calendar are not written; fit one without")
         about |= {"columns": names(task.options.levels, "y"), "series": strategy.numbers}
         return Parts((_part(network, strategy),), about, lambda run: _played(task, strategy, run))
 
