@@ -14,6 +14,8 @@ from gatewise.study.observe import reading
 from gatewise.tasks import InputError, load
 from gatewise.tasks.forecast import Forecaster
 from gatewise.tasks.forecast.grid import regular
+from gatewise.tasks.forecast.intervals import calibrated, quantiles
+from gatewise.tasks.forecast.paths import drawn
 from gatewise.tasks.forecast.recursive import first_of, lags_of, window_of
 from gatewise.tasks.forecast.table import Table
 from gatewise.tasks.forecast.verbs import FitForecast
@@ -182,6 +184,22 @@ def test_paths_are_what_the_forecast_is_made_of(model: Forecaster) -> None:
     direct = Forecaster(horizon=6, hidden_size=4, max_steps=1, n_models=1).fit(DATA)
     with pytest.raises(InputError, match="sample_paths goes with strategy 'recursive', got it with 'direct'"):
         direct.sample_paths()
+
+
+def test_few_horizons_make_intervals_narrower_with_caution(model: Forecaster) -> None:
+    objective: Any = model.objective()
+    objective.validate()
+    found = drawn(
+        objective.module, objective.past, objective.trial, objective.validation.which, objective.validation.at
+    )
+    said = np.moveaxis(np.quantile(found, quantiles([80, 95]), axis=1), 0, 2)
+    asked = np.array(calibrated(objective.validation.truth, said, [80, 95]))
+    assert objective.horizons == pytest.approx(
+        sum(n - end for n, end in zip((102, 82), objective.ends, strict=True)) / 6
+    )
+    trust = np.where(asked > 1, 1.0, objective.horizons / (objective.horizons + 2))
+    np.testing.assert_allclose(objective.module.widths, asked**trust, rtol=1e-5)
+    assert (asked < 1).any()
 
 
 def test_the_point_is_the_median_or_the_mean(model: Forecaster) -> None:

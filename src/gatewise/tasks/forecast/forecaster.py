@@ -50,7 +50,7 @@ AVERAGE = 0.98
 
 
 class Forecaster(Task):
-    """A recurrent network that forecasts all of a horizon at once.
+    """A recurrent network that forecasts all of a horizon at once, or a step at a time along sample paths.
 
     Data: the path of a CSV or Parquet file or a data frame, long (``unique_id, ds, y``; missing values empty), with
     just two columns, time and value, or wide; None stands for weekly CO₂ at Mauna Loa. Series that cannot be used are
