@@ -95,7 +95,7 @@ class _Backward:
                 now = Slab.of(values, values, call.reverse)
                 found |= {f"now.{s}": now.turned(last), f"state.{s}": now.before(initial).turned(last)}
         if dy is None:
-            dy = call.states[0].new_zeros(1, dtype=call.number.dtype).expand(call.steps, call.rows, call.units)
+            dy = call.states[0].new_zeros(call.units).expand(call.steps, call.rows, -1)
         dy = dy.to(call.number.dtype)
         dy = dy if dy.stride(-1) == 1 or call.units == 1 else dy.contiguous()
         call.alive.append(dy)
