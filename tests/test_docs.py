@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
+from tasks.transcribe.conftest import RATE, sentences, spoken, written
 from tasks.translate.conftest import few_phrases, toy
 
 from benches import option_tables
@@ -52,6 +54,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             (tmp_path / f"{name}.{side}").write_text("\n".join(texts) + "\n")
     (tmp_path / "book.txt").write_text("The king sat. A king is a man. " * 60)
     (tmp_path / "other.txt").write_text("A man sat. " * 20)
+    for name, seed in (("train", 0), ("val", 1)):
+        written(tmp_path / "speech", sentences(12, seed), f"{name}.tsv")
+    soundfile.write(tmp_path / "speech" / "call.wav", spoken("CAD AB"), RATE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -199,7 +199,7 @@ class Transcriber(Task):
         guide = self.guide(how)
         seconds = step_seconds(network)
         found = [
-            transcripts(one, guide, how.width, 1, seconds)[0].text
+            transcripts(one, guide, how.width, 1, seconds, times=False)[0].text
             for one in emitted(network, self._frames(entries, corpus))
         ]
         said = [one.text for one in entries]
@@ -227,7 +227,8 @@ class Transcriber(Task):
         guide = self.guide(how)
         rate, seconds = self.options.sample_rate, step_seconds(network)
         frames = [self.normalised(log_mel(self.samples(one), rate)) for one in sounds]
-        return [transcripts(one, guide, how.width, how.n_best, seconds) for one in emitted(network, frames)]
+        how_many = how.width, how.n_best, seconds, how.times
+        return [transcripts(one, guide, *how_many) for one in emitted(network, frames)]
 
     def samples(self, recording: Sound) -> Samples:
         """A recording as the model hears it: (samples,), mono, at its rate."""
