@@ -224,6 +224,16 @@ def test_an_interrupted_cache_is_gone_on_with(tmp_path: Path, monkeypatch: pytes
         opened(tmp_path / "cache")
 
 
+@pytest.mark.slow
+def test_two_processes_share_the_batches(tmp_path: Path) -> None:
+    data = written(tmp_path, sentences(24))
+    options = {**TINY, "speeds": "0.9,1,1.1", "noise": 0.3}
+    one, two = (gw.Transcriber(**options, devices=devices).fit(data) for devices in (1, 2))
+    losses = [[epoch.loss for epoch in model.history.epochs] for model in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+    assert list(two.scores) == ["gru", "most frequent transcript"]
+
+
 def test_silent_recordings_are_told(tmp_path: Path) -> None:
     data = written(tmp_path, sentences(12))
     soundfile.write(tmp_path / "train-4.wav", np.zeros(3 * RATE), RATE)
