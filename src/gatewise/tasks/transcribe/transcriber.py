@@ -34,7 +34,7 @@ from gatewise.tasks.transcribe.sound import Clip, Samples
 from gatewise.tasks.transcribe.units import Units, steps_needed
 from gatewise.tasks.transcribe.writing import Transcript, emitted, likeliest, step_seconds, transcripts
 
-MOST_STEPS = 500
+LEAST_STEPS, MOST_STEPS = 25, 500
 """Between two validations."""
 TIMED = 8
 """Held-out recordings that are transcribed to time it."""
@@ -50,8 +50,8 @@ class Transcriber(Task):
     and MP3 at any rate. None stands for spelled names, addresses, numbers and control words (AN4).
     Without ``validation`` every tenth speaker is held out where they are known, else every tenth recording.
 
-    An epoch is a pass over the recordings, or 500 steps; it ends with the word error rate of the validation
-    recordings.
+    An epoch is a pass over the recordings, but at least 25 steps and at most 500; it ends with the word error rate of
+    the validation recordings.
 
     Raises:
         InputError: for a value out of range.
@@ -142,7 +142,7 @@ class Transcriber(Task):
         batches = sum(
             1 for _ in cut_by_duration(np.arange(len(lengths)), lengths, frames_of(self.options.batch_seconds))
         )
-        return min(MOST_STEPS, batches)
+        return min(MOST_STEPS, max(LEAST_STEPS, batches))
 
     def schedule(self) -> Schedule:
         o = self.options
