@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from safetensors.torch import save_file
+from tasks.transcribe.conftest import RATE, sentences, spoken, written
 from tasks.translate.conftest import few_phrases, toy
 from torch import nn
 
@@ -69,6 +71,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     (tmp_path / "book.txt").write_text("The king sat. A king is a man. " * 60)
     (tmp_path / "other.txt").write_text("A man sat. " * 20)
+    for name, seed in (("train", 0), ("val", 1)):
+        written(tmp_path / "speech", sentences(12, seed), f"{name}.tsv")
+    soundfile.write(tmp_path / "speech" / "call.wav", spoken("CAD AB"), RATE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks")
 EXERCISE = {"span": 4, "hidden_size": 4, "max_steps": 2}
 WORDS = {"hidden_size": 8, "embedding_size": 8, "vocabulary": "words", "joint": False, "average": 0.9}
 LETTERS = {"hidden_size": 4, "embedding_size": 4, "batch_size": 2, "sequence_length": 8}
-SPEECH = {"hidden_size": 4, "num_layers": 1, "batch_seconds": 4.0, "speeds": "1", "epochs": 2}
+SPEECH = {"hidden_size": 4, "num_layers": 1, "batch_seconds": 4.0, "speeds": "1", "max_steps": 26}
 SOUNDS = tempfile.TemporaryDirectory(prefix="gatewise-tests-", ignore_cleanup_errors=True)
 TINY: dict[str, tuple[dict[str, Any], Callable[[], Any]]] = {
     "forecast": ({"horizon": 4, "hidden_size": 4, "max_steps": 26}, table),

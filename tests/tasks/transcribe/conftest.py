@@ -70,11 +70,11 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def both(tones: Path, held: Path) -> gw.Transcriber:
     """A model that reads in both directions, which has learned the language."""
-    return gw.Transcriber(**SMALL, epochs=8).fit(tones, validation=held)
+    return gw.Transcriber(**SMALL, max_steps=150).fit(tones, validation=held)
 
 
 @pytest.fixture(scope="session")
 def forward(tones: Path, held: Path) -> gw.Transcriber:
     """One that can write while it listens."""
     options = {**SMALL, "direction": "forward", "lookahead": 3, "num_layers": 2}
-    return gw.Transcriber(**options, epochs=8).fit(tones, validation=held)
+    return gw.Transcriber(**options, max_steps=150).fit(tones, validation=held)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from gatewise.tasks.errors import InputError
+from gatewise.tasks.transcribe import search as module
 from gatewise.tasks.transcribe.decoding import Decoding
 from gatewise.tasks.transcribe.grams import BackOff, GramScorer
 from gatewise.tasks.transcribe.guide import Guide, LanguageScorer
@@ -19,6 +21,8 @@ from gatewise.tasks.transcribe.search import Emission, Search, aligned, greedy, 
 from gatewise.tasks.transcribe.units import BLANK, Units, steps_needed
 
 UNITS = Units([None, " ", "A", "B"])
+PIECES = Units([None, " A", "B", " B"])
+"""As byte-pair encoding makes them: a space belongs to the piece that it begins."""
 SENTENCES = ["A B", "AB A", "AB AB", "B", "A AB B"]
 ALL = 10_000
 """A beam that loses nothing."""
@@ -52,12 +56,14 @@ def added(text: str, scorer: LanguageScorer | None, weight: float, bonus: float)
     return total + weight * scorer.end(state)
 
 
-def exhaustive(emission: Emission, scorer: LanguageScorer | None, weight: float, bonus: float) -> dict[str, float]:
+def exhaustive(
+    emission: Emission, scorer: LanguageScorer | None, weight: float, bonus: float, units: Units = UNITS
+) -> dict[str, float]:
     """The score of each text: that of the likeliest way to write its spaces."""
     found: dict[str, float] = {}
     for length in range(len(emission) + 1):
-        for tokens in itertools.product(UNITS.written, repeat=length):
-            text = UNITS.decode(tokens)
+        for tokens in itertools.product(units.written, repeat=length):
+            text = units.decode(tokens)
             score = log_probability(emission, tokens) + added(text, scorer, weight, bonus)
             found[text] = max(found.get(text, -math.inf), score)
     return found
@@ -69,13 +75,13 @@ def scorers() -> dict[str, LanguageScorer | None]:
 
 
 @pytest.mark.parametrize("kind", ["none", "words", "letters"])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_wide_search_finds_the_best_of_all_texts(kind: str, seed: int) -> None:
-    scorer, given = scorers()[kind], emission(5, seed)
+@pytest.mark.parametrize("units", [UNITS, PIECES], ids=["letters", "pieces"])
+def test_a_wide_search_finds_the_best_of_all_texts(kind: str, units: Units) -> None:
+    scorer, given = scorers()[kind], emission(5, len(kind))
     weight, bonus = (0.8, -0.3) if scorer else (1.0, 0.4)
-    wanted = sorted(exhaustive(given, scorer, weight, bonus).items(), key=lambda item: -item[1])[:6]
-    found = searched(given, Guide(UNITS, scorer, weight, bonus), ALL, 6)
-    assert [UNITS.decode(one.tokens) for one in found] == [text for text, _ in wanted]
+    wanted = sorted(exhaustive(given, scorer, weight, bonus, units).items(), key=lambda item: -item[1])[:6]
+    found = searched(given, Guide(units, scorer, weight, bonus), ALL, 6)
+    assert [units.decode(one.tokens) for one in found] == [text for text, _ in wanted]
     assert [one.score for one in found] == pytest.approx([score for _, score in wanted], abs=1e-5)
 
 
@@ -98,13 +104,38 @@ def test_pieces_of_a_recording_give_the_text_of_the_whole() -> None:
     assert search.best(3) == searched(given, guide, 7, 3)
 
 
+def test_a_search_forgets_what_it_did_not_keep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Letting go of prefixes at every step changes no text, and keeps few: memory of live text does not grow."""
+    given, guide = emission(60, 5), Guide(UNITS, scorers()["words"], 0.5, 0.1)
+    wanted = searched(given, guide, 6, 6)
+    monkeypatch.setattr(module, "FORGET", 1)
+    search = Search(guide, 6)
+    search.push(given)
+    assert search.best(6) == wanted
+    longest = max(len(one.tokens) for one in wanted)
+    assert len(_reachable(search)) <= 6 * (longest + 1)
+
+
+def _reachable(search: Search) -> set[object]:
+    """All prefixes that a search holds."""
+    found: set[object] = set()
+    left: list[Any] = list(search._kept)
+    while left:
+        prefix = left.pop()
+        if prefix is not None and prefix not in found:
+            found.add(prefix)
+            left += [prefix.before, *prefix.children.values()]
+    return found
+
+
 def test_the_likeliest_letters() -> None:
     rows = [2, 2, 0, 2, 3, 3, 1, 0, 0, 2]
     given = np.log(np.full((len(rows), 4), 0.1, np.float32))
     given[np.arange(len(rows)), rows] = math.log(0.7)
-    assert UNITS.decode(greedy(given)) == "AAB A"
-    assert greedy(np.zeros((0, 4), np.float32)) == []
-    assert aligned(given, greedy(given)) == [(0, 1), (3, 3), (4, 5), (6, 6), (9, 9)]
+    tokens, spans = greedy(given)
+    assert UNITS.decode(tokens) == "AAB A"
+    assert spans == [(0, 1), (3, 3), (4, 5), (6, 6), (9, 9)] == aligned(given, tokens)
+    assert greedy(np.zeros((0, 4), np.float32)) == ([], [])
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -79,6 +79,36 @@ def test_what_is_no_sound_gets_a_sentence(tmp_path: Path) -> None:
             check(Clip(tmp_path / name))
 
 
+def test_a_file_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
+    for text in ("A", "ABCD"):
+        soundfile.write(tmp_path / "a.wav", spoken(text), RATE, subtype="FLOAT")
+        assert (read(Clip(tmp_path / "a.wav"), RATE) == spoken(text)).all()
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), [(".wav", None), (".flac", None), (".ogg", "OPUS"), (".mp3", None)])
+def test_damaged_files_are_read_or_refused_in_a_sentence(tmp_path: Path, suffix: str, subtype: str | None) -> None:
+    soundfile.write(tmp_path / f"whole{suffix}", spoken("ABC"), RATE, subtype=subtype)
+    raw, generator = (tmp_path / f"whole{suffix}").read_bytes(), np.random.default_rng(0)
+    path = tmp_path / f"damaged{suffix}"
+    refused: list[str] = []
+    for trial in range(60):
+        broken = bytearray(raw[: int(generator.integers(len(raw)))] if trial % 2 else raw)
+        for place in generator.integers(len(broken), size=20) if len(broken) and trial % 4 > 1 else ():
+            broken[place] = int(generator.integers(256))
+        path.write_bytes(broken)
+        try:
+            assert np.isfinite(read(Clip(path), RATE)).all()
+        except InputError as error:
+            refused.append(str(error))
+    assert refused
+    assert all(sentence.startswith(str(path)) for sentence in refused)
+
+
+def test_sound_of_a_single_sample() -> None:
+    for own in (8000, 16000, 44100):
+        assert log_mel(converted(np.full(1, 0.5, np.float32), own, RATE, "it"), RATE).shape == (1, BANDS)
+
+
 def test_silence_and_clipping_are_noticed() -> None:
     assert faults(spoken("ABC")) == []
     assert faults(np.zeros(100, np.float32)) == ["it is silent"]

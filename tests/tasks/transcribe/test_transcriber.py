@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from tasks.transcribe.conftest import RATE, SMALL, sentences, spoken, written
 
 import gatewise as gw
 from gatewise.tasks.errors import InputError
+from gatewise.tasks.folder import sha256
 from gatewise.tasks.transcribe import store
 from gatewise.tasks.transcribe.corpus import TRAINING, VALIDATION
 from gatewise.tasks.transcribe.network import SpeechNetwork
@@ -135,7 +138,7 @@ def test_a_language_models_run_steers_the_search(both: gw.Transcriber, tmp_path:
 
 def test_a_run_goes_on_to_the_bit_and_needs_no_recordings(tmp_path: Path) -> None:
     data = written(tmp_path / "sound", sentences(30), speakers=12)
-    options = {**TINY, "max_steps": 12, "speeds": "0.9,1,1.1", "noise": 0.5, "time_masks": 1, "frequency_masks": 1}
+    options = {**TINY, "max_steps": 30, "speeds": "0.9,1,1.1", "noise": 0.5, "time_masks": 1, "frequency_masks": 1}
     options |= {"dropout": 0.2, "average": 0.9, "normalise": "speaker", "units": "bpe", "vocabulary_size": 12}
     whole = gw.Transcriber(**options).fit(data)
 
@@ -149,7 +152,7 @@ def test_a_run_goes_on_to_the_bit_and_needs_no_recordings(tmp_path: Path) -> Non
 
         def __exit__(self, *_: object) -> None: ...
         def step(self, step: int, *_: Any) -> None:
-            if step == 8:
+            if step == 28:
                 raise KeyboardInterrupt
 
         def epoch(self, *_: Any) -> None: ...
@@ -222,6 +225,50 @@ def test_an_interrupted_cache_is_gone_on_with(tmp_path: Path, monkeypatch: pytes
     path.write_bytes(raw)
     with pytest.raises(InputError, match=r"features.bin is damaged"):
         opened(tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("utterances.json", lambda saved: saved["parts"].pop("validation")),
+        ("utterances.json", lambda saved: saved["parts"]["training"][0].update(text=3)),
+        ("utterances.json", lambda saved: saved["parts"]["training"][0].update(items=[10**6])),
+        ("utterances.json", lambda saved: saved["statistics"].update(mean=[0.0])),
+        ("utterances.json", lambda saved: saved.update(units={"kind": "char"})),
+        ("features.json", lambda saved: saved.update(frames=[1, -1])),
+        ("features.json", lambda saved: saved.update(faults="none")),
+    ],
+)
+def test_a_damaged_run_gets_a_sentence(
+    run_folder: Path, tmp_path: Path, file: str, change: Callable[[dict[str, Any]], object]
+) -> None:
+    shutil.copytree(run_folder, tmp_path / "run")
+    path, config = tmp_path / "run" / file, tmp_path / "run" / "config.json"
+    saved = json.loads(path.read_text())
+    change(saved)
+    path.write_text(json.dumps(saved))
+    described = json.loads(config.read_text())
+    described["sha256"][file] = sha256(path)  # as a stranger would make it
+    config.write_text(json.dumps(described))
+    with pytest.raises(InputError, match=r"is damaged|are foreign"):
+        gw.Transcriber.load(tmp_path / "run").predict()
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    gw.Transcriber(**{**TINY, "max_steps": 1}).fit(written(folder / "sound", sentences(6)), directory=folder / "run")
+    return folder / "run"
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_batches(tmp_path: Path) -> None:
+    data = written(tmp_path, sentences(24))
+    options = {**TINY, "speeds": "0.9,1,1.1", "noise": 0.3}
+    one, two = (gw.Transcriber(**options, devices=devices).fit(data) for devices in (1, 2))
+    losses = [[epoch.loss for epoch in model.history.epochs] for model in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+    assert list(two.scores) == ["gru", "most frequent transcript"]
 
 
 def test_silent_recordings_are_told(tmp_path: Path) -> None:

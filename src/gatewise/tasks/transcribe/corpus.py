@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import read_json, remove, write_json
@@ -97,10 +98,9 @@ class Corpus:
         path = folder / UTTERANCES
         saved = read_json(path)
         try:
-            parts = {
-                part: [Entry(e["name"], e["text"], e["speaker"], tuple(e["items"])) for e in entries]
-                for part, entries in saved["parts"].items()
-            }
+            parts = {str(part): [_entry(value) for value in entries] for part, entries in saved["parts"].items()}
+            if not {TRAINING, VALIDATION} <= parts.keys() or not all(parts.values()):
+                raise ValueError("parts without utterances")
             left_out = [(str(name), str(why)) for name, why in saved["left_out"]]
             found = cls(parts, Units.from_json(saved["units"]), rate, folder=folder, left_out=left_out)
             found._statistics = Statistics.from_json(saved["statistics"])
@@ -152,6 +152,10 @@ class Corpus:
             else:
                 assert self.folder is not None
                 self._store = store.opened(self.folder)
+                if max(item for part in self.parts.values() for one in part for item in one.items) >= len(
+                    self._store.counts
+                ):
+                    raise InputError(f"{self.folder / UTTERANCES} is damaged: {ABOUT} has fewer recordings than it")
         return self._store
 
     @property
@@ -171,3 +175,14 @@ class Corpus:
     @staticmethod
     def key(one: Entry) -> str:
         return f"recording {one.name}" if one.speaker is None else f"speaker {one.speaker}"
+
+
+def _entry(value: Any) -> Entry:
+    """What was written of an utterance; raises KeyError, TypeError or ValueError for anything else."""
+    found = Entry(value["name"], value["text"], value["speaker"], tuple(value["items"]))
+    texts = [found.name, found.text, found.speaker or ""]
+    if not all(isinstance(text, str) for text in texts) or not found.text or not found.items:
+        raise ValueError("not an utterance")
+    if not all(type(item) is int and item >= 0 for item in found.items):
+        raise ValueError("not numbers of recordings")
+    return found

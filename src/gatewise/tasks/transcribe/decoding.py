@@ -37,6 +37,7 @@ class Decoding:
             ARPA file (``.arpa``); the directory of a language model's run. lm_unit: of an n-gram model, ``word`` or
             ``char``. lm_order: the longest n. lm_weight: of its log-probabilities. word_bonus: nats for each word.
         words: a file with the words that are allowed, whatever separates them, or a sequence of them.
+        times: whether the times of words are wanted.
 
     Raises:
         InputError: for a value out of its range.
@@ -50,6 +51,7 @@ class Decoding:
     lm_weight: float = 0.5
     word_bonus: float = 0.0
     words: str | Path | Sequence[str] | None = None
+    times: bool = True
 
     def __post_init__(self) -> None:
         if self.beam is not None:

@@ -46,9 +46,11 @@ class Live:
         Raises:
             InputError: for samples that are no finite numbers, another shape, or after ``finish``.
         """
+        if not isinstance(samples, np.ndarray) or samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+            raise InputError("samples must be an array of floats between -1 and 1, (samples,)")
         samples = np.ascontiguousarray(samples, np.float32)
-        if samples.ndim != 1 or not np.isfinite(samples).all():
-            raise InputError(f"samples must be finite numbers of shape (samples,), got shape {samples.shape}")
+        if not np.isfinite(samples).all():
+            raise InputError("samples must be finite numbers, got some that are not")
         if self._finished:
             raise InputError("the recording is finished: start another one")
         return self._heard(self._resampled(samples, last=False), last=False)

@@ -14,9 +14,13 @@ from gatewise.tasks.transcribe.units import BLANK
 
 Emission = NDArray[np.float32]
 """(steps, tokens) log-probabilities of a recording."""
+Span = tuple[int, int]
+"""The first and the last step of a token."""
 UNLIKELY = 12.0
 """Nats below the likeliest token of a step from which on a token is not looked at: one in 160,000."""
 NEVER = -math.inf
+FORGET = 64
+"""Steps after which a search lets go of what it did not keep."""
 
 
 @dataclass(frozen=True)
@@ -30,28 +34,30 @@ class Found:
 NOTHING = Found((), NEVER)
 
 
-def greedy(emission: Emission) -> list[int]:
-    """The likeliest token at each step, without repeats and blanks."""
+def greedy(emission: Emission) -> tuple[list[int], list[Span]]:
+    """The likeliest token at each step, without repeats and blanks, and the steps of each."""
     best = emission.argmax(1)
-    kept = best[np.concatenate([[True], best[1:] != best[:-1]])] if len(best) else best
-    return [int(token) for token in kept if token != BLANK]
+    starts = np.flatnonzero(np.concatenate([[True], best[1:] != best[:-1]])) if len(best) else best
+    stops = np.concatenate([starts[1:], [len(best)]]) - 1
+    spans = [(int(a), int(b)) for a, b in zip(starts, stops, strict=len(best) > 0) if best[a] != BLANK]
+    return [int(best[start]) for start, _ in spans], spans
 
 
 class _Prefix:
     """The tokens of a text so far: the last one, those before it, and what the guide says about them."""
 
-    __slots__ = ("_children", "before", "bonus", "state", "token")
+    __slots__ = ("before", "bonus", "children", "state", "token")
 
     def __init__(self, before: _Prefix | None, token: int, state: State, bonus: float) -> None:
         self.before, self.token, self.state, self.bonus = before, token, state, bonus
-        self._children: dict[int, _Prefix | None] = {}
+        self.children: dict[int, _Prefix | None] = {}
 
     def child(self, token: int, guide: Guide) -> _Prefix | None:
         """With one more token; None where the guide does not allow it. The same one whenever it is asked for."""
-        if token not in self._children:
+        if token not in self.children:
             found = guide.extend(self.state, token)
-            self._children[token] = None if found is None else _Prefix(self, token, found[0], self.bonus + found[1])
-        return self._children[token]
+            self.children[token] = None if found is None else _Prefix(self, token, found[0], self.bonus + found[1])
+        return self.children[token]
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -76,11 +82,15 @@ class Search:
         self.guide, self.beam = guide, beam
         root = _Prefix(None, BLANK, guide.start(), 0.0)
         self._kept: dict[_Prefix, tuple[float, float]] = {root: (0.0, NEVER)}
+        self._steps = 0
 
     def push(self, emission: Emission) -> None:
         """Take the next steps."""
         for row in emission.astype(np.float64):
             self._step(row)
+            self._steps += 1
+            if self._steps % FORGET == 0:
+                self._forget()
 
     def _step(self, row: NDArray[np.float64]) -> None:
         likely = [t for t in self.guide.tokens if row[t] >= row.max() - UNLIKELY]
@@ -97,6 +107,17 @@ class Search:
                     _add(found, child, NEVER, (blank if repeated else either) + logs[token])
         best = sorted(found.items(), key=lambda item: -(_sum(*item[1]) + item[0].bonus))
         self._kept = dict(best[: self.beam])
+
+    def _forget(self) -> None:
+        """Let go of prefixes that nothing that is kept begins with; those that it does stay the ones that they are."""
+        needed: set[_Prefix] = set()
+        for kept in self._kept:
+            prefix: _Prefix | None = kept
+            while prefix is not None and prefix not in needed:
+                needed.add(prefix)
+                prefix = prefix.before
+        for prefix in needed:
+            prefix.children = {token: child for token, child in prefix.children.items() if child in needed}
 
     def best(self, count: int = 1) -> list[Found]:
         """The best texts if nothing more came, the best first; what the guide does not let end there does not count.
@@ -134,10 +155,10 @@ def searched(emission: Emission, guide: Guide, beam: int, count: int = 1) -> lis
     return search.best(count)
 
 
-def aligned(emission: Emission, tokens: Sequence[int]) -> list[tuple[int, int]]:
+def aligned(emission: Emission, tokens: Sequence[int]) -> list[Span]:
     """The first and last step of each token in the likeliest alignment of a text (Viterbi).
 
-    Empty for no tokens; there must be steps enough for them.
+    Empty for no tokens; there must be steps enough for them. It keeps a byte for each step and half a token.
     """
     if not tokens:
         return []
@@ -155,7 +176,7 @@ def aligned(emission: Emission, tokens: Sequence[int]) -> list[tuple[int, int]]:
         moves[step] = ways.argmax(0)
         score = ways.max(0) + emission[step, states]
     place = len(states) - 1 if score[-1] >= score[-2] else len(states) - 2
-    spans: dict[int, tuple[int, int]] = {}
+    spans: dict[int, Span] = {}
     for step in range(len(emission) - 1, -1, -1):
         if place % 2:
             spans[place // 2] = step, spans.get(place // 2, (step, step))[1]

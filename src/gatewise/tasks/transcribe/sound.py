@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,10 @@ Samples = NDArray[np.float32]
 EXTRA = "speech"
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 """Of sound files that are looked for in a folder."""
+BLOCK = 1 << 20
+"""Samples that are decoded at once."""
+MOST_SAMPLES = 1 << 30
+"""Of a file: 6 hours at 48 kHz. A small file can be made that holds more than any memory."""
 LOUDEST = 0.999
 """From here on a sample counts as clipped."""
 CLIPPED = 1e-3
@@ -42,11 +47,7 @@ class Clip:
     @property
     def mark(self) -> str:
         """Changes when the file does."""
-        try:
-            found = self.path.stat()
-        except OSError as error:
-            raise InputError(f"{self.path} cannot be read: {reason(error)}") from None
-        return f"{self.path.resolve()} {found.st_size} {found.st_mtime_ns} {self.member} {self.start} {self.stop}"
+        return f"{self.path.resolve()} {_stamp(self.path)} {self.member} {self.start} {self.stop}"
 
 
 def check(clip: Clip) -> None:
@@ -70,7 +71,7 @@ def read(clip: Clip, rate: int, speed: float = 1.0) -> Samples:
     Raises:
         InputError: for what is no sound file, an empty one, or samples that are no finite numbers.
     """
-    whole, own = _decoded(clip.path, clip.member)
+    whole, own = _decoded(clip.path, clip.member, _stamp(clip.path))
     return converted(whole[clip.start : clip.stop], own, rate, clip.name, speed)
 
 
@@ -100,16 +101,44 @@ def faults(samples: Samples) -> list[str]:
     return found
 
 
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and time of a file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {reason(error)}") from None
+    return found.st_size, found.st_mtime_ns
+
+
 @lru_cache(maxsize=2)
-def _decoded(path: Path, member: str | None) -> tuple[Samples, float]:
-    """A whole file; the last two are kept, since a file may hold many clips one after another."""
+def _decoded(path: Path, member: str | None, stamp: tuple[int, int]) -> tuple[Samples, float]:
+    """A whole file; the last two are kept, since a file may hold many clips one after another.
+
+    Args:
+        stamp: of the file, so that one that was written anew is read anew.
+    """
     name = Clip(path, member).name
     source: Any = path if member is None else io.BytesIO(_member(path, member))
     with _opened(source, name) as file:
         try:
-            return file.read(dtype="float32"), float(file.samplerate)
+            blocks = list(_blocks(file, name))
         except RuntimeError as error:
             raise InputError(f"{name} is damaged: {_said(error)}") from None
+        return np.concatenate([np.zeros(0, np.float32), *blocks]), float(file.samplerate)
+
+
+def _blocks(file: Any, name: str) -> Iterator[Samples]:
+    """A file's samples, mixed down, a part at a time: what its header says of its length may be wrong by far."""
+    count = 0
+    while len(block := file.read(BLOCK, dtype="float32")):
+        count += len(block)
+        if count > MOST_SAMPLES:
+            raise InputError(
+                f"{name} has more than {MOST_SAMPLES:,} samples, which is more than is read at once; cut it"
+            )
+        yield block if block.ndim == 1 else block.mean(1)
 
 
 def _opened(source: Any, name: str) -> Any:
@@ -136,11 +165,13 @@ def _said(error: Exception) -> str:
 
 
 def _member(path: Path, member: str) -> bytes:
-    archive, places = _archive(path)
-    with archive.open("rb") as file:
-        offset, size = places[member]
-        file.seek(offset)
-        return file.read(size)
+    offset, size = _archive(path, _stamp(path))[member]
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {reason(error)}") from None
 
 
 def members(path: Path) -> list[str]:
@@ -149,15 +180,15 @@ def members(path: Path) -> list[str]:
     Raises:
         InputError: when it is none.
     """
-    return list(_archive(path)[1])
+    return list(_archive(path, _stamp(path)))
 
 
 @lru_cache(maxsize=8)
-def _archive(path: Path) -> tuple[Path, dict[str, tuple[int, int]]]:
+def _archive(path: Path, stamp: tuple[int, int]) -> dict[str, tuple[int, int]]:
     """Where the files of an archive lie in it, in bytes, and how long they are."""
     try:
         with tarfile.open(path, "r:") as tar:
-            return path, {m.name.removeprefix("./"): (m.offset_data, m.size) for m in tar if m.isfile()}
+            return {m.name.removeprefix("./"): (m.offset_data, m.size) for m in tar if m.isfile()}
     except tarfile.TarError:
         raise InputError(f"{path} is no tar archive, or a compressed one, expected one without compression") from None
     except OSError as error:

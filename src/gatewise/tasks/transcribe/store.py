@@ -122,14 +122,16 @@ def opened(folder: Path, verify: bool = True) -> Store:
         InputError: when it is missing or damaged.
     """
     path, about = folder / STORED, read_json(folder / ABOUT)
-    counts = about.get("frames")
-    if not isinstance(counts, list) or not all(isinstance(n, int) and n > 0 for n in counts):
+    counts, faults = about.get("frames"), about.get("faults")
+    if not isinstance(counts, list) or not all(type(n) is int and n > 0 for n in counts):
         raise InputError(f"{folder / ABOUT} is damaged: expected the number of frames of each recording")
+    if not isinstance(faults, list) or not all(isinstance(one, list) and len(one) == 2 for one in faults):
+        raise InputError(f"{folder / ABOUT} is damaged: expected what is wrong with recordings")
     try:
         whole = path.stat().st_size == sum(counts) * BANDS * TYPE.itemsize
         if not whole or (verify and sha256(path) != about.get("sha256")):
             raise InputError(f"{path} is damaged: it is not as {ABOUT} says it was written")
-        return Store(path, tuple(counts), tuple((str(name), str(fault)) for name, fault in about.get("faults", [])))
+        return Store(path, tuple(counts), tuple((str(name), str(fault)) for name, fault in faults))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {reason(error)}") from None
 

@@ -34,7 +34,7 @@ from gatewise.tasks.transcribe.sound import Clip, Samples
 from gatewise.tasks.transcribe.units import Units, steps_needed
 from gatewise.tasks.transcribe.writing import Transcript, emitted, likeliest, step_seconds, transcripts
 
-MOST_STEPS = 500
+LEAST_STEPS, MOST_STEPS = 25, 500
 """Between two validations."""
 TIMED = 8
 """Held-out recordings that are transcribed to time it."""
@@ -50,8 +50,8 @@ class Transcriber(Task):
     and MP3 at any rate. None stands for spelled names, addresses, numbers and control words (AN4).
     Without ``validation`` every tenth speaker is held out where they are known, else every tenth recording.
 
-    An epoch is a pass over the recordings, or 500 steps; it ends with the word error rate of the validation
-    recordings.
+    An epoch is a pass over the recordings, but at least 25 steps and at most 500; it ends with the word error rate of
+    the validation recordings.
 
     Raises:
         InputError: for a value out of range.
@@ -142,7 +142,7 @@ class Transcriber(Task):
         batches = sum(
             1 for _ in cut_by_duration(np.arange(len(lengths)), lengths, frames_of(self.options.batch_seconds))
         )
-        return min(MOST_STEPS, batches)
+        return min(MOST_STEPS, max(LEAST_STEPS, batches))
 
     def schedule(self) -> Schedule:
         o = self.options
@@ -199,7 +199,7 @@ class Transcriber(Task):
         guide = self.guide(how)
         seconds = step_seconds(network)
         found = [
-            transcripts(one, guide, how.width, 1, seconds)[0].text
+            transcripts(one, guide, how.width, 1, seconds, times=False)[0].text
             for one in emitted(network, self._frames(entries, corpus))
         ]
         said = [one.text for one in entries]
@@ -227,7 +227,8 @@ class Transcriber(Task):
         guide = self.guide(how)
         rate, seconds = self.options.sample_rate, step_seconds(network)
         frames = [self.normalised(log_mel(self.samples(one), rate)) for one in sounds]
-        return [transcripts(one, guide, how.width, how.n_best, seconds) for one in emitted(network, frames)]
+        how_many = how.width, how.n_best, seconds, how.times
+        return [transcripts(one, guide, *how_many) for one in emitted(network, frames)]
 
     def samples(self, recording: Sound) -> Samples:
         """A recording as the model hears it: (samples,), mono, at its rate."""

@@ -110,7 +110,7 @@ class PredictTranscription(_Decoded):
         for file, own in zip(files, samples, strict=True):
             for fault in faults(own):
                 LOG.warning("%s: %s", file, fault)
-        found = task.transcribe(samples, **self.decoding())
+        found = task.transcribe(samples, times=self.timestamps or json, **self.decoding())
         if json:
             record = [
                 {"file": str(file), "texts": [asdict(one) for one in best]}

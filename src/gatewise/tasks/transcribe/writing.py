@@ -11,7 +11,7 @@ from gatewise.tasks.transcribe.batches import cut_by_duration, joined
 from gatewise.tasks.transcribe.features import SHIFT, Frames
 from gatewise.tasks.transcribe.guide import Guide
 from gatewise.tasks.transcribe.network import SpeechNetwork, emissions
-from gatewise.tasks.transcribe.search import Emission, Found, aligned, greedy, searched
+from gatewise.tasks.transcribe.search import Emission, Span, aligned, greedy, searched
 from gatewise.tasks.transcribe.units import Units
 
 MOST_FRAMES = 1 << 15
@@ -52,31 +52,35 @@ def emitted(network: SpeechNetwork, recordings: Sequence[Frames]) -> list[Emissi
 
 def likeliest(network: SpeechNetwork, units: Units, recordings: Sequence[Frames]) -> list[str]:
     """The text of the likeliest token at each step, of each recording."""
-    return [units.decode(greedy(one)) for one in emitted(network, recordings)]
+    return [units.decode(greedy(one)[0]) for one in emitted(network, recordings)]
 
 
-def transcripts(emission: Emission, guide: Guide, beam: int, count: int, seconds: float) -> list[Transcript]:
+def transcripts(
+    emission: Emission, guide: Guide, beam: int, count: int, seconds: float, times: bool = True
+) -> list[Transcript]:
     """The best texts of a recording; without a beam and a model the likeliest letters.
 
     Args:
         beam: prefixes that are kept; 1 with a guide of no opinion for the likeliest letters. count: texts at most.
-        seconds: of a step.
+        seconds: of a step. times: whether the times of words are wanted, which behind a search takes memory.
     """
+    units = guide.units
     if beam == 1 and guide.free:
-        best = [Found(tuple(greedy(emission)), float(emission.max(1).sum(dtype=np.float64)))]
-    else:
-        best = searched(emission, guide, beam, count)
-    return [
-        Transcript(guide.units.decode(one.tokens), one.score, words(emission, one.tokens, guide.units, seconds))
-        for one in best
-    ]
+        tokens, spans = greedy(emission)
+        score = float(emission.max(1).sum(dtype=np.float64))
+        return [Transcript(units.decode(tokens), score, words(tokens, spans, units, seconds) if times else ())]
+    found = []
+    for one in searched(emission, guide, beam, count):
+        timed = words(one.tokens, aligned(emission, one.tokens), units, seconds) if times else ()
+        found.append(Transcript(units.decode(one.tokens), one.score, timed))
+    return found
 
 
-def words(emission: Emission, tokens: Sequence[int], units: Units, seconds: float) -> tuple[Word, ...]:
+def words(tokens: Sequence[int], spans: Sequence[Span], units: Units, seconds: float) -> tuple[Word, ...]:
     """The words of a text with their times."""
     found: list[Word] = []
     word, first, last = "", 0, 0
-    for token, (start, stop) in zip(tokens, aligned(emission, tokens), strict=True):
+    for token, (start, stop) in zip(tokens, spans, strict=True):
         for character in units.pieces[token] or "":
             if character == " ":
                 if word:
