@@ -56,8 +56,9 @@ SERIES: dict[str, tuple[str, int, int]] = {
     "sunspots": ("monthly-sunspots.csv", 12, 10),
     "temperatures": ("daily-min-temperatures.csv", 7, 10),
     "pm2.5": ("pollution.csv.gz", 24, 10),
+    "co2": ("", 52, 1),
 }
-"""File, horizon and number of origins, a horizon apart."""
+"""File, horizon and number of origins, a horizon apart; no file is the embedded series."""
 
 
 def hours(count: int) -> NDArray[np.datetime64]:
@@ -120,7 +121,7 @@ def run_series(name: str, folder: Path, seed: int, options: dict[str, Any]) -> d
     file, horizon, windows = SERIES[name]
     how = {"level": [80, 95], "test_size": horizon * windows, **options}
     model = Forecaster(horizon=horizon, seed=seed, **how)
-    model.fit(univariate(folder / "univariate" / file), report=Progress)
+    model.fit(univariate(folder / "univariate" / file) if file else None, report=Progress)
     scores = model.score(windows=windows)
     return {**scores["gru"], "seasonal naive": scores["seasonal naive"]["MASE"]}
 
@@ -139,6 +140,9 @@ def run_refitted(name: str, folder: Path, seed: int, options: dict[str, Any]) ->
 def rows() -> dict[str, Callable[[Path, int, dict[str, Any]], dict[str, float]]]:
     """What is run, by name."""
     found: dict[str, Any] = {name: lambda *a, name=name: run_series(name, *a) for name in SERIES}
+    for name in SERIES:
+        recursive = {"strategy": "recursive"}
+        found[f"{name}-recursive"] = lambda *a, name=name, how=recursive: run_series(name, *a[:2], {**how, **a[2]})
     found["airline-refitted"] = lambda *a: run_refitted("airline", *a)
     found["m4-hourly"] = run_m4
     for horizon in (96, 192, 336, 720):

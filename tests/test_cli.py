@@ -166,7 +166,7 @@ def test_help_without_arguments(run: Run) -> None:
         (["fit", "forecast", "-o", "m", "--horizon", "1e3"], "got '1e3'"),
         (["fit", "forecast", "-o", "m", "--hidden-size=abc"], "got 'abc'"),
         (["fit", "forecast", "-o", "m", "--cell", "gro"], "cell must be one of gru"),
-        (["fit", "forecast", "-o", "m", "--backend", "gpu"], "backend must be one of auto, cpu, eager"),
+        (["fit", "forecast", "-o", "m", "--backend", "gpu"], "backend must be one of auto, cpu, cuda, eager"),
         (["fit", "forecast", "-o", "empty.csv/m"], "cannot be written"),
         (["fit", "forecast", "-o", "m", "--resume"], "m is not a model directory"),
         (["predict", "m"], "m is not a model directory: config.json is missing"),

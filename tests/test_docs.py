@@ -6,12 +6,15 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from safetensors.torch import save_file
+from tasks.transcribe.conftest import RATE, sentences, spoken, written
 from tasks.translate.conftest import few_phrases, toy
 from torch import nn
 
@@ -22,6 +25,8 @@ ROOT = Path(__file__).parent.parent
 ELSEWHERE = {"own_task.md"}  # tests/tasks/test_own_task.py runs it, as a package
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+NEEDED = {"formats.md": ("onnx", "onnxruntime", "onnxscript")}
+"""What must be installed for the blocks and commands of a page."""
 # What a page shows in full length is run in a few steps.
 QUICK = {
     "fit": ["--max-steps", "10", "--hidden-size", "8"],
@@ -30,8 +35,15 @@ QUICK = {
 
 
 def pages_with(pattern: str) -> list[Any]:
-    pages = [page for page in PAGES if page.name not in ELSEWHERE]
-    return [pytest.param(page, id=page.name) for page in pages if re.search(pattern, page.read_text(), re.MULTILINE)]
+    pages = [
+        page for page in PAGES if page.name not in ELSEWHERE and re.search(pattern, page.read_text(), re.MULTILINE)
+    ]
+    return [pytest.param(page, id=page.name, marks=_where_installed(page.name)) for page in pages]
+
+
+def _where_installed(page: str) -> Any:
+    missing = [name for name in NEEDED.get(page, ()) if find_spec(name) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,14 +64,37 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / f"{name}.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in phrases))
         for side, texts in zip(("en", "fr"), zip(*phrases, strict=True), strict=True):
             (tmp_path / f"{name}.{side}").write_text("\n".join(texts) + "\n")
+    _with_covariates(tmp_path)
     model = nn.ModuleDict(
         {"encoder": nn.ModuleDict({"rnn": nn.GRU(3, 4, 2, bidirectional=True)}), "decoder": nn.LSTM(4, 5)}
     )
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     (tmp_path / "book.txt").write_text("The king sat. A king is a man. " * 60)
     (tmp_path / "other.txt").write_text("A man sat. " * 20)
+    for name, seed in (("train", 0), ("val", 1)):
+        written(tmp_path / "speech", sentences(12, seed), f"{name}.tsv")
+    soundfile.write(tmp_path / "speech" / "call.wav", spoken("CAD AB"), RATE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def _with_covariates(place: Path) -> None:
+    """Tables of the page on forecasting: shops with their promotions, prices, and measurements of a transformer."""
+    days = np.datetime64("2024-01-01") + np.arange(66)
+    rows = [f"{s},{day},{i % 7 + 1},{i % 3 % 2},Bern" for s in "ab" for i, day in enumerate(days)]
+    parts = {"shops": rows[:60] + rows[66:126], "later": rows[20:60] + rows[86:126]}
+    for name, part in parts.items():
+        (place / f"{name}.csv").write_text("\n".join(["unique_id,ds,y,promo,town", *part]) + "\n")
+    planned = [",".join(row.split(",")[i] for i in (0, 1, 3)) for row in rows[60:66] + rows[126:]]
+    (place / "planned.csv").write_text("\n".join(["unique_id,ds,promo", *planned]) + "\n")
+    weeks = np.datetime64("2018-01-01") + 7 * np.arange(105)
+    prices = [f"{week},{1 + i % 5 / 9},{2 - i % 7 / 9}" for i, week in enumerate(weeks)]
+    (place / "stocks.csv").write_text("\n".join(["date,GOOG,AAPL", *prices]) + "\n")
+    days = np.datetime64("1981-01-01") + np.arange(500)
+    (place / "temperatures.csv").write_text("\n".join(["Date,Temp", *(f"{d},{i % 9}" for i, d in enumerate(days))]))
+    hours = np.datetime64("2016-07-01T00") + np.arange(1200)
+    loads = [f"{str(h).replace('T', ' ')}:00:00,{i % 24},{i % 5},{i % 24 + i % 7}" for i, h in enumerate(hours)]
+    (place / "ETTh1.csv").write_text("\n".join(["date,HUFL,LULL,OT", *loads]) + "\n")
 
 
 @pytest.mark.parametrize("page", pages_with(r"^```python"))

@@ -38,11 +38,14 @@ OPTIONAL = [
     "pyarrow",
     "onnx",
     "onnxruntime",
+    "onnxscript",
+    "onnx_ir",
     "scipy",
     "sklearn",
 ]
 OPTIONAL += ["keras", "h5py", "flax", "jax", "equinox"]
 OPTIONAL += ["plotly", "gymnasium", "tensorboard", "tokenizers", "sacrebleu", "babel", "num2words"]
+OPTIONAL += ["soundfile", "soxr", "kaldi_native_fbank", "jiwer"]
 # torch's compiler takes 70 MB and as long as torch itself.
 COMPILER = ["torch._dynamo", "torch._inductor", "torch.fx.experimental.symbolic_shapes", "sympy"]
 LATER = ["llvmlite", "safetensors", "gatewise.formats", "gatewise.tasks"]
@@ -86,7 +89,8 @@ def test_public_names_are_the_listed_ones() -> None:
     listed = gatewise.__all__
     assert len(listed) == len(set(listed))
     assert set(listed) <= set(dir(gatewise))
-    applications = {"Forecaster", "LanguageModel", "Translator"}  # which are imported when they are asked for
+    # These are imported when they are asked for.
+    applications = {"Forecaster", "LanguageModel", "Transcriber", "Translator"}
     assert all(getattr(gatewise, name).__name__ == name for name in applications)
     present = applications | {
         name
@@ -207,5 +211,8 @@ def test_wheel_holds_code_types_and_data(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name.endswith("py3-none-any.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
-    tracked = {f"gatewise/{f.relative_to(SOURCE)}" for f in FILES}
+    skeleton = SOURCE.joinpath("backends", "cuda", "skeleton").glob("*.cuh")
+    tracked = {f"gatewise/{f.relative_to(SOURCE)}" for f in [*FILES, *skeleton]}
     assert tracked | {"gatewise_command.py", "gatewise/py.typed", "gatewise/tasks/forecast/co2.csv"} <= packed
+    speech = [name for name in packed if "/an4/" in name]
+    assert {Path(name).suffix for name in speech} >= {".ogg", ".tsv", ".an4"}

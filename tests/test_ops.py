@@ -192,7 +192,7 @@ def test_what_cannot_run_raises(dtype: torch.dtype) -> None:
     with pytest.raises(RuntimeError, match="computes in float32 and float64, but the tensors are"):
         evaluate(p, "cpu")
     assert evaluate(p, "auto", grad=False)["y"].dtype == dtype
-    with pytest.raises(ValueError, match="backend must be one of auto, cpu, eager, got 'gpu'"):
+    with pytest.raises(ValueError, match="backend must be one of auto, cpu, cuda, eager, got 'gpu'"):
         evaluate(p, "gpu")
 
 

@@ -31,10 +31,12 @@ if typing.TYPE_CHECKING:
     from gatewise import formats as formats
     from gatewise.tasks.forecast import Forecaster
     from gatewise.tasks.language import LanguageModel
+    from gatewise.tasks.transcribe import Transcriber
     from gatewise.tasks.translate import Translator
 else:
     _APPLICATIONS = {"Forecaster": "gatewise.tasks.forecast", "Translator": "gatewise.tasks.translate"}
     _APPLICATIONS["LanguageModel"] = "gatewise.tasks.language"
+    _APPLICATIONS["Transcriber"] = "gatewise.tasks.transcribe"
 
     def __getattr__(name: str) -> object:
         """The applications, imported when they are first asked for: that takes half as long as all the rest."""
@@ -63,6 +65,7 @@ __all__ = [
     "RNNCell",
     "Recurrent",
     "Stream",
+    "Transcriber",
     "Translator",
     "backend",
     "cell",

@@ -78,8 +78,45 @@ def test_chrono_refuses() -> None:
         gw.GRU(3, 4, bias=False, initialise="chrono")
     with pytest.raises(ValueError, match="longest must be above 2 steps, got 2"):
         gw.GRU(3, 4, initialise=partial(chrono, longest=2))
-    with pytest.raises(ValueError, match="initialise must be one of torch, orthogonal, chrono or a function, got 3"):
+    with pytest.raises(ValueError, match="initialise must be one of torch, orthogonal, chrono, remember, "):
         gw.GRU(3, 4, initialise=3)
+
+
+@pytest.mark.parametrize("how", [{"f": 1.5, "i": -0.5}, "f=1.5, i=-0.5"])
+@pytest.mark.parametrize("make", [gw.LSTM, partial(gw.Recurrent, cells.lstm)])
+def test_biases_by_gate(make: Any, how: Any) -> None:
+    layer = make(3, 5, 2, bidirectional=True, initialise=how)
+    assert layer.bias_ih_l1_reverse is not None
+    assert bias(layer, "f").tolist() == [1.5] * 5
+    assert bias(layer, "i").tolist() == [-0.5] * 5
+    assert bias(layer, "g").abs().max() > 0
+
+
+def test_the_forget_gate_starts_open() -> None:
+    assert bias(gw.LSTM(3, 5, forget_bias=1.0), "f").tolist() == [1.0] * 5
+    assert bias(gw.LSTM(3, 5, initialise="remember"), "i").tolist() == [-1.0] * 5
+    assert bias(gw.GRU(3, 5, initialise="remember"), "z").tolist() == [1.0] * 5
+    assert bias(gw.Recurrent(cells.mgu, 3, 5, initialise="remember"), "f").tolist() == [-1.0] * 5
+    with pytest.raises(ValueError, match="forget_bias stands for initialise"):
+        gw.LSTM(3, 5, forget_bias=1.0, initialise="chrono")
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"q": 1.0}, "names a gate 'q'; cell gru has biases of: r, z, n"),
+        ({"z": "one"}, "the bias of gate 'z' must be a finite number, got 'one'"),
+        ({"z": float("nan")}, "must be a finite number, got nan"),
+        ("z=one", "initialise must be one of torch"),
+        ("", "initialise must be one of torch"),
+        ({}, "initialise must be one of torch"),
+    ],
+)
+def test_bad_biases_by_gate(how: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        gw.GRU(3, 5, initialise=how)
+    with pytest.raises(ValueError, match="initialise sets biases, but bias is False"):
+        gw.GRU(3, 5, bias=False, initialise={"z": 1.0})
 
 
 def learned(make: Any, **options: Any) -> gw.Recurrent:

@@ -141,7 +141,7 @@ def test_jit_script_is_refused(make: Callable[[], nn.Module]) -> None:
         torch.jit.script(make())
 
 
-ONNX = r"torch.onnx.export does not know Gatewise's operators; load the weights into torch.nn's layer"
+ONNX = r"torch.onnx.export does not know Gatewise's operators; pass dynamo=True and custom_translation_table"
 
 
 @EACH

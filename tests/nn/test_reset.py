@@ -184,3 +184,15 @@ def test_bad_reset(error: type[Exception], reset: Any, message: str) -> None:
     with pytest.raises(error) as caught:
         gw.GRU(INPUT, HIDDEN)(torch.randn(STEPS, BATCH, INPUT), reset=reset)
     assert message in str(caught.value)
+
+
+def test_with_proj_size_a_reset_past_the_end_of_a_row_leaves_its_state() -> None:
+    """As in every other layer: the steps past the end do not count."""
+    layer = gw.LSTM(INPUT, HIDDEN, proj_size=2)
+    x = torch.randn(STEPS, 2, INPUT)
+    reset = torch.zeros(STEPS, 2, dtype=torch.bool)
+    reset[4, 0] = True
+    _, final = layer(x, reset=reset, lengths=[3, STEPS])
+    _, alone = layer(x[:3, :1])
+    for whole, part in zip(final, alone, strict=True):
+        torch.testing.assert_close(whole[:, :1], part)

@@ -309,3 +309,5 @@ def test_number_of_threads_may_change() -> None:
     for t, count in enumerate((1, 2, 3, 1, 2, 1)):
         with threads(count):
             assert torch.equal(stream.step(x[t]), whole[t])
+    alone = layer.stream(threads=1)
+    assert torch.equal(torch.stack([alone.step(row) for row in x]), whole)

@@ -90,6 +90,8 @@ def test_bad_rows(rows: Any) -> None:
 
 def test_bad_streams() -> None:
     layer = gw.GRU(3, 5)
+    with pytest.raises(ValueError, match=r"threads must be greater than zero, got 0"):
+        layer.stream(threads=0)
     with pytest.raises(ValueError, match=r"batch_size must be greater than zero, got 0"):
         layer.stream(0)
     with pytest.raises(TypeError, match=r"batch_size must be an int, got float"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,19 @@ def test_the_table_is_a_loop_over_fit_and_score(tmp_path: Path) -> None:
     assert [len(e.curves) for e in result.entries] == [2] * 5
     assert result.entries[1].training_bytes > result.entries[2].training_bytes > 0
     assert all(e.inference_seconds and e.inference_seconds > 0 for e in result.entries)
-    assert result.sentences()[0].startswith("At equal size lstm")
+    assert result.sentences()[0].startswith("At equal size ")
     draw(result, tmp_path / "compare.png")
     assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_networks_that_have_not_learnt_say_nothing_about_their_cells() -> None:
+    result = compare("adding", cells=["gru", "lstm"], seeds=2, equal=["size"], hidden_size=4, max_steps=1)
+    value = result.baselines["always 1"]
+    said = f"At equal size neither lstm nor gru is better than always 1 ({value:.4g}), so that nothing follows: MSE "
+    assert result.sentences()[0].startswith(said)
+    learnt = replace(result, baselines={"always 1": 10.0})
+    assert not learnt.sentences()[0].startswith("At equal size neither")
+    assert replace(result, baselines={}).at_a_baseline(result.entries[1]) == ""
 
 
 @gw.cell

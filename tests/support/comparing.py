@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,8 @@ from gatewise.backends import eager
 from gatewise.backends.cpu import launch, tiers
 from gatewise.backends.kernels import recipe
 from gatewise.compiler.cell import Cell
-from gatewise.compiler.plan import Plan
+from gatewise.compiler.expression import Node, postorder
+from gatewise.compiler.plan import Plan, input_operands, make_plans
 
 
 def floor(cell: Cell, inputs: int, hidden: int) -> float:
@@ -132,6 +133,37 @@ def problem(case: Case) -> Problem:
         k: v if k.startswith(PARAMETERS) and case.layout == "expanded" else arrange(v) for k, v in tensors.items()
     }
     return Problem(case, tensors, {k: arrange(v) for k, v in cotangents.items()})
+
+
+Prepared = tuple[dict[str, Tensor], dict[Node, Tensor], dict[str, Tensor]]
+
+
+def prepared(p: Problem) -> Prepared:
+    """What wants a gradient; the operands of the affine maps; inputs and vectors that are used element by element."""
+    cell = p.case.cell
+    leaves = {name: value.detach().requires_grad_() for name, value in p.tensors.items()}
+    own = Problem(p.case, leaves, {})
+    over_time = {"x": leaves["x"], **own.of("in.")} | eager.vectors_over_time(cell, own.parameters(), leaves["x"])
+    nodes = [node for _, node in input_operands(cell)]
+    values = {n: over_time[str(n.attr)] for n in postorder(nodes) if n.op in ("input", "vector")}
+    operands = dict(zip(nodes, eager.evaluate(nodes, values), strict=True))
+    return leaves, operands, {name: over_time[name] for name in make_plans(cell).input_terms}
+
+
+def through_prologue(
+    p: Problem, given: Prepared, operands: Sequence[Tensor], inputs: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The gradients of what ``prepared`` computes with, ``d.x`` and so on, from those of operands and inputs."""
+    leaves, values, terms = given
+    arriving = [*zip(values.values(), operands, strict=True), *((terms[n], v) for n, v in inputs.items())]
+    arriving = [(value, gradient) for value, gradient in arriving if value.requires_grad]
+    through = [n for n in leaves if not n.startswith(("state.", "weight", "bias"))]
+    found = {f"d.{name}": torch.zeros_like(leaves[name]) for name in through}
+    if arriving:
+        roots, gradients = zip(*arriving, strict=True)
+        whole = torch.autograd.grad(roots, [leaves[n] for n in through], gradients, allow_unused=True)
+        found |= {f"d.{n}": g for n, g in zip(through, whole, strict=True) if g is not None}
+    return found
 
 
 def _transposed(t: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 import torch
 from data.make import pairs, table
 from tasks.forked import REFUSED, Forked, Writes
+from tasks.transcribe.conftest import sentences, written
 
 from gatewise.tasks import TASKS, InputError, Task, load, task_named
 
@@ -28,10 +30,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks")
 EXERCISE = {"span": 4, "hidden_size": 4, "max_steps": 2}
 WORDS = {"hidden_size": 8, "embedding_size": 8, "vocabulary": "words", "joint": False, "average": 0.9}
 LETTERS = {"hidden_size": 4, "embedding_size": 4, "batch_size": 2, "sequence_length": 8}
+SPEECH = {"hidden_size": 4, "num_layers": 1, "batch_seconds": 4.0, "speeds": "1", "max_steps": 26}
+SOUNDS = tempfile.TemporaryDirectory(prefix="gatewise-tests-", ignore_cleanup_errors=True)
 TINY: dict[str, tuple[dict[str, Any], Callable[[], Any]]] = {
     "forecast": ({"horizon": 4, "hidden_size": 4, "max_steps": 26}, table),
     "translate": ({**WORDS, "batch_size": 16, "epochs": 2}, lambda: pairs(40)),
     "language": ({**LETTERS, "epochs": 2}, lambda: ["abc abd. " * 9, "bad cab. " * 9, "dab abc. " * 9]),
+    "transcribe": (SPEECH, lambda: written(Path(SOUNDS.name), sentences(6))),
     "adding": (EXERCISE, lambda: None),
     "copy": (EXERCISE, lambda: None),
     "digits": (EXERCISE, lambda: None),

@@ -18,7 +18,7 @@ import torch
 
 from gatewise.backends.base import Backend, Choice
 
-_PACKAGES = ("gatewise.backends.cpu",)
+_PACKAGES = ("gatewise.backends.cpu", "gatewise.backends.cuda")
 """In the order in which they are asked."""
 REGISTERED: tuple[Backend, ...] = tuple(importlib.import_module(package).BACKEND for package in _PACKAGES)
 EAGER = "eager"
@@ -39,7 +39,8 @@ _traced_wish: _Wish | None = None
 
 @contextlib.contextmanager
 def backend(name: str, *, tier: str | None = None) -> Iterator[None]:
-    """Force a backend (``"cpu"``, ``"eager"`` or ``"auto"``) and, for cpu, an instruction tier within a ``with`` block.
+    """Force a backend (``"cpu"``, ``"cuda"``, ``"eager"`` or ``"auto"``) and its tier within a ``with`` block: for cpu
+    the instructions, for cuda what products are taken in.
 
     Outside of any block the environment variables GATEWISE_BACKEND and GATEWISE_TIER set the default.
 
@@ -96,8 +97,10 @@ def choose(device: torch.device, dtype: torch.dtype, half: torch.dtype | None = 
         if name not in ("auto", backend.name):
             continue
         problem, own, matrix = backend.offer(device.type, dtype, half_products)
+        problem = problem or (backend.unproved if name == "auto" else "")
         if problem:
-            first_problem = first_problem or problem
+            # Of several, that of the backend which the device belongs to says most.
+            first_problem = problem if backend.dispatch_key == device.type.upper() else first_problem or problem
             continue
         reason = "asked for by name" if name == backend.name else "compiled for this machine"
         return Choice(backend.name, tier, reason) if tier else Choice(backend.name, own, reason, matrix)

@@ -6,7 +6,7 @@ A *backend* is a way to run a cell: the registry (``backends``) asks each in tur
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -27,6 +27,22 @@ class Choice(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name}/{self.tier}" if self.tier else self.name
+
+
+class CallFacts(Protocol):
+    """What is said beside tensors."""
+
+    tier: str
+    reverse: bool
+    training: bool
+    recompute: bool
+    names: tuple[str, ...]
+    counts: tuple[int, ...]
+    """Operands, inputs and states among the tensors; the parameters come behind them."""
+
+
+Meaning = Callable[[], tuple[Cell, CallFacts]]
+"""Of an identity: asked for when its program is built."""
 
 
 class Machine(Protocol):
@@ -57,12 +73,16 @@ class Engine(Protocol):
         """One step of all layers; ``given`` are the cell's keyword inputs."""
 
 
-class Backend(Machine, Protocol):
-    """A way to run a cell by kernels, and the machine that they run on."""
+class Backend(Protocol):
+    """A way to run a cell by kernels."""
 
     @property
     def name(self) -> str:
         """As users write it."""
+
+    @property
+    def unproved(self) -> str:
+        """Why it runs only where it is asked for by name; empty where it is chosen without."""
 
     @property
     def dispatch_key(self) -> str:
@@ -85,6 +105,33 @@ class Backend(Machine, Protocol):
             ValueError: with the tiers that it can.
         """
 
+    def kept_dtype(self, tier: str, dtype: torch.dtype) -> torch.dtype:
+        """Of what ``forward`` keeps for a backward, for tensors of this dtype."""
+
+    def forward(
+        self, identity: tuple[str, str], tier: str, meaning: Meaning, tensors: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """The operator ``gatewise::forward``; see ``kernels.calls``."""
+
+    def trace(
+        self, identity: tuple[str, str], tier: str, meaning: Meaning, tensors: Sequence[Tensor], gates: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The operator ``gatewise::trace``."""
+
+    def backward(
+        self,
+        identity: tuple[str, str],
+        tier: str,
+        meaning: Meaning,
+        tensors: Sequence[Tensor],
+        y: Tensor,
+        saved: Tensor,
+        dy: Tensor | None,
+        finals: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+    ) -> list[Tensor | None]:
+        """The operator ``gatewise::backward``."""
+
     def steps(
         self,
         cell: Cell,
@@ -93,12 +140,14 @@ class Backend(Machine, Protocol):
         sizes: tuple[int, int, int],
         parameters: Sequence[Mapping[str, Tensor]],
         halves: bool,
+        threads: int | None,
     ) -> Engine:
         """The engine of a stack of layers of one cell.
 
         Args:
             sizes: columns of x, rows of the batch, units. parameters: of every layer, by the names of
-                ``Cell.parameter_shapes``. halves: whether they were rounded to bfloat16.
+                ``Cell.parameter_shapes``. halves: whether they were rounded to bfloat16. threads: at most; None for
+                torch's number at each step.
         """
 
     def report(self) -> dict[str, object]:

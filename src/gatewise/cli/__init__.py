@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import sys
 
 from gatewise.tasks.errors import FULL, InputError, need, reason
@@ -35,6 +36,9 @@ app.command()(about.cells)
 
 def main() -> None:
     """Run the command line; every error of the input is one line on standard error and exit code 2."""
+    if logging.lastResort is not None:  # what is read for long, and what of it is not used, on standard error
+        logging.getLogger("gatewise").setLevel(logging.INFO)
+        logging.lastResort.setLevel(logging.INFO)
     try:
         code = app(standalone_mode=False)
     except InputError as error:

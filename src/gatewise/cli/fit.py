@@ -46,7 +46,7 @@ def _command(name: str) -> Any:
         epochs = len(task.history.epochs)
         if json:
             summary = {"directory": str(output), "task": name, "cell": task.cell.name, "epochs": epochs}
-            print(dumps({**summary, "best_epoch": best.epoch, "scores": task.scores}), end="")
+            print(dumps({**summary, "best_epoch": best.epoch, "scores": task.scores, **asked.also(task)}), end="")
             return
         print_scores(task, task.scores)
         print(f"{output}: {epochs} epochs, best {best.epoch} (validation {task.metric} {best.value:.3f})")

@@ -1,4 +1,5 @@
-"""``gatewise predict``, ``score`` and ``trace``: what a fitted model is for. Their options are those of its task."""
+"""``gatewise predict``, ``score``, ``trace`` and ``export``: what a fitted model is for. Their options are its
+task's."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from gatewise.tasks.errors import InputError
 HELP = {
     "predict": "Apply a model: forecast, translate, write.",
     "score": "Score a model on held-out or other data, beside naive baselines.",
+    "export": "Write a model in another format, such as ONNX, once it was run there and compared.",
     "trace": "The gates of a model over an input, as a picture and a CSV.",
 }
 

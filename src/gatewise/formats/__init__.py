@@ -1,9 +1,10 @@
-"""Weights of other frameworks, in and out: nothing is returned or written before it was run and compared.
+"""Weights and models of other frameworks, in and out: nothing is returned or written before it was run and compared.
 
 >>> layer = gw.formats.layer("model.safetensors", "encoder.rnn")       # a checked layer of Gatewise's
 >>> report = gw.formats.convert("model.keras", "torch", "model.pt")    # from one format into another
 >>> gw.formats.layer(keras_layer)                                      # a live layer of Keras, Flax, Equinox or torch
 >>> gw.formats.to_keras(layer)                                         # and back
+>>> gw.formats.onnx.export(layer, "layer.onnx")                        # a graph for ONNX Runtime
 """
 
 import importlib
@@ -11,6 +12,7 @@ import typing
 
 if typing.TYPE_CHECKING:
     from gatewise.errors import InputError
+    from gatewise.formats import onnx
     from gatewise.formats.arrays import from_arrays, to_arrays
     from gatewise.formats.converting import Report, Row, convert, layer, layers
     from gatewise.formats.found import Converted, Found, Left
@@ -35,6 +37,8 @@ else:
 
     def __getattr__(name: str) -> object:
         """Imported when asked for: ``import gatewise`` needs none of it."""
+        if name == "onnx":
+            return importlib.import_module("gatewise.formats.onnx")
         if name not in _PLACES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(importlib.import_module(_PLACES[name]), name)
@@ -55,6 +59,7 @@ __all__ = [
     "from_arrays",
     "layer",
     "layers",
+    "onnx",
     "onnx_modules",
     "to_arrays",
     "to_equinox",

@@ -11,6 +11,7 @@ from gatewise.nn.checks import check_no_projection, check_nonlinearity, check_pr
 from gatewise.nn.initialise import Initialise
 from gatewise.nn.recurrent import Recurrent
 from gatewise.nn.step_inputs import StepInputs
+from gatewise.ops import operators
 
 
 class GRU(Recurrent):
@@ -81,6 +82,7 @@ class LSTM(Recurrent):
 
     Further arguments, shapes and errors are those of ``Recurrent``; the state is a tuple of two tensors,
     (num_layers · directions, B, hidden_size), h of width proj_size where there is one. Gates: i, f, g, o.
+    ``forget_bias=1.0`` lets the forget gate start open (Gers et al. 2000); torch's starts half open.
 
     Raises:
         TypeError, ValueError: for arguments of the wrong type or value, proj_size among them (0 to hidden_size - 1).
@@ -102,8 +104,15 @@ class LSTM(Recurrent):
         learn_initial_state: bool = False,
         recompute: bool = False,
         initialise: Initialise = "torch",
+        forget_bias: float | None = None,
     ) -> None:
         check_projection(proj_size, hidden_size)
+        if forget_bias is not None:
+            if initialise != "torch":
+                raise ValueError(
+                    f"LSTM: forget_bias stands for initialise={{'f': …}}, but initialise is {initialise!r}"
+                )
+            initialise = {"f": forget_bias}
         self.proj_size = int(proj_size)
         super().__init__(
             cells.lstm,
@@ -153,6 +162,7 @@ class LSTM(Recurrent):
     ) -> tuple[Tensor, list[Tensor]]:
         if not self.proj_size:
             return super()._run(k, x, states, extras)
+        operators.refuse_steps_in_onnx("proj_size projects the state in every step")
         reverse, weights = self.bidirectional and k % 2 == 1, self._weights(k)
         if extras is None:
             return projected.sequence(x, states, weights, reverse=reverse)

@@ -1,9 +1,9 @@
-"""How a layer's parameters start: as torch's, orthogonal, or so that its gates remember over a span of steps."""
+"""How a layer's parameters start: as torch's, orthogonal, or with biases by which gates remember."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import permutations
 
 import torch
@@ -13,7 +13,8 @@ from gatewise.compiler.cell import Cell
 from gatewise.compiler.expression import make
 from gatewise.nn.layer import Layer
 
-Initialise = str | Callable[[Layer], None]
+Initialise = str | Mapping[str, float] | Callable[[Layer], None]
+"""A name of ``NAMED``; biases by gate, ``{"f": 1.0}`` or ``"f=1"``; or a function of the layer."""
 
 
 def torch_uniform(layer: Layer) -> None:
@@ -47,20 +48,43 @@ def chrono(layer: Layer, longest: float = 100.0) -> None:
     Raises:
         ValueError: for a cell without such a gate, a layer without biases, or ``longest`` not above 2.
     """
-    name = type(layer).__name__
     if not longest > 2:
         raise ValueError(f"chrono: longest must be above 2 steps, got {longest!r}")
-    if not layer.bias:
-        raise ValueError(f"{name}: chrono initialises biases, but bias is False")
-    signs = keepers(layer.cell)
-    if not signs:
-        raise ValueError(f"{name}: chrono needs a gate that keeps the state, but cell {layer.cell.name} has none")
+    signs = _signs(type(layer).__name__, "chrono", layer.cell, layer.bias)
     torch_uniform(layer)
     for names in layer._parameter_names:
         like = getattr(layer, next(iter(names.values())))
         spans = torch.empty(layer.hidden_size, dtype=like.dtype, device=like.device).uniform_(1.0, longest - 1.0)
         for gate, sign in signs.items():
             _set_bias(layer, names, gate, sign * spans.log())
+
+
+def remember(layer: Layer) -> None:
+    """Bias 1 for the gate that keeps the state, -1 for one that renews it: the forget gate's of Gers et al. 2000 and
+    Jozefowicz et al. 2015, for any cell; the rest as ``torch_uniform``.
+
+    Raises:
+        ValueError: for a cell without such a gate, or a layer without biases.
+    """
+    gate_biases(layer, _signs(type(layer).__name__, "remember", layer.cell, layer.bias))
+
+
+def gate_biases(layer: Layer, values: Mapping[str, float]) -> None:
+    """Biases of gates by name; the rest as ``torch_uniform``."""
+    torch_uniform(layer)
+    for names in layer._parameter_names:
+        like = getattr(layer, next(iter(names.values())))
+        for gate, value in values.items():
+            _set_bias(layer, names, gate, like.new_full((layer.hidden_size,), float(value)))
+
+
+def _signs(name: str, how: str, cell: Cell, bias: bool) -> dict[str, float]:
+    """The gates that keep the state, or a sentence why there are none to set."""
+    if not bias:
+        raise ValueError(f"{name}: {how} initialises biases, but bias is False")
+    if not (signs := keepers(cell)):
+        raise ValueError(f"{name}: {how} needs a gate that keeps the state, but cell {cell.name} has none")
+    return signs
 
 
 def keepers(cell: Cell) -> dict[str, float]:
@@ -102,9 +126,55 @@ def _set_bias(layer: Layer, names: dict[str, str], gate: str, value: torch.Tenso
             remaining = torch.zeros_like(value)
 
 
-NAMED: dict[str, Callable[[Layer], None]] = {"torch": torch_uniform, "orthogonal": orthogonal, "chrono": chrono}
+NAMED: dict[str, Callable[[Layer], None]] = {
+    "torch": torch_uniform,
+    "orthogonal": orthogonal,
+    "chrono": chrono,
+    "remember": remember,
+}
 
 
-def check(name: str, how: object) -> None:
-    if not callable(how) and how not in NAMED:
-        raise ValueError(f"{name}: initialise must be one of {', '.join(NAMED)} or a function, got {how!r}")
+def check(name: str, how: object, cell: Cell, bias: bool = True) -> None:
+    """Raises ValueError for what is no way to start a layer of this cell; ``name`` says whose it is."""
+    if callable(how) or how in ("torch", "orthogonal"):
+        return
+    if isinstance(how, str) and how in NAMED:
+        _signs(name, how, cell, bias)
+        return
+    values = _values(name, how)
+    for gate, value in values.items():
+        if gate not in cell.rows("bias_ih"):
+            known = ", ".join(cell.rows("bias_ih")) or "none"
+            raise ValueError(
+                f"{name}: initialise names a gate {gate!r}; those of cell {cell.name} with a bias: {known}"
+            )
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(f"{name}: the bias of gate {gate!r} must be a finite number, got {value!r}")
+    if not bias:
+        raise ValueError(f"{name}: initialise sets biases, but bias is False")
+
+
+def start(layer: Layer, how: Initialise) -> None:
+    """Start the parameters of a layer so; what a function leaves alone starts as torch's."""
+    if isinstance(how, str) and how in NAMED:
+        NAMED[how](layer)
+    elif callable(how):
+        torch_uniform(layer)
+        how(layer)
+    else:
+        gate_biases(layer, _values(type(layer).__name__, how))
+
+
+def _values(name: str, how: object) -> Mapping[str, float]:
+    """Biases by gate, from a mapping or a text such as ``f=1,i=-1``."""
+    if isinstance(how, Mapping) and how:
+        return how
+    try:
+        pairs = [part.split("=") for part in how.split(",")] if isinstance(how, str) else []
+        found = {gate.strip(): float(value) for gate, value in pairs}
+    except ValueError:
+        found = {}
+    if not found:
+        known = ", ".join(NAMED)
+        raise ValueError(f"{name}: initialise must be one of {known}, biases by gate (f=1) or a function, got {how!r}")
+    return found

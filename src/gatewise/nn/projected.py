@@ -33,9 +33,9 @@ def sequence(
     from_input = linear(x, parameters["weight_ih"], parameters.get("bias_ih")).unbind(0)
     outputs = []
     for t in range(len(x) - 1, -1, -1) if reverse else range(len(x)):
+        before = h, c  # and not what a reset past the end of a row leaves
         if cuts is not None:
             h, c = torch.where(cuts[t], 0.0, h), torch.where(cuts[t], 0.0, c)
-        before = h, c
         gates = from_input[t] + linear(h, parameters["weight_hh"], parameters.get("bias_hh"))
         i, f, g, o = gates.chunk(4, -1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()

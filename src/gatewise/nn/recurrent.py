@@ -44,8 +44,8 @@ class Recurrent(Layer):
             have one row for each state.
         recompute: training keeps the states of every step and no gates, which the backward computes again: less memory,
             more time. On the cpu backend.
-        initialise: how parameters start: ``"torch"``, ``"orthogonal"``, ``"chrono"`` or a function of the layer (see
-            ``gatewise.nn.initialise``).
+        initialise: how parameters start: ``"torch"``, ``"orthogonal"``, ``"chrono"``, ``"remember"``, biases by gate
+            (``{"f": 1.0}``) or a function of the layer; see ``gatewise.nn.initialise``.
 
     Parameters are ``weight_ih_l{k}``, ``weight_hh_l{k}``, ``bias_ih_l{k}``, ``bias_hh_l{k}`` (suffix ``_reverse``); row
     blocks follow the order in which the equations first use the gates, and empty ones are left out. They start uniform
@@ -97,7 +97,7 @@ class Recurrent(Layer):
             redundant_bias,
         )
         check_keyword_inputs(type(self).__name__, cell, num_layers)
-        initialisation.check(type(self).__name__, initialise)
+        initialisation.check(type(self).__name__, initialise, cell, bias)
         if dropout > 0 and num_layers == 1:
             warnings.warn(
                 f"dropout acts between layers, so dropout={dropout} with num_layers=1 does nothing",
@@ -152,11 +152,8 @@ class Recurrent(Layer):
         return shapes
 
     def reset_parameters(self) -> None:
-        """Start anew, in the way that ``initialise`` says; what a function leaves alone starts as torch's."""
-        how = self.initialise
-        if not isinstance(how, str):
-            initialisation.torch_uniform(self)
-        (initialisation.NAMED[how] if isinstance(how, str) else how)(self)
+        """Start anew, in the way that ``initialise`` says."""
+        initialisation.start(self, self.initialise)
 
     @property
     def all_weights(self) -> list[list[nn.Parameter]]:
@@ -189,9 +186,9 @@ class Recurrent(Layer):
     def flatten_parameters(self) -> None:
         """Nothing to do: the kernels take the weights as they are. Here for code written for ``torch.nn``."""
 
-    def stream(self, batch_size: int = 1) -> Stream:
+    def stream(self, batch_size: int = 1, *, threads: int | None = None) -> Stream:
         """The layer one step at a time, for x that arrives step by step; see ``gatewise.nn.stream``."""
-        return Stream(self, batch_size)
+        return Stream(self, batch_size, threads=threads)
 
     @property
     def backend(self) -> str:

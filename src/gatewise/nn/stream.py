@@ -30,19 +30,20 @@ class Stream:
 
     Args:
         layer: a ``Recurrent`` of one direction. batch_size: rows of every x; they are independent sequences.
+        threads: of a step on the cpu backend, at most; None for ``torch.get_num_threads()`` at each step. A small step
+            is over before a second thread has begun.
 
     Raises:
-        TypeError, ValueError: for a layer that cannot be streamed, or a batch size that is no positive int.
+        TypeError, ValueError: for a layer that cannot be streamed, or a batch size or threads that are no positive int.
     """
 
-    def __init__(self, layer: Layer, batch_size: int = 1) -> None:
+    def __init__(self, layer: Layer, batch_size: int = 1, *, threads: int | None = None) -> None:
         weight = next(layer.parameters(), torch.empty(0))
         _check_layer(layer, weight)
-        if not isinstance(batch_size, int) or isinstance(batch_size, bool):
-            raise TypeError(f"batch_size must be an int, got {type(batch_size).__name__}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be greater than zero, got {batch_size}")
-        self.layer, self.batch_size = layer, batch_size
+        _check_count("batch_size", batch_size)
+        if threads is not None:
+            _check_count("threads", threads)
+        self.layer, self.batch_size, self.threads = layer, batch_size, threads
         self._device, self._own_dtype, self._half = weight.device, weight.dtype, rounding(weight)
         self._dtype = self._half or weight.dtype
         self._kind = torch.float32 if self._half else weight.dtype  # what steps compute in, and states are
@@ -66,7 +67,8 @@ class Stream:
         choice, layer = self._choice, self.layer
         if choice.name != EAGER:
             sizes, halves = (layer.input_size, self.batch_size, layer.hidden_size), self._half == torch.bfloat16
-            steps = get(choice.name).steps(layer.cell, choice.tier, self._kind, sizes, _parameters(layer), halves)
+            make = get(choice.name).steps
+            steps = make(layer.cell, choice.tier, self._kind, sizes, _parameters(layer), halves, self.threads)
             if steps.whole:
                 return steps, choice.reason
             return steps, f"{choice.reason}, what cell {layer.cell.name} computes before a product in torch operations"
@@ -259,6 +261,13 @@ def _check_layer(layer: Layer, weight: Tensor) -> None:
         raise ValueError("a layer with a proj_size cannot be streamed; use one whose output is its state")
     if weight.device.type == "meta":
         raise ValueError("the layer must have weights to stream, but they are on the meta device, which has none")
+
+
+def _check_count(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be greater than zero, got {value}")
 
 
 def _parameters(layer: Layer) -> list[dict[str, Tensor]]:

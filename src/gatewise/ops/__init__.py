@@ -47,6 +47,7 @@ def run(
     """
     choice = choose(x.device, x.dtype, half)
     if choice.name == EAGER:
+        operators.refuse_steps_in_onnx(f"no kernels run it: {choice.reason}")
         if not torch.compiler.is_compiling():
             signature.check(cell, x, inputs, states, parameters)
         return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse)

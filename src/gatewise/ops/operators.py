@@ -14,14 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.backends import REGISTERED, get, signature
-from gatewise.backends.base import Machine
-from gatewise.backends.kernels import calls
+from gatewise.backends import EAGER, REGISTERED, get, signature, wish
+from gatewise.backends.base import Backend
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import make_plans
 from gatewise.compiler.text import parse
 from gatewise.ops import batching
-from gatewise.torch_internals import observed
+from gatewise.torch_internals import constant, observed
 
 library = torch.library.Library("gatewise", "DEF")
 library.define("forward(str cell, str options, Tensor[] tensors) -> (Tensor, Tensor[], Tensor)")
@@ -91,12 +90,15 @@ def _meaning(cell: str, options: str) -> Callable[[], tuple[Cell, CallOptions]]:
     return lambda: (parsed(cell), parsed_options(options))
 
 
-def _machine(options: str) -> Machine:
-    return get(parsed_options(options).backend)
+def _backend(options: str) -> tuple[Backend, str]:
+    """And its tier."""
+    read = parsed_options(options)
+    return get(read.backend), read.tier
 
 
 def _outputs(cell: str, options: str, tensors: list[Tensor]) -> list[Tensor]:
-    return calls.forward(_machine(options), (cell, options), _meaning(cell, options), tensors)
+    backend, tier = _backend(options)
+    return backend.forward((cell, options), tier, _meaning(cell, options), tensors)
 
 
 def _forward(
@@ -117,7 +119,7 @@ def _forward_fake(
     signature.check_together(tensors)
     refuse_onnx()
     keep, traced = parsed_options(options).keep, parsed(cell)
-    plans = make_plans(traced)
+    plans, (backend, tier) = make_plans(traced), _backend(options)
     _, _, states, _ = split(options, tensors)
     y = states[0].new_empty((tensors[0].shape[0], *states[0].shape))
     gates, states_kept = len(plans.saved) + len(plans.histories), len(traced.states) - 1
@@ -125,7 +127,7 @@ def _forward_fake(
     return (
         y,
         [torch.empty_like(s, memory_format=torch.contiguous_format) for s in states],
-        y.new_empty((slabs, *y.shape)),
+        y.new_empty((slabs, *y.shape), dtype=y.dtype if keep is Keep.NOTHING else backend.kept_dtype(tier, y.dtype)),
     )
 
 
@@ -135,7 +137,8 @@ def _trace(
     tensors: list[Tensor],
     gates: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
-    return calls.trace(_machine(options), (cell, options), _meaning(cell, options), tensors, gates)
+    backend, tier = _backend(options)
+    return backend.trace((cell, options), tier, _meaning(cell, options), tensors, gates)
 
 
 def _trace_fake(
@@ -157,8 +160,9 @@ def _gradients(
     finals: Sequence[Tensor | None],
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
+    backend, tier = _backend(options)
     meaning = _meaning(cell, options)
-    return calls.backward(_machine(options), (cell, options), meaning, tensors, y, saved, dy, finals, wanted)
+    return backend.backward((cell, options), tier, meaning, tensors, y, saved, dy, finals, wanted)
 
 
 def _backward(
@@ -192,14 +196,36 @@ def _backward_fake(
     return [t.new_empty(t.shape) if m else t.new_empty(0) for t, m in zip(tensors, made, strict=True)]
 
 
+TRANSLATION = "gatewise.formats.onnx.translation"
+"""Whoever exports with the table of translations has imported it from there."""
+
+
+@constant
+def in_onnx_export() -> bool:
+    """A constant to torch.compile, which takes torch's own answer for False."""
+    onnx = sys.modules.get("torch.onnx")  # whoever exports has imported it
+    return onnx is not None and onnx.is_in_onnx_export()
+
+
+def refuse_steps_in_onnx(why: str) -> None:
+    """What runs step by step would be written out for the number of steps of the example, whatever comes later."""
+    if in_onnx_export() and wish()[0] != EAGER:
+        raise RuntimeError(
+            f"torch.onnx.export would write out the steps of the example alone, since {why}; export the layer with "
+            "gatewise.formats.onnx.export, or say that this is what you want: `with gatewise.backend('eager'):`"
+        )
+
+
 def refuse_onnx() -> None:
     """torch's own error names an operator that nobody wrote down."""
-    onnx = sys.modules.get("torch.onnx")  # whoever exports has imported it
-    if onnx is not None and onnx.is_in_onnx_export():
-        raise RuntimeError(
-            "torch.onnx.export does not know Gatewise's operators; load the weights into torch.nn's layer of the same "
-            "formula and export that, or export inside `with gatewise.backend('eager'):`, which writes out every step"
-        )
+    if not in_onnx_export():
+        return
+    if TRANSLATION in sys.modules and not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return
+    raise RuntimeError(
+        "torch.onnx.export does not know Gatewise's operators; pass dynamo=True and custom_translation_table="
+        "gatewise.formats.onnx.translations(), or export a layer alone with gatewise.formats.onnx.export"
+    )
 
 
 observers: list[Callable[[], None]] = [refuse_onnx]
@@ -262,8 +288,8 @@ def backward(
 
 
 for _name, _function in (("forward", _forward), ("backward", _backward), ("trace", _trace)):
-    for _backend in REGISTERED:
-        library.impl(_name, _function, _backend.dispatch_key)
+    for _registered in REGISTERED:
+        library.impl(_name, _function, _registered.dispatch_key)
 torch.library.register_fake("gatewise::forward", _forward_fake, lib=library)
 torch.library.register_fake("gatewise::backward", _backward_fake, lib=library)
 torch.library.register_fake("gatewise::trace", _trace_fake, lib=library)

@@ -77,6 +77,17 @@ class Comparison:
         entries = [{**asdict(e), "mean": e.mean, "spread": e.spread} for e in self.entries]
         return {**asdict(self), "entries": entries, "sentences": self.sentences()}
 
+    def at_a_baseline(self, entry: Entry) -> str:
+        """Words for a network that, like the reference, is not better than a naive method by the margin: networks that
+        have not learnt say nothing about their cells. Empty where one of both is."""
+        reference, pair, sign = self.entries[0], entry.against, 1 if self.higher_is_better else -1
+        if not self.baselines or pair is None:
+            return ""
+        name, value = max(self.baselines.items(), key=lambda item: sign * item[1])
+        if any(sign * (one.mean - value) >= pair.margin for one in (entry, reference)):
+            return ""
+        return f"neither {entry.cell} nor {reference.cell} is better than {name} ({value:.4g}), so that nothing follows"
+
     def sentences(self) -> list[str]:
         """What follows, in words: one sentence for each network beside the reference."""
         return [_sentence(self, entry) for entry in self.entries if entry.against is not None]
@@ -88,12 +99,15 @@ def _sentence(whole: Comparison, entry: Entry) -> str:
     equal = {"size": "equal size", "parameters": "equal parameters", "time": "equal training time"}[entry.sizing]
     better, worse = ("higher", "lower") if whole.higher_is_better else ("lower", "higher")
     seeds = f"{whole.seeds} seed{'s' if whole.seeds > 1 else ''}"
-    outcome = {
-        better: f"{entry.cell} is better than {reference.cell}",
-        worse: f"{entry.cell} is worse than {reference.cell}",
-        "equal": f"{entry.cell} and {reference.cell} are equal within ± {pair.margin:.3g}",
-        "undecided": f"{entry.cell} and {reference.cell} are neither certainly equal nor certainly different",
-    }[pair.relation]
+    outcome = (
+        whole.at_a_baseline(entry)
+        or {
+            better: f"{entry.cell} is better than {reference.cell}",
+            worse: f"{entry.cell} is worse than {reference.cell}",
+            "equal": f"{entry.cell} and {reference.cell} are equal within ± {pair.margin:.3g}",
+            "undecided": f"the comparison of {entry.cell} with {reference.cell} is inconclusive",
+        }[pair.relation]
+    )
     figures = f"{whole.metric} {entry.mean:.4g} beside {reference.mean:.4g}"
     interval = f"difference {pair.difference}, {seeds}" if whole.seeds > 1 else seeds
     return f"At {equal} {outcome}: {figures} ({interval})."

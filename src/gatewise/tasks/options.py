@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from gatewise.compiler import Cell
-from gatewise.nn.initialise import NAMED
+from gatewise.nn import initialise
 from gatewise.tasks import checks
 from gatewise.tasks.cells_by_name import cell_of
 from gatewise.tasks.errors import InputError
@@ -80,7 +80,11 @@ class TaskOptions:
     hidden_size: int = option(64, "Units of a recurrent layer.", checks.integer(1, checks.MOST_UNITS))
     num_layers: int = option(1, "Recurrent layers.", checks.integer(1, checks.MOST_LAYERS))
     dropout: float = option(0.0, "Share of units dropped in training, between layers.", checks.share)
-    initialise: str = option("torch", f"How recurrent layers start: {', '.join(NAMED)}.", checks.choice(*NAMED))
+    initialise: str = option(
+        "torch",
+        f"How recurrent layers start: {', '.join(initialise.NAMED)}, or biases by gate, such as f=1.",
+        checks.text,
+    )
     epochs: int | None = option(
         None, "Epochs of training at most.", checks.integer(1, checks.MOST), shown="16, or what max_steps makes"
     )
@@ -115,6 +119,10 @@ class TaskOptions:
             InputError: for values that do not go together.
         """
         checks.check_size(self.hidden_size or 1, self.num_layers)
+        try:
+            initialise.check("options", self.initialise, self.cell)
+        except ValueError as error:
+            raise InputError(str(error).removeprefix("options: ")) from None
         unknown = [name for name, *_ in self.cell.inputs if name not in self.inputs]
         if unknown:
             known = f"the data provide {', '.join(self.inputs)}" if self.inputs else "expected a cell of x alone"

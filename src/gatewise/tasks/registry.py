@@ -17,6 +17,7 @@ TASKS = {
     "forecast": "gatewise.tasks.forecast.forecaster:Forecaster",
     "translate": "gatewise.tasks.translate.translator:Translator",
     "language": "gatewise.tasks.language.language_model:LanguageModel",
+    "transcribe": "gatewise.tasks.transcribe.transcriber:Transcriber",
     "adding": "gatewise.tasks.exercises:Adding",
     "copy": "gatewise.tasks.exercises:Copy",
     "digits": "gatewise.tasks.exercises:Digits",

@@ -38,6 +38,10 @@ class Fit(Verb):
     def after(self, task: Any) -> None:
         """Print what is to be said of a fitted model beside its scores."""
 
+    def also(self, task: Any) -> dict[str, Any]:
+        """The same for ``--json``: what stands in it beside the scores."""
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitData(Fit):

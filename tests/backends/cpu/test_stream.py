@@ -16,8 +16,8 @@ from gatewise.backends.kernels import frame
 pytestmark = pytest.mark.usefixtures("poisoned")
 
 
-def steps(layer: gw.Recurrent, rows: int = 1) -> stream.Steps:
-    engine = layer.stream(rows)._engine
+def steps(layer: gw.Recurrent, rows: int = 1, threads: int | None = None) -> stream.Steps:
+    engine = layer.stream(rows, threads=threads)._engine
     assert isinstance(engine, stream.Steps)
     return engine
 
@@ -98,6 +98,8 @@ def test_small_steps_take_one_thread_and_large_ones_all() -> None:
         assert slots(small, frame.THREADS) == [1, 1]
         assert slots(large, frame.THREADS) == [2, 2]
         assert slots(large, frame.BY_UNITS) == [1, 1]
+        for asked, given in ((1, 1), (2, 2), (9, 2)):
+            assert slots(steps(gw.GRU(64, 200), threads=asked), frame.THREADS) == [given, given]
     with threads(1):
         taken(large, torch.randn(1, 64))
         assert slots(large, frame.THREADS) == [1, 1]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from comparing import Case, Problem, evaluate, problem
+from comparing import Case, Problem, evaluate, prepared, problem, through_prologue
 from hypothesis import HealthCheck, given, settings
 from kernel_cells import ALL
 from strategies import cells as random_cells
@@ -14,8 +14,7 @@ from torch import Tensor
 from gatewise import Cell
 from gatewise.backends import eager
 from gatewise.backends.kernels.interpreter import Interpreter, order
-from gatewise.compiler.expression import Node, postorder
-from gatewise.compiler.plan import Plans, gate_arrays, input_operands, make_plans, traced
+from gatewise.compiler.plan import Plans, gate_arrays, make_plans, traced
 from gatewise.compiler.schedule import Phase, Plan, Product, Ref
 
 Change = Callable[[Plan], Plan]
@@ -29,22 +28,11 @@ SIZES = [
 ]
 
 
-def prepared(p: Problem) -> tuple[dict[str, Tensor], dict[Node, Tensor], dict[str, Tensor]]:
-    """What wants a gradient; the operands of the affine maps; inputs and vectors that are used element by element."""
-    cell = p.case.cell
-    leaves = {name: value.detach().requires_grad_() for name, value in p.tensors.items()}
-    own = Problem(p.case, leaves, {})
-    over_time = {"x": leaves["x"], **own.of("in.")} | eager.vectors_over_time(cell, own.parameters(), leaves["x"])
-    nodes = [node for _, node in input_operands(cell)]
-    values = {n: over_time[str(n.attr)] for n in postorder(nodes) if n.op in ("input", "vector")}
-    operands = dict(zip(nodes, eager.evaluate(nodes, values), strict=True))
-    return leaves, operands, {name: over_time[name] for name in make_plans(cell).input_terms}
-
-
 def interpreted(p: Problem, plans: Plans, gates: Plan) -> dict[str, Tensor]:
     """As ``comparing.evaluate``; and the results of inference and the values of the gates."""
     cell, steps = p.case.cell, p.case.steps
-    leaves, operands, inputs = prepared(p)
+    given_values = prepared(p)
+    _, operands, inputs = given_values
     given = (
         steps,
         [value.detach() for value in operands.values()],
@@ -61,14 +49,7 @@ def interpreted(p: Problem, plans: Plans, gates: Plan) -> dict[str, Tensor]:
     left = {*plans.saved, *(f"state.{s}" for s in (cell.states[0], *plans.histories))}
     memory = {name: value for name, value in memory.items() if name in left or name.startswith(("operand.", "in."))}
     d = own.backward(memory, p.cotangents["y"], [p.cotangents[s] for s in cell.states])
-    arriving = [*zip(operands.values(), d.operands, strict=True), *((inputs[n], v) for n, v in d.inputs.items())]
-    arriving = [(value, gradient) for value, gradient in arriving if value.requires_grad]
-    values, gradients = [v for v, _ in arriving], [g for _, g in arriving]
-    through = [name for name in leaves if name not in d.parameters and not name.startswith("state.")]
-    found |= {f"d.{name}": torch.zeros_like(leaves[name]) for name in through}
-    if values:
-        whole = torch.autograd.grad(values, [leaves[n] for n in through], gradients, allow_unused=True)
-        found |= {f"d.{n}": g for n, g in zip(through, whole, strict=True) if g is not None}
+    found |= through_prologue(p, given_values, d.operands, d.inputs)
     found |= {f"d.{n}": g for n, g in d.parameters.items()}
     return found | {f"d.state.{s}": g for s, g in zip(cell.states, d.states, strict=True)}
 

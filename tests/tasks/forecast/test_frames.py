@@ -24,6 +24,7 @@ COLUMNS: dict[str, list[Any]] = {
     "ds": [START, START + timedelta(days=1), START],
     "y": [1.5, None, -300.0],
 }
+BERLIN = "Datetime(time_unit='us',time_zone='Europe/Berlin')"
 ROWS = "[('a', '2020-01-01', 1.5), ('a', '2020-01-02', nan), ('b', '2020-01-01', -300.0)]"
 
 
@@ -81,7 +82,7 @@ def test_the_index_of_pandas_is_a_column_where_it_says_something() -> None:
 
 
 @LIBRARIES
-def test_times_with_a_zone_are_kept_and_given_back_in_utc(library: Any) -> None:
+def test_times_with_a_zone_are_kept_in_utc_and_given_back_in_it(library: Any) -> None:
     utc = np.array(["2020-01-01T23", "2020-01-02T00"], "datetime64[us]")
     if library is pandas:
         zoned = pandas.Series(utc).dt.tz_localize("UTC").dt.tz_convert("Europe/Berlin")
@@ -91,7 +92,40 @@ def test_times_with_a_zone_are_kept_and_given_back_in_utc(library: Any) -> None:
     assert [row[1] for row in rows(table)] == ["2020-01-01 23:00:00", "2020-01-02 00:00:00"]
     again = like(table, {"ds": table.series[""][0], "y": table.series[""][1]})
     assert read(again) == table
-    assert read(again).zoned
+    assert read(again).clock == ("Europe/Berlin", False)
+    assert str(again["ds"].dtype).replace(" ", "") in ("datetime64[us,Europe/Berlin]", BERLIN)
+
+
+@LIBRARIES
+@pytest.mark.parametrize(("zone", "last"), [("Europe/Berlin", "2024-10-26"), ("America/New_York", "2024-11-02")])
+@pytest.mark.parametrize(("freq", "season"), [("h", 24), ("D", 7)])
+def test_forecasts_come_back_in_their_zone_over_a_change_of_clocks(
+    library: Any, freq: str, season: int, zone: str, last: str
+) -> None:
+    """Hours go on in UTC, one of them comes twice; days go on from midnight to midnight, one of them has 25 hours."""
+    count = 24 * 12 if freq == "h" else 70
+    times = pandas.date_range(end=last, periods=count, freq=freq, tz=zone)
+    y = np.sin(np.arange(count) / season * 2 * np.pi)
+    frame = pandas.DataFrame({"ds": times, "y": y})
+    if library is polars:
+        utc = polars.Series(times.tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[us]"))
+        frame = polars.DataFrame({"ds": utc.dt.replace_time_zone("UTC").dt.convert_time_zone(zone), "y": y})
+    model = Forecaster(horizon=48 if freq == "h" else 3, hidden_size=3, max_steps=1).fit(frame)
+    for found in (model.predict(), model.predict(frame)):
+        expected = pandas.date_range(times[-1], periods=model.horizon + 1, freq=freq)[1:]
+        assert [str(time) for time in found["ds"]] == [str(time) for time in expected]
+    more = frame[-1:] if library is pandas else frame.tail(1)
+    with pytest.raises(InputError, match="is not behind its end"):
+        model.update(more)
+
+
+def test_a_midnight_that_is_none_gets_a_sentence() -> None:
+    times = pandas.date_range(end="2018-11-02", periods=60, freq="D", tz="America/Sao_Paulo")
+    model = Forecaster(horizon=3, hidden_size=3, max_steps=1).fit(
+        pandas.DataFrame({"ds": times, "y": np.arange(60) % 7})
+    )
+    with pytest.raises(InputError, match="the forecast has a time that clocks of America/Sao_Paulo do not show"):
+        model.predict()
 
 
 @LIBRARIES

@@ -16,6 +16,10 @@ def every(start: str, step: np.timedelta64, count: int = 40) -> Times:
     return (np.datetime64(start) + step * np.arange(count)).astype("datetime64[s]")
 
 
+def every_quarter() -> Times:
+    return (np.datetime64("2020-01") + 3 * np.arange(9)).astype("datetime64[s]")
+
+
 def months(start: str, step: int = 1, count: int = 40) -> Times:
     return (np.datetime64(start, "M") + step * np.arange(count)).astype("datetime64[s]")
 
@@ -76,7 +80,26 @@ def test_business_days_go_from_friday_to_monday_and_keep_the_time_of_day() -> No
 
 
 @pytest.mark.parametrize(
-    "alias", ["", "0", "0D", "2B", "W-SUN", "fortnight", "m", "-1D", "1.5h", 3, None, "9" * 30], ids=str
+    "alias",
+    [
+        "",
+        "0",
+        "0D",
+        "2B",
+        "W-JAN",
+        "D-SUN",
+        "QE-SUN",
+        "W-",
+        "0W-SUN",
+        "fortnight",
+        "m",
+        "-1D",
+        "1.5h",
+        3,
+        None,
+        "9" * 30,
+    ],
+    ids=str,
 )
 def test_what_names_no_frequency_gets_a_sentence(alias: Any) -> None:
     with pytest.raises(InputError, match="freq must be one of s, min, h, D, W, B, MS, QS, YS, ME, QE, YE, 15min"):
@@ -97,11 +120,38 @@ def test_older_names_of_pandas() -> None:
         ("2", np.arange(5), "has the time 1, which is not whole steps of 2 from 0"),
         ("D", np.arange(5), "has integers for times, expected dates"),
         ("1", months("2020-01"), "has dates, expected integer time"),
+        ("W-SUN", every("2020-01-06", np.timedelta64(7, "D")), "has the time 2020-01-06T00:00:00, which is no Sunday"),
+        (
+            "QS-NOV",
+            every_quarter(),
+            "has the time 2020-01-01T00:00:00, which is in no month that a quarter of NOV begins",
+        ),
+        ("YS-APR", every_quarter()[::4], "has the time 2020-01-01T00:00:00, which is in no month that a year of APR"),
+        ("QE-DEC", every_quarter(), "has the time 2020-01-01T00:00:00, which is not the end of a month"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_times_off_the_grid_are_named(alias: str, times: Times, reason: str) -> None:
     assert (named("freq", alias).off_grid(times) or "").startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("alias", "times"),
+    [
+        ("W-MON", every("2020-01-06", np.timedelta64(7, "D"))),
+        ("2W-MON", every("2020-01-06", np.timedelta64(14, "D"))),
+        ("QS-OCT", every_quarter()),
+        ("2QS-JAN", every_quarter()[1::2]),
+        ("YS-JAN", every_quarter()[::4]),
+        ("Q-DEC", every_quarter() - np.timedelta64(1, "D")),
+        ("QE-MAR", every_quarter() - np.timedelta64(1, "D")),
+        ("YE-DEC", every_quarter()[::4] - np.timedelta64(1, "D")),
+    ],
+)
+def test_anchored_aliases_are_taken_where_times_show_them(alias: str, times: Times) -> None:
+    assert named("freq", alias).off_grid(times) is None
+    plain = named("freq", alias.partition("-")[0])
+    assert named("freq", alias).positions(times).tolist() == plain.positions(times).tolist() == list(range(len(times)))
 
 
 def test_most_series_decide_and_long_ones_count_more() -> None:

@@ -18,7 +18,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("level", [], "numbers between 0 and 100"),
     ("lags", [1.5], "whole numbers between"),
     ("lags", "0,12", "whole numbers between"),
-    ("strategy", "recursive", "one of direct, steps, got 'recursive'"),
+    ("strategy", "both", "one of direct, recursive, steps, got 'both'"),
     ("test_size", 0, "an integer of at least 1, got 0"),
     ("hidden_size", 10**8, "at most 16384, got 100000000"),
     ("num_layers", 10**6, "at most 64, got 1000000"),
@@ -30,7 +30,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("label", 3, "a text or None, got 3"),
     ("dropout", "a", "a number of at least 0 and below 1, got 'a'"),
     ("dropout", math.nan, "got nan"),
-    ("learning_rate", None, "a number above 0 and at most 1, got None"),
+    ("learning_rate", 0.0, "a number above 0 and at most 1, got 0.0"),
     ("learning_rate", math.inf, "got inf"),
     ("learning_rate", 1e30, "got 1e.30"),
 ]

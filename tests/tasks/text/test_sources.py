@@ -86,10 +86,17 @@ def test_without_zstandard_a_sentence_names_what_brings_it(tmp_path: Path, monke
         sources(file)
 
 
+def test_a_log_hears_of_long_reading(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("gatewise.tasks.text.sources.SILENCE", 0.0)
+    with caplog.at_level("INFO", "gatewise"):
+        list(sources(["a" * (3 << 20), "b"]).pieces())
+    assert caplog.messages[2] == "reading text: text 1, 3 MB so far"
+
+
 def test_standard_input_and_pipes_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"from outside")))
     found = sources("-")
-    assert documents(found) == documents(found) == ["from outside"]
+    assert documents(found) == documents(found) == documents(sources("-")) == ["from outside"]
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=pipe.write_text, args=("through a pipe",))

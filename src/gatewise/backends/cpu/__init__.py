@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from gatewise.backends.base import Meaning
+from gatewise.backends.kernels import calls
 from gatewise.backends.signature import KERNEL_DTYPES
 from gatewise.compiler.cell import Cell
 from gatewise.torch_internals import constant
@@ -42,7 +44,7 @@ def _tier_named(name: str, matrix: bool) -> str:
 class Cpu:
     """See ``base.Backend``."""
 
-    name, dispatch_key = "cpu", "CPU"
+    name, dispatch_key, unproved = "cpu", "CPU", ""
 
     def offer(self, device: str, dtype: torch.dtype, half_products: bool) -> tuple[str, str, bool]:
         if device not in ("cpu", "meta"):
@@ -72,6 +74,33 @@ class Cpu:
 
         return CpuProgram(tier, dtype)
 
+    def kept_dtype(self, tier: str, dtype: torch.dtype) -> torch.dtype:
+        return dtype
+
+    def forward(
+        self, identity: tuple[str, str], tier: str, meaning: Meaning, tensors: Sequence[Tensor]
+    ) -> list[Tensor]:
+        return calls.forward(self, identity, meaning, tensors)
+
+    def trace(
+        self, identity: tuple[str, str], tier: str, meaning: Meaning, tensors: Sequence[Tensor], gates: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        return calls.trace(self, identity, meaning, tensors, gates)
+
+    def backward(
+        self,
+        identity: tuple[str, str],
+        tier: str,
+        meaning: Meaning,
+        tensors: Sequence[Tensor],
+        y: Tensor,
+        saved: Tensor,
+        dy: Tensor | None,
+        finals: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+    ) -> list[Tensor | None]:
+        return calls.backward(self, identity, meaning, tensors, y, saved, dy, finals, wanted)
+
     def steps(
         self,
         cell: Cell,
@@ -80,10 +109,11 @@ class Cpu:
         sizes: tuple[int, int, int],
         parameters: Sequence[Mapping[str, Tensor]],
         halves: bool,
+        threads: int | None,
     ) -> Steps:
         from gatewise.backends.cpu.stream import Steps
 
-        return Steps(cell, tier, dtype, *sizes, parameters, halves)
+        return Steps(cell, tier, dtype, *sizes, parameters, halves, threads)
 
     def report(self) -> dict[str, object]:
         import llvmlite

@@ -221,7 +221,8 @@ class Steps:
 
     Args:
         width: columns of x. rows: the batch. parameters: of every layer, by the names of ``Cell.parameter_shapes``.
-        halves: whether parameters were rounded to bfloat16, so that half of their bytes need be read.
+        halves: whether parameters were rounded to bfloat16, so that half of their bytes need be read. threads: at most;
+            None for torch's number at each step.
     """
 
     def __init__(
@@ -234,8 +235,9 @@ class Steps:
         units: int,
         parameters: Sequence[Mapping[str, Tensor]],
         halves: bool = False,
+        threads: int | None = None,
     ) -> None:
-        self.cell, self.width = cell, width
+        self.cell, self.width, self._most = cell, width, threads
         self.to = launch.target(tier, dtype, halves)
         self._operands = [node for _, node in input_operands(cell)]
         self.whole = all(node.op == "input" for node in self._operands)
@@ -270,7 +272,7 @@ class Steps:
         self._terms = [names.index(name) for name in terms]
         self._order = [names.index(str(node.attr)) for node in self._operands] + self._terms if self.whole else []
         self._vectors = [{n: given[vector_name(n)] for n, _ in self.cell.vectors} for given in own]
-        self._share(openmp.threads())
+        self._share(self._wanted())
 
     def _check(self, parameters: Sequence[Mapping[str, Tensor]]) -> None:
         units = self._slots.shape[-1]
@@ -297,6 +299,13 @@ class Steps:
         call = _call(self.cell, self.to, operands, terms, states, matrices)
         return _Layer(call, self.to, make_plans(self.cell, False).forward)
 
+    def _wanted(self) -> int:
+        """Threads of a step now: torch.set_num_threads may have been called, or the process forked, and have one."""
+        if self._most == 1:
+            return 1
+        threads = openmp.threads()
+        return threads if self._most is None else min(threads, self._most)
+
     def _share(self, threads: int) -> None:
         self._threads = threads
         for chain in self._chains:
@@ -317,9 +326,8 @@ class Steps:
                 or tensor.untyped_storage().nbytes() < tensor.nbytes + tensor.storage_offset() * self.to.size
             ):
                 signature.check_memory([tensor], ["a tensor of a step"], self.to.dtype)
-        # torch.set_num_threads, or a fork, after which there is one.
-        if openmp.threads() != self._threads:
-            self._share(openmp.threads())
+        if (threads := self._wanted()) != self._threads:
+            self._share(threads)
         turn, values = self._turn, (x, *given)
         if self.whole:
             self._chains[0].run(turn, [values[k] for k in self._order], out, self._call)

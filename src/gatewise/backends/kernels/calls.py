@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Protocol
 
 from torch import Tensor
 
 from gatewise.backends import signature
-from gatewise.backends.base import Machine
+from gatewise.backends.base import CallFacts, Machine, Meaning
 from gatewise.backends.kernels import gradients, recipe, recompute, sequence
 from gatewise.backends.kernels.layout import written_terms
 from gatewise.backends.kernels.recipe import Builder, Recipe
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import make_plans
 
-
-class CallFacts(Protocol):
-    """What is said beside tensors."""
-
-    tier: str
-    reverse: bool
-    training: bool
-    recompute: bool
-    names: tuple[str, ...]
-    counts: tuple[int, ...]
-    """Operands, inputs and states among the tensors; the parameters come behind them."""
-
-
 Tensors = Sequence[Tensor]
-Meaning = Callable[[], tuple[Cell, CallFacts]]
-"""Of an identity: asked for when its program is built."""
 
 
 def forward(
@@ -48,7 +32,7 @@ def forward(
 
     def build() -> Recipe:
         cell, options = meaning()
-        given = _Given(cell, options, tensors)
+        given = Given(cell, options, tensors)
         builder = given.checked(machine)
         call = _call(builder, cell, options, given)
         shape = (call.steps, call.rows, call.units)
@@ -77,7 +61,7 @@ def trace(
 
     def build() -> Recipe:
         cell, options = meaning()
-        given = _Given(cell, options, tensors)
+        given = Given(cell, options, tensors)
         shape = given.shape
         builder = given.checked(machine, ("gates", gates, ((len(cell.gates), *shape),)))
         call = _call(builder, cell, options, given)
@@ -108,7 +92,7 @@ def backward(
 
     def build() -> Recipe:
         cell, options = meaning()
-        called = _Given(cell, options, tensors)
+        called = Given(cell, options, tensors)
         builder = called.checked(machine, *called.of_backward(y, saved, dy, finals))
         call = _call(builder, cell, options, called, backward=True)
         given_y, given_saved = builder.dense(), builder.dense()
@@ -139,11 +123,11 @@ def backward(
     if inputs:
         written = written_terms(cell)
         named = zip(make_plans(cell).input_terms, tensors[operands : operands + inputs], strict=True)
-        first += [_summed(value, next(results) if name in written else None) for name, value in named]
+        first += [summed(value, next(results) if name in written else None) for name, value in named]
     return [*first, *[next(results) if want else None for want in wanted[operands + inputs :]]]
 
 
-def _summed(value: Tensor, term: Tensor | None) -> Tensor:
+def summed(value: Tensor, term: Tensor | None) -> Tensor:
     """The gradient of a keyword input from its terms of hidden width; one of width 1 sums them over units."""
     if term is None:
         return value.new_zeros(value.shape)
@@ -155,7 +139,7 @@ def _slabs(cell: Cell, options: CallFacts) -> Sequence[str]:
     return sequence.gate_slabs(cell) if options.training else cell.states[1:] if options.recompute else ()
 
 
-class _Given:
+class Given:
     """The tensors of a call, checked against each other and against the cell.
 
     Raises:
@@ -166,6 +150,7 @@ class _Given:
         first, second, third = accumulate(options.counts)
         self.cell, self.options, self.operands = cell, options, tensors[:first]
         inputs, states, parameters = tensors[first:second], tensors[second:third], tensors[third:]
+        self.inputs, self.states, self.parameters, self.like = inputs, states, parameters, tensors[0]
         terms = make_plans(cell).input_terms
         counts = (len(inputs), len(states), len(parameters))
         if counts != (len(terms), len(cell.states), len(options.names)) or second == 0:
@@ -201,7 +186,7 @@ class _Given:
         return Builder(machine.program(self.options.tier, tensors[0].dtype), tensors, names)
 
 
-def _call(builder: Builder, cell: Cell, options: CallFacts, given: _Given, backward: bool = False) -> sequence.Call:
+def _call(builder: Builder, cell: Cell, options: CallFacts, given: Given, backward: bool = False) -> sequence.Call:
     plans = make_plans(cell)
     # Sums over time and batch walk their operands at one distance from row to row.
     summed = plans.diagonal_of if backward else ()

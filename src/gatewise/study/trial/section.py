@@ -34,7 +34,7 @@ def spread(values: Sequence[float]) -> str:
 
 def beside(pair: Paired) -> str:
     """What a paired comparison says of its first figure."""
-    words = {"equal": "equal within the margin", "undecided": "neither certainly equal nor certainly different"}
+    words = {"equal": "equal within the margin", "undecided": "inconclusive"}
     return words.get(pair.relation, pair.relation)
 
 

@@ -60,7 +60,12 @@ class Exercise(Task):
     """
 
     outputs: ClassVar[int]
-    verbs: ClassVar[Mapping[str, str | type | None]] = {"fit": Fit, "predict": None, "score": Score}
+    verbs: ClassVar[Mapping[str, str | type | None]] = {
+        "fit": Fit,
+        "predict": None,
+        "score": Score,
+        "export": "gatewise.tasks.exercises.export:ExportExercise",
+    }
     options_type = ExerciseOptions
     options: ExerciseOptions
 

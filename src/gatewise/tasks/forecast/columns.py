@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from gatewise.tasks.errors import InputError
 
 COLUMNS = ("unique_id", "ds", "y")
+ROLES = {"static": "static_cols", "past": "past_cols", "future": "future_cols"}
+"""What a covariate may be, and the option that names such columns."""
+SAME = ("date_order", "decimal", "id_col", "time_col", "target_col", "wide")
 MOST_NAMES, MOST_LETTERS = 8, 40
 
 
@@ -17,7 +20,10 @@ MOST_NAMES, MOST_LETTERS = 8, 40
 class Reading:
     """How data are to be read, where they do not say it themselves; see the options of the same names.
 
-    numbered: time is counted in integers, so that 2020 is no year and 20200101 no date.
+    covariates: columns and what they are; words: those whose entries are words, be they digits. numbered: time is
+    counted in integers, so that 2020 is no year and 20200101 no date. infer: further columns are covariates where none
+    is named. settled: what is a number and what a word is known from the fit. ahead: the table holds covariates of the
+    future, and no target. local: whether times with a zone are read as its clocks show them, None for what they show.
     """
 
     date_order: str | None = None
@@ -26,13 +32,26 @@ class Reading:
     time_col: str | None = None
     target_col: str | None = None
     wide: bool = False
+    covariates: Mapping[str, str] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
     numbered: bool = False
+    infer: bool = False
+    settled: bool = False
+    ahead: bool = False
+    local: bool | None = None
 
     @classmethod
     def of(cls, options: Any, numbered: bool = False) -> Reading:
         """From options that have more."""
-        given = {f.name: getattr(options, f.name) for f in fields(cls) if f.name != "numbered"}
-        return cls(**given, numbered=numbered or str(options.freq).isdigit())
+        given = {name: getattr(options, name) for name in SAME}
+        covariates = {name: role for role, option in ROLES.items() for name in split(getattr(options, option))}
+        return cls(
+            **given,
+            covariates=covariates,
+            words=tuple(split(options.cat_cols)),
+            numbered=numbered or str(options.freq).isdigit(),
+            infer=options.covariates == "infer" and options.strategy != "steps",
+        )
 
 
 @dataclass(frozen=True)
@@ -44,6 +63,12 @@ class Roles:
     targets: tuple[int, ...]
     label: str
     ignored: tuple[str, ...] = ()
+    extras: tuple[int, ...] = ()
+
+
+def split(names: str | None) -> list[str]:
+    """The names in a text with commas."""
+    return [part.strip() for part in names.split(",")] if names else []
 
 
 def roles(names: Sequence[str], reading: Reading, source: str) -> Roles:
@@ -63,12 +88,16 @@ def roles(names: Sequence[str], reading: Reading, source: str) -> Roles:
         first = 0 if time is None else time
         return Roles(None, first, tuple(i for i in range(len(names)) if i != first), "y")
     asked = {option: getattr(reading, option) for option in ("id_col", "time_col", "target_col")}
+    if reading.ahead:
+        asked["target_col"] = None
     given = {option: _position(names, name, option, source) for option, name in asked.items()}
     found = [
         _known(names, standard) if at is None else at for at, standard in zip(given.values(), COLUMNS, strict=True)
     ]
     identifier, time, target = found
-    if len(names) == 2 and None in (time, target):
+    if reading.ahead:
+        return _ahead(names, identifier, time, reading, source)
+    if len(names) == 2 and not reading.covariates and None in (time, target):
         time = time if time is not None else 0 if target is None else 1 - target
         target, identifier = 1 - time, None
     if time is None or target is None:
@@ -77,8 +106,35 @@ def roles(names: Sequence[str], reading: Reading, source: str) -> Roles:
     if len(set(used)) < len(used):
         raise InputError(f"data: {source}: id_col, time_col and target_col must be different columns")
     label = names[target] if names[target].lower() != "y" else "y"
-    ignored = tuple(n or f"{i + 1} without a name" for i, n in enumerate(names) if i not in used)
-    return Roles(identifier, time, (target,), label, ignored)
+    extras = _extras(names, used, reading, source)
+    ignored = tuple(n or f"{i + 1} without a name" for i, n in enumerate(names) if i not in (*used, *extras))
+    return Roles(identifier, time, (target,), label, ignored, extras)
+
+
+def _extras(names: Sequence[str], used: Sequence[int], reading: Reading, source: str) -> tuple[int, ...]:
+    """The columns of covariates: those that are named, or all that could be one."""
+    found = []
+    for name in () if reading.ahead or reading.settled else reading.words:
+        _position(names, name, "cat_cols", source)
+    for name, role in reading.covariates.items():
+        at = _position(names, name, ROLES[role], source)
+        assert at is not None
+        if at in used or name.lower() in COLUMNS:
+            raise InputError(f"{ROLES[role]}: {name!r} is no covariate, expected a column beside unique_id, ds and y")
+        found.append(at)
+    if reading.covariates or not reading.infer:
+        return tuple(found)
+    return tuple(i for i, name in enumerate(names) if i not in used and name and name.lower() not in COLUMNS)
+
+
+def _ahead(names: Sequence[str], identifier: int | None, time: int | None, reading: Reading, source: str) -> Roles:
+    """Of a table of covariates of the future."""
+    if time is None:
+        raise InputError(f"future: {source} has the columns {_listed(names)}; expected ds, or time_col, which names it")
+    used = [i for i in (identifier, time) if i is not None]
+    extras = _extras(names, used, reading, source)
+    ignored = tuple(n for i, n in enumerate(names) if n and n.lower() not in COLUMNS and i not in (*used, *extras))
+    return Roles(identifier, time, (), "y", ignored, extras)
 
 
 def _known(names: Sequence[str], name: str) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gatewise.tasks.errors import InputError
 from gatewise.tasks.forecast.metrics import naive_error
 from gatewise.tasks.forecast.panel import Origins, Panel
 from gatewise.tasks.forecast.scaling import scale
@@ -28,6 +29,19 @@ def ends_of_training(lengths: Sequence[int], horizon: int, test: int, validation
     A series that leaves fewer than three horizons before that is neither held out nor validated on.
     """
     return [n if n < test + 3 * horizon else n - test - _validation(n - test, horizon, validation) for n in lengths]
+
+
+def check_season(longest: int, season: int | None) -> None:
+    """A season that was asked for must fit into the longest series twice.
+
+    Raises:
+        InputError: where it does not.
+    """
+    if season is not None and season > longest // 2:
+        raise InputError(
+            f"season of {season} is too long: the longest series has {longest} values, expected a season of at most "
+            f"{longest // 2}"
+        )
 
 
 def _validation(left: int, horizon: int, asked: int | None) -> int:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from gatewise.compiler import Cell
 from gatewise.nn import Recurrent, gaps
+from gatewise.tasks.forecast.beside import Widths
+from gatewise.tasks.forecast.inputs import Beside, Told
 from gatewise.tasks.forecast.scaling import CHANNELS
 from gatewise.tasks.objective import mapped
 
@@ -21,11 +23,12 @@ class DirectNetwork(nn.Module):
     of the series. So every step of the horizon sees the whole window, over few steps of the layer.
 
     A cell for series with gaps, such as ``gru_d``, reads a segment as variables of their own, and where they are
-    missing; any other cell reads a projection of values and of which of them were observed.
+    missing; any other cell reads a projection of values and of which of them were observed. Covariates are read as
+    ``inputs.py`` says.
 
     Args:
         segment: values in a step. horizon: steps to forecast. outputs: numbers for each of them.
-        series: how many series have an embedding; 0 for none.
+        series: how many series have an embedding; 0 for none. beside: columns of the covariates, if there are any.
     """
 
     def __init__(
@@ -39,12 +42,15 @@ class DirectNetwork(nn.Module):
         outputs: int = 1,
         series: int = 0,
         initialise: str = "torch",
+        beside: Widths | None = None,
     ) -> None:
         super().__init__()
         self.segment, self.horizon, self.outputs = segment, horizon, outputs
         self.ahead = -(-horizon // segment)
         self.gappy = bool(cell.inputs)
         width = segment if self.gappy else hidden_size
+        if self.gappy and beside is not None:
+            width += Beside.gappy_width(beside, segment)
         self.project = None if self.gappy else nn.Linear(CHANNELS * segment, width)
         between = dropout if num_layers > 1 else 0.0
         self.encoder = Recurrent(
@@ -56,28 +62,37 @@ class DirectNetwork(nn.Module):
         self.head = nn.Linear(hidden_size, segment * outputs)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self.beside = None if beside is None else Beside(beside, segment, width, outputs, self.gappy)
 
-    def forward(self, x: Tensor, series: Tensor) -> Tensor:
-        """From scaled windows (B, S·segment, CHANNELS) and the number of the series of each (B,), 0 for a new one, to
-        (B, horizon, outputs) in units of the scale."""
-        return self._decoded(self._encoded(x)[1], series)
+    def forward(self, x: Tensor, series: Tensor, told: Told | None = None) -> Tensor:
+        """From scaled windows (B, S·segment, CHANNELS), the number of the series of each (B,), 0 for a new one, and
+        their covariates to (B, horizon, outputs) in units of the scale."""
+        said = self._decoded(self._encoded(x, told)[1], series, told)
+        return said if self.beside is None or told is None else self.beside.effect(said, told)
 
-    def _encoded(self, x: Tensor) -> Any:
+    def _encoded(self, x: Tensor, told: Told | None = None) -> Any:
+        more = None if self.beside is None or told is None else self.beside.segments(told)
         if self.project is not None:
-            return self.encoder(torch.relu(self.project(x.reshape(len(x), -1, self.segment * CHANNELS))))
+            read = self.project(x.reshape(x.shape[0], -1, self.segment * CHANNELS))
+            if self.beside is not None and self.beside.project is not None:
+                read = read + self.beside.project(more)
+            return self.encoder(torch.relu(read))
         values, mask = (x[..., i].unflatten(1, (-1, self.segment)) for i in (0, -1))
-        found = gaps(torch.where(mask > 0, values, torch.nan), batch_first=True)
+        values = torch.where(mask > 0, values, torch.nan)
+        found = gaps(values if more is None else torch.cat([values, more], -1), batch_first=True)
         return self.encoder(found.x, **self._named(found.inputs))
 
-    def _decoded(self, state: Any, series: Tensor) -> Tensor:
-        words = self.place.unsqueeze(0)
+    def _decoded(self, state: Any, series: Tensor, told: Told | None = None) -> Tensor:
+        rows, words = series.shape[0], self.place.unsqueeze(0)  # len() would be a constant of an exported program
         if self.series is not None:
             words = words + self.series[series].unsqueeze(1)
-        words = words.expand(len(series), -1, -1).flatten(0, 1).unsqueeze(1)  # one step for each segment ahead
-        told = {"mask": torch.ones_like(words), "gap": torch.ones_like(words), "last": torch.zeros_like(words)}
+        if self.beside is not None and told is not None:
+            words = self.beside.ahead(words, told)
+        words = words.expand(rows, -1, -1).flatten(0, 1).unsqueeze(1)  # one step for each segment ahead
+        named = {"mask": torch.ones_like(words), "gap": torch.ones_like(words), "last": torch.zeros_like(words)}
         start = mapped(lambda s: s.repeat_interleave(self.ahead, dim=1), state)
-        y, _ = self.encoder(words, start, **self._named(told))
-        said = self.head(self.dropout(y[:, -1])).view(len(series), self.ahead * self.segment, self.outputs)
+        y, _ = self.encoder(words, start, **self._named(named))
+        said = self.head(self.dropout(y[:, -1])).view(rows, self.ahead * self.segment, self.outputs)
         return torch.narrow(said, 1, 0, self.horizon)
 
     def _named(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -100,12 +115,15 @@ class Members(nn.Module):
         self.members = nn.ModuleList(DirectNetwork(outputs=1 + 2 * levels, **how) for _ in range(members))
         self.register_buffer("widths", torch.ones(levels))
 
-    def forward(self, x: Tensor, series: Tensor) -> Tensor:
-        """From windows (B, W, CHANNELS) and numbers of series (B,) to the mean (B, horizon, outputs); with windows
-        (B, members, W, CHANNELS) and numbers (B, members) for each member its own, (B, members, horizon, outputs)."""
+    def forward(self, x: Tensor, series: Tensor, told: Told | None = None) -> Tensor:
+        """From windows (B, W, CHANNELS), numbers of series (B,) and covariates to the mean (B, horizon, outputs); with
+        windows (B, members, W, CHANNELS), numbers (B, members) and such covariates, for each member its own, to
+        (B, members, horizon, outputs)."""
         if x.dim() == 4:
-            return torch.stack([net(x[:, k], series[:, k]) for k, net in enumerate(self.members)], 1)
+            parts = [None if told is None else Told(*(t[:, k] for t in told)) for k in range(len(self.members))]
+            each = zip(self.members, parts, strict=True)
+            return torch.stack([net(x[:, k], series[:, k], part) for k, (net, part) in enumerate(each)], 1)
         if len(self.members) == 1:
-            one: Tensor = self.members[0](x, series)
+            one: Tensor = self.members[0](x, series, told)
             return one
-        return torch.stack([net(x, series) for net in self.members]).mean(0)
+        return torch.stack([net(x, series, told) for net in self.members]).mean(0)

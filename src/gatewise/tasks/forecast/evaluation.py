@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from gatewise.tasks.checks import check_integer
+from gatewise.tasks.errors import InputError
 from gatewise.tasks.forecast.grid import Series
 from gatewise.tasks.forecast.intervals import coverage, names, quantile_loss, quantiles
 from gatewise.tasks.forecast.metrics import last_value, mase, naive_error, nanmean, rmsse, seasonal_naive, smape
+from gatewise.tasks.forecast.options import MOST_STEPS
 from gatewise.tasks.forecast.panel import Places
-from gatewise.tasks.forecast.table import Values
+from gatewise.tasks.forecast.strategies import named
+from gatewise.tasks.forecast.table import Table, Times, Values
 from gatewise.tasks.outcome import Scores
 
 SEASONAL, LAST = "seasonal naive", "last value"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out end of a series: its time stamps, the truth (NaN where missing), and the forecasts by name."""
+
+    series: Series
+    times: Times
+    truth: Values
+    forecasts: dict[str, Values]
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,41 @@ class Forecasts:
         seasonal = {} if season == 1 else {SEASONAL: [seasonal_naive(past, self.horizon, season) for past in pasts]}
         found = seasonal | {LAST: [last_value(past, self.horizon) for past in pasts]}
         return {name: np.stack(values) for name, values in found.items()}
+
+
+def up_to_origins(found: Forecasts, label: str) -> Iterator[tuple[NDArray[np.bool_], Table]]:
+    """For all forecasts that leave as much of their series: which they are, and the series up to the ends of their
+    horizons, with their covariates."""
+    ends = np.array([len(one.values) for one in found.series])
+    backs = ends[found.which] - found.origins
+    columns = max((one.columns for one in found.series), key=lambda own: sum(len(c.words or ()) for c in own))
+    for back in np.unique(backs):
+        counts = {one.name: end - back + found.horizon for one, end in zip(found.series, ends, strict=True)}
+        series = {
+            one.name: (one.times(0, n), one.values[:n]) for one, n in zip(found.series, counts.values(), strict=True)
+        }
+        beside = {one.name: one.extras[: counts[one.name]] for one in found.series if one.extras is not None}
+        yield backs == back, Table(series, label, columns=columns, extras=beside, whole=True)
+
+
+def rolling(chosen: Sequence[Series], horizon: int, n_windows: int, step_size: int | None) -> tuple[Places, Places]:
+    """Which series, and the origins: ``step_size`` apart (a horizon when None), up to the one that leaves one horizon.
+
+    Raises:
+        InputError: for a number that is not positive, or a series that is too short.
+    """
+    step = horizon if step_size is None else step_size
+    check_integer("n_windows", n_windows, 1, MOST_STEPS)
+    check_integer("step_size", step, 1, MOST_STEPS)
+    back = horizon + step * np.arange(n_windows)[::-1]
+    for one in chosen:
+        if len(one.values) <= back[0] or np.isnan(one.values[: len(one.values) - back[0]]).all():
+            raise InputError(
+                f"n_windows: the first of {n_windows} begins {back[0]} steps before the end, but"
+                f"{named(one)} has {len(one.values)} values and expected is one before it"
+            )
+    which = np.repeat(np.arange(len(chosen)), n_windows)
+    return which, np.array([len(s.values) for s in chosen])[which] - np.tile(back, len(chosen))
 
 
 def scores(found: Forecasts, model: str, season: int) -> Scores:

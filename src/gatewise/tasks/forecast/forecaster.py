@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,36 +14,43 @@ from gatewise.tasks import checks
 from gatewise.tasks.base import Scores, Task
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import write_bytes
+from gatewise.tasks.forecast import defaults
+from gatewise.tasks.forecast.ahead import check_ahead, with_future
 from gatewise.tasks.forecast.columns import Reading
-from gatewise.tasks.forecast.evaluation import Forecasts, scores
+from gatewise.tasks.forecast.evaluation import Forecasts, HeldOut, rolling, scores, up_to_origins
 from gatewise.tasks.forecast.frequency import named as frequency_named
 from gatewise.tasks.forecast.grid import Series, regular
 from gatewise.tasks.forecast.metrics import naive_error
-from gatewise.tasks.forecast.notes import log
+from gatewise.tasks.forecast.notes import LOG, log, sentence_of
 from gatewise.tasks.forecast.options import MOST_STEPS, ForecastOptions
-from gatewise.tasks.forecast.strategies import Direct, Steps, Strategy, check_held_out, named
-from gatewise.tasks.forecast.table import Table, Times, Unusable, Values, like, none_left, read, read_saved, to_csv
+from gatewise.tasks.forecast.partition import forecast_of
+from gatewise.tasks.forecast.picture import figure
+from gatewise.tasks.forecast.recursive import Recursive
+from gatewise.tasks.forecast.scheme import Scheme
+from gatewise.tasks.forecast.strategies import Direct, Parted, Steps, Strategy, check_held_out
+from gatewise.tasks.forecast.table import (
+    Table,
+    Unusable,
+    Values,
+    like,
+    none_left,
+    read,
+    read_ahead,
+    read_saved,
+    to_csv,
+)
 from gatewise.tasks.forecast.updates import Growing
 from gatewise.tasks.machines import is_first
 from gatewise.tasks.objective import Objective, Schedule
 
-DATA = "data.csv"
+DATA, COVARIATES = "data.csv", "covariates.json"
+MOST_DRAWN = 100
 AVERAGE = 0.98
 """How slowly the mean of the weights that is validated and kept forgets: 50 steps."""
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """The held-out end of a series: its time stamps, the truth (NaN where missing), and the forecasts by name."""
-
-    series: Series
-    times: Times
-    truth: Values
-    forecasts: dict[str, Values]
-
-
 class Forecaster(Task):
-    """A recurrent network that forecasts all of a horizon at once.
+    """A recurrent network that forecasts all of a horizon at once, or a step at a time along sample paths.
 
     Data: the path of a CSV or Parquet file or a data frame, long (``unique_id, ds, y``; missing values empty), with
     just two columns, time and value, or wide; None stands for weekly CO₂ at Mauna Loa. Series that cannot be used are
@@ -61,13 +68,14 @@ class Forecaster(Task):
     name: ClassVar[str] = "forecast"
     metric: ClassVar[str] = "MASE"
     held_out_name: ClassVar[str] = "held-out horizon"
-    data_files: ClassVar[tuple[str, ...]] = (DATA,)
+    data_files: ClassVar[tuple[str, ...]] = (DATA, COVARIATES)
     earlier: ClassVar[Mapping[str, Any]] = {"strategy": "steps"}
     options_type = ForecastOptions
     verbs: ClassVar[Mapping[str, str | type | None]] = {
         "fit": "gatewise.tasks.forecast.verbs:FitForecast",
         "predict": "gatewise.tasks.forecast.verbs:PredictForecast",
         "score": "gatewise.tasks.forecast.verbs:ScoreForecast",
+        "export": "gatewise.tasks.forecast.export:ExportForecast",
     }
     options: ForecastOptions
 
@@ -98,21 +106,25 @@ class Forecaster(Task):
         self._take(read(data, Reading.of(self.options)))
         assert self.table is not None
         if is_first(self._machines()):
-            log(self.table.ignored, self.unusable)
+            log(self.not_read, self.unusable)
+            if self.scheme.features and not Reading.of(self.options).covariates:
+                LOG.warning(sentence_of(self.scheme))
 
-    def _take(self, table: Table) -> None:
+    def _take(self, table: Table, scheme: Scheme | None = None) -> None:
         asked = self.options
         grid = regular(table, None if asked.freq is None else frequency_named("freq", asked.freq))
         series = grid.series
         season = asked.season or grid.frequency.season
         horizon = asked.horizon or max(season, 12 if season == 1 else season)
-        _check_season(series, asked.season)
+        defaults.check_season(max(len(one.values) for one in series), asked.season)
         if asked.strategy == "steps":
             self.strategy = Steps(series, horizon, season)
         else:
-            self.strategy = Direct(series, horizon, season, asked)
+            kind = Recursive if asked.strategy == "recursive" else Direct
+            self.strategy = kind(series, horizon, season, asked, scheme)
         self.table, self.series, self.unusable, self.growing = table, series, grid.unusable, None
-        self.options = replace(asked.filled(self.strategy.decided()), label=self.label)
+        found = {"learning_rate": self.strategy.learning_rate, **self.strategy.decided()}
+        self.options = replace(asked.filled(found), label=self.label)
         self.season, self.horizon = season, horizon
 
     def build(self) -> nn.Module:
@@ -129,35 +141,120 @@ class Forecaster(Task):
         assert self.table is not None
         table = self.table if self.growing is None else self.growing.table(self.series, self.table.label)
         write_bytes(folder / DATA, to_csv(table).encode())
+        if self.scheme.features:
+            write_bytes(folder / COVARIATES, self.scheme.to_json())
 
     def load_data(self, folder: Path) -> None:
         path = folder / DATA
         if not path.is_file():
             raise InputError(f"{folder} is not a {self.name} model directory: {DATA} is missing")
-        self._take(read_saved(path))
+        known = Scheme.read(folder / COVARIATES) if (folder / COVARIATES).is_file() else Scheme()
+        self._take(read_saved(path, known.reading(Reading())), known)
 
-    def predict(self, data: Any = None) -> Any:
+    @property
+    def not_read(self) -> list[str]:
+        """Columns of the data of the fit that say nothing to it."""
+        return [*(self.table.ignored if self.table else ()), *self.strategy.left]
+
+    @property
+    def scheme(self) -> Scheme:
+        """What was taken as covariates."""
+        return self.strategy.scheme
+
+    def predict(self, data: Any = None, future: Any = None) -> Any:
         """Forecast the horizon beyond the end of every series.
 
         Args:
             data: series to continue, as for ``fit``; the data of the fit, with all updates, when None.
+            future: the covariates that are known ahead, for the horizon: a file or a data frame with ``unique_id``,
+                ``ds`` and their columns; when None those of ``data`` behind the last value of each series.
 
         Returns:
             Columns of equal length: ``unique_id`` (str), ``ds`` (datetime64, or int64 where time is counted in
             integers), ``y`` (float64, in units of the data: the median) and for each level the ends of its interval,
             ``y-lo-80`` and ``y-hi-80``: a data frame of the library whose frame was read, or a dict.
+
+        Raises:
+            InputError: where a covariate is missing within the horizon, with the first series and time.
         """
         self.fitted()
         source = self.table if data is None else self._table(data)
         assert source is not None
-        return like(source, self.forecast(self.chosen_series(None if data is None else source)).columns())
+        return like(source, self.forecast(self.chosen_series(None if data is None else source), future).columns())
 
-    def forecast(self, chosen: list[Series]) -> Forecasts:
-        """Forecasts beyond the end of series that were read."""
+    def plot(
+        self,
+        data: Any = None,
+        future: Any = None,
+        *,
+        ids: Sequence[str] | None = None,
+        max_ids: int = 4,
+        max_insample_length: int | None = None,
+    ) -> Any:
+        """A figure of matplotlib: the end of every series, the forecast of what was held out, and that beyond the end.
+
+        Args:
+            data, future: as for ``predict``. ids: the series to draw; the first ones when None. max_ids: how many of
+                them at most. max_insample_length: values before the forecast; some horizons and seasons when None.
+
+        Raises:
+            InputError: for a name that no series has, and without matplotlib.
+        """
+        checks.check_integer("max_ids", max_ids, 1, MOST_DRAWN)
+        checks.check_integer("max_insample_length", max_insample_length or 1, 1, MOST_STEPS)
+        by_name = {one.name: one for one in self.chosen_series(data)}
+        unknown = next((name for name in ids or () if name not in by_name), None)
+        if unknown is not None:
+            raise InputError(
+                f"ids: there is no series {unknown!r}, expected some of {len(by_name)} that can be forecast"
+            )
+        chosen = [by_name[name] for name in (ids or by_name)][:max_ids]
+        return figure(self, self.forecast(chosen, future), max_ids, max_insample_length)
+
+    def predict_partition(self, data: Any) -> Any:
+        """Forecast the series of a part of a large table, such as a worker of Ray Data or Spark has.
+
+        The numbers are those of ``predict`` for the whole table, but for the last digits of float32. A part without
+        rows, or without a series that can be used, gives a frame without rows, and the reason is logged.
+
+        Args:
+            data: a data frame that holds all rows of some series, and of covariates known ahead those of the horizon.
+
+        Returns:
+            What ``predict`` returns, a frame of the same library.
+
+        Raises:
+            InputError: for what is no data frame, or cannot be read.
+        """
+        self.fitted()
+        return forecast_of(data, self.predict, self.options.levels, self.series[0].frequency.units > 0)
+
+    def forecast(self, chosen: list[Series], future: Any = None) -> Forecasts:
+        """Forecasts beyond the end of series that were read, with covariates known ahead as for ``predict``."""
+        return self._from(*self._ends(chosen, future))
+
+    def _ends(self, chosen: list[Series], future: Any) -> tuple[list[Series], Any, Any]:
+        """Series with what is known of their future, which of them are forecast (all), and from where."""
+        if future is not None:
+            chosen = self._with_future(chosen, future)
+        check_ahead(chosen, self.scheme, self.horizon)
         for series in chosen:
             end = len(series.values)
             series.times(end, end + self.horizon)  # refuses times beyond the calendar
-        return self._from(chosen, np.arange(len(chosen)), np.array([len(s.values) for s in chosen]))
+        return chosen, np.arange(len(chosen)), np.array([len(s.values) for s in chosen])
+
+    def sample_paths(self, data: Any = None, future: Any = None) -> Values:
+        """The paths (series, n_samples, horizon) of which ``predict`` gives the median, in units of the data.
+
+        Args:
+            data, future: as for ``predict``, whose order the series have.
+
+        Raises:
+            InputError: for another strategy than *recursive*.
+        """
+        if not isinstance(self.strategy, Recursive):
+            raise InputError(f"sample_paths goes with strategy 'recursive', got it with {self.options.strategy!r}")
+        return self.strategy.paths(self.fitted(), *self._ends(self.chosen_series(data), future))
 
     def score(self, data: Any = None, windows: int = 1, step_size: int | None = None) -> Scores:
         """How good forecasts are on the held-out end, beside naive ones; mean over origins, then over series.
@@ -221,11 +318,19 @@ class Forecaster(Task):
         """The times and values of the window from which the first series is continued; of segments their last."""
         series, width = self.chosen_series(data)[0], self.strategy.segment
         end = len(series.values)
-        first = max(0, end - self.context)
-        before = self.context - (end - first)  # steps of padding in front of a short series
+        context = self.strategy.reads(end)
+        first = max(0, end - context)
+        before = context - (end - first)  # steps of padding in front of a short series
         labels = [""] * before + [str(time).removesuffix("T00:00:00") for time in series.times(first, end)]
         values = np.concatenate([np.full(before, np.nan), series.values[first:]])
         return labels[width - 1 :: width], values[width - 1 :: width]
+
+    def sample_pass(self) -> Callable[[], object] | None:
+        """The forecast of the first series, where the strategy never calls its network as a whole."""
+        if not isinstance(self.strategy, Recursive):
+            return None
+        first = self.series[:1]
+        return lambda: self.forecast(first)
 
     def measurable(self) -> bool:
         """Whether MASE has a unit: some series changes from season to season."""
@@ -267,7 +372,27 @@ class Forecaster(Task):
 
     def _table(self, data: Any) -> Table:
         """Data read as those of the fit were."""
-        return read(data, Reading.of(self.options, numbered=self.series[0].frequency.units > 0))
+        if isinstance(data, Table):
+            return data
+        table = read(data, self._reading())
+        self._say_unknown(table)
+        return table
+
+    def _with_future(self, chosen: list[Series], future: Any) -> list[Series]:
+        if not self.scheme.ahead:
+            raise InputError("future: the model knows no covariates ahead, expected none; see future_cols")
+        table = read_ahead(future, self._reading())
+        self._say_unknown(table)
+        return with_future(chosen, table, self.horizon)
+
+    def _say_unknown(self, table: Table) -> None:
+        for sentence in self.scheme.unknown(table.columns):
+            LOG.warning(sentence)
+
+    def _reading(self) -> Reading:
+        frequency = self.series[0].frequency
+        reading = Reading.of(self.options, numbered=frequency.units > 0)
+        return self.scheme.reading(replace(reading, local=frequency.daily))
 
     def _from(self, series: list[Series], which: Any, origins: Any) -> Forecasts:
         """Forecasts of series from origins."""
@@ -276,49 +401,22 @@ class Forecaster(Task):
 
     def _rolling(self, chosen: list[Series], n_windows: int, step_size: int | None) -> Forecasts:
         """Forecasts from origins that are ``step_size`` apart, up to the one that leaves one horizon."""
-        step = self.horizon if step_size is None else step_size
-        checks.check_integer("n_windows", n_windows, 1, MOST_STEPS)
-        checks.check_integer("step_size", step, 1, MOST_STEPS)
-        back = self.horizon + step * np.arange(n_windows)[::-1]
-        for one in chosen:
-            if len(one.values) <= back[0] or np.isnan(one.values[: len(one.values) - back[0]]).all():
-                raise InputError(
-                    f"n_windows: the first of {n_windows} begins {back[0]} steps before the end, but"
-                    f"{named(one)} has {len(one.values)} values and expected is one before it"
-                )
-        which = np.repeat(np.arange(len(chosen)), n_windows)
-        return self._from(chosen, which, np.array([len(s.values) for s in chosen])[which] - np.tile(back, len(chosen)))
+        return self._from(chosen, *rolling(chosen, self.horizon, n_windows, step_size))
 
     def _refitted(self, found: Forecasts) -> Forecasts:
         """The same forecasts, each by a network that was trained on the values before its origin."""
         values = found.values.copy()
-        ends = np.array([len(one.values) for one in found.series])
-        backs = ends[found.which] - found.origins
-        for back in np.unique(backs):
-            cut = [
-                replace(s, values=s.values[: n - back + self.horizon]) for s, n in zip(found.series, ends, strict=True)
-            ]
-            table = Table({s.name: (s.times(), s.values) for s in cut}, self.label)
+        for rows, table in up_to_origins(found, self.label):
             one = self._like(self.asked, test_size=None).fit(table)
-            values[backs == back] = one._rolling(one.series, 1, None).values
+            values[rows] = one._rolling(one.series, 1, None).values
         return replace(found, values=values)
 
     def _scored(self, data: Any) -> list[Series]:
         """The series that can be scored, of the fit or of other data."""
-        if data is None and isinstance(self.strategy, Direct):
+        if data is None and isinstance(self.strategy, Parted):
             names = {one.name for one in self.strategy.held_out}
             return [one for one in self.chosen_series() if one.name in names]
         chosen = self.chosen_series(data, needed=self.horizon + 1)
         for one in chosen:
             check_held_out(one, self.horizon)
         return chosen
-
-
-def _check_season(series: list[Series], season: int | None) -> None:
-    """A season that was asked for must fit into the longest series twice."""
-    longest = max(len(one.values) for one in series)
-    if season is not None and season > longest // 2:
-        raise InputError(
-            f"season of {season} is too long: the longest series has {longest} values, expected a season of at most "
-            f"{longest // 2}"
-        )

@@ -24,19 +24,22 @@ LONGEST_SEASON = 300
 MOST_VOTERS = 200
 MOST_VOTES = 100
 UNDECIDED = 1e-3
+DAYS = ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"]
+MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 
 
 @dataclass(frozen=True)
 class Frequency:
     """The step of a grid: so many seconds, or so many calendar months (then ``month_end`` may hold), or a business day
-    (Monday to Friday), or so many ``units`` of integer time."""
+    (Monday to Friday), or so many ``units`` of integer time. anchor: the weekday or month that times are to show."""
 
     seconds: int = 0
     months: int = 0
     month_end: bool = False
     business: bool = False
     units: int = 0
+    anchor: str = ""
 
     @property
     def name(self) -> str:
@@ -54,6 +57,11 @@ class Frequency:
             if self.seconds % size == 0:
                 return f"{self.seconds // size} {unit}"
         return f"{self.seconds} seconds"
+
+    @property
+    def daily(self) -> bool:
+        """Whether a step is a day or longer."""
+        return self.business or self.months > 0 or self.seconds >= DAY
 
     @property
     def season(self) -> int:
@@ -123,9 +131,22 @@ class Frequency:
         if self.months:
             months = days.astype("datetime64[M]")
             apart = (months - months[0]).astype(np.int64) % self.months != 0
-            return _first(times, apart, f"is not a whole {self.name} from {days[0]}") or (
-                _first(times, days != _month_ends(months), "is not the end of a month") if self.month_end else None
+            return (
+                _first(times, apart, f"is not a whole {self.name} from {days[0]}")
+                or (_first(times, days != _month_ends(months), "is not the end of a month") if self.month_end else None)
+                or self._unanchored(times)
             )
+        return self._unanchored(times)
+
+    def _unanchored(self, times: Times) -> str | None:
+        """Why times do not show the weekday or month that an alias named."""
+        if self.anchor in DAYS:
+            wrong = _weekday(times.astype("datetime64[D]")) != DAYS.index(self.anchor)
+            return _first(times, wrong, f"is no {WEEKDAYS[DAYS.index(self.anchor)]}")
+        if self.anchor in MONTHS:
+            months = times.astype("datetime64[M]").astype(np.int64) % 12
+            wrong = (months - MONTHS.index(self.anchor)) % (3 if self.months % 12 else 12) != 0
+            return _first(times, wrong, f"is in no month that a {self.name} of {self.anchor} begins or ends in")
         return None
 
 
@@ -210,11 +231,13 @@ OTHER_NAMES = {
     "A": "YE",
     "AS": "YS",
 }
-ALIAS = re.compile(r"(\d{0,6})([A-Za-z]*)", re.ASCII)
+ALIAS = re.compile(r"(\d{0,6})([A-Za-z]*)(?:-([A-Z]{3}))?", re.ASCII)
+ANCHORED = {"W": DAYS} | dict.fromkeys(("QS", "QE", "YS", "YE"), MONTHS)
 
 
 def named(name: str, alias: Any) -> Frequency:
-    """The frequency of an alias as in pandas: h, D, B, W, MS, 15min …; digits alone are steps of integer time.
+    """The frequency of an alias as in pandas: h, D, B, W-SUN, MS, QE-DEC, 15min …; digits alone are steps of integer
+    time.
 
     Raises:
         InputError: for anything else; ``name`` is the option's.
@@ -222,11 +245,17 @@ def named(name: str, alias: Any) -> Frequency:
     found = ALIAS.fullmatch(alias) if isinstance(alias, str) else None
     if found is not None and found[0]:
         count, step = int(found[1] or 1), OTHER_NAMES.get(found[2], found[2])
-        if step == "" and count:
+        anchor = found[3] or ""
+        if anchor:
+            if anchor in ANCHORED.get(step, ()) and count:
+                return replace(ALIASES[step].times_as_long(count), anchor=anchor)
+        elif step == "" and count:
             return Frequency(units=count)
-        if step in ALIASES and count and not (step == "B" and count > 1):
+        elif step in ALIASES and count and not (step == "B" and count > 1):
             return ALIASES[step].times_as_long(count) if step != "B" else ALIASES["B"]
-    raise InputError(f"{name} must be one of {', '.join(ALIASES)}, 15min and the like, or a number, got {alias!r}")
+    raise InputError(
+        f"{name} must be one of {', '.join(ALIASES)}, 15min, W-SUN, QE-DEC and the like, or a number, got {alias!r}"
+    )
 
 
 def check_alias(name: str, value: Any) -> None:

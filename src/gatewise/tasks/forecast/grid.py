@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gatewise.tasks.errors import InputError
+from gatewise.tasks.forecast.covariates import Covariate
 from gatewise.tasks.forecast.frequency import DAY, Frequency, common_frequency, has_business_days, infer_frequency
 from gatewise.tasks.forecast.stamps import LAST_TIME, Times
 from gatewise.tasks.forecast.table import Table, Unusable, none_left
@@ -19,12 +20,17 @@ FEW = 4
 
 @dataclass(frozen=True)
 class Series:
-    """One series on its grid: the first time, and a value or NaN for every grid point."""
+    """One series on its grid: the first time, and a value or NaN for every grid point.
+
+    extras: covariates (grid points, columns), NaN where missing, which may go on behind the values; columns: what of.
+    """
 
     name: str
     start: np.datetime64 | np.int64
     values: Values
     frequency: Frequency
+    extras: Values | None = None
+    columns: tuple[Covariate, ...] = ()
 
     def times(self, first: int = 0, last: int | None = None) -> Times:
         """Times of the grid points first … last - 1, which may lie beyond the end.
@@ -61,15 +67,27 @@ def regular(table: Table, frequency: Frequency | None = None) -> Grid:
     asked, series = frequency is not None, list[Series]()
     unusable = list(table.unusable)
     frequency = frequency or common_frequency([times for times, _ in table.series.values()])
+    ahead = not table.whole and any(column.role == "future" for column in table.columns)
     for name, (times, values) in table.series.items():
         found = _series(name, times, values, frequency, asked)
         if isinstance(found, Series):
-            series.append(found)
+            series.append(with_extras(found, times, table, ahead) if table.columns else found)
         else:
             unusable.append(Unusable(name, found))
     if not series:
         raise none_left(unusable[len(table.unusable) :])
     return Grid(frequency, series, unusable)
+
+
+def with_extras(series: Series, times: Times, table: Table, ahead: bool) -> Series:
+    """The series with its covariates; with some that are known ahead its values end at the last that is not missing."""
+    at = series.frequency.positions(np.concatenate([[series.start], times]))[1:]
+    inside, values = at >= 0, series.values
+    if ahead:
+        values = values[: np.flatnonzero(~np.isnan(values))[-1] + 1]
+    laid = np.full((max(len(values), int(at[-1]) + 1), len(table.columns)), np.nan)
+    laid[at[inside]] = table.extras[series.name][inside]
+    return replace(series, values=values, extras=laid, columns=table.columns)
 
 
 def _series(name: str, times: Times, values: Values, frequency: Frequency, asked: bool) -> Series | str:

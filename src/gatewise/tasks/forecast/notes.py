@@ -5,12 +5,40 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from gatewise.tasks.forecast.scheme import Scheme
 from gatewise.tasks.forecast.table import Unusable
 from gatewise.tasks.verbs import print_table
 
 LOG = logging.getLogger("gatewise")
 """Python prints its warnings on standard error where nobody has set up logging."""
 MOST_LISTED = 10
+SAID = {"static": "static, one value a series", "past": "known up to the forecast", "future": "known ahead"}
+
+
+def sentence_of(scheme: Scheme) -> str:
+    """What was taken as what."""
+    said = [f"{f.name} ({f.role}, {'words' if f.words is not None else 'numbers'})" for f in scheme.features]
+    return f"data: taken as covariates: {', '.join(said)}"
+
+
+def print_scheme(scheme: Scheme) -> None:
+    """Print what was taken as what: a row for each covariate."""
+    if scheme.features:
+        rows = [(entry["column"], entry["taken as"], entry["holds"], entry["missing"]) for entry in listed(scheme)]
+        print_table(["column", "taken as", "holds", "missing"], rows)
+
+
+def listed(scheme: Scheme) -> list[dict[str, str]]:
+    """A row for each covariate."""
+    return [
+        {
+            "column": f.name,
+            "taken as": SAID[f.role],
+            "holds": "numbers" if f.words is None else f"{len(f.words)} words",
+            "missing": "some" if f.gaps else "",
+        }
+        for f in scheme.features
+    ]
 
 
 def sentences(ignored: Sequence[str], unusable: Sequence[Unusable]) -> list[str]:

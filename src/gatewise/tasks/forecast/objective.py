@@ -11,13 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gatewise.tasks.forecast.beside import Covariates
 from gatewise.tasks.forecast.direct import Members
+from gatewise.tasks.forecast.inputs import Told
 from gatewise.tasks.forecast.intervals import calibrated, ordered, pinball, quantiles
-from gatewise.tasks.forecast.metrics import nanmean, unit_of
 from gatewise.tasks.forecast.panel import Origins, Panel, Places
 from gatewise.tasks.forecast.scaling import Scaled, scale
 from gatewise.tasks.forecast.table import Values
-from gatewise.tasks.objective import Objective, own_rows
+from gatewise.tasks.forecast.validation import Validation
+from gatewise.tasks.objective import Objective, mapped, own_rows
 
 MOST_ORIGINS = 2048
 """Forecasts of a validation; with more series than these, of every k-th series."""
@@ -40,18 +42,28 @@ class Ahead:
         return scale(windows, self.horizon, self.lags)
 
 
-def forecasts(module: Members, panel: Panel, how: Ahead, which: Places, origins: Places, numbers: Places) -> Values:
+def forecasts(
+    module: Members,
+    panel: Panel,
+    how: Ahead,
+    which: Places,
+    origins: Places,
+    numbers: Places,
+    covariates: Covariates | None = None,
+) -> Values:
     """Quantiles (n, horizon, outputs) from origins, not yet stretched, in units of the data.
 
     Args:
-        which: series of the panel. numbers: by which the network knows them.
+        which: series of the panel. numbers: by which the network knows them. covariates: of the panel, if any.
     """
     found, device = [], module.widths.device
     with torch.no_grad():
         for start in range(0, len(which), AT_ONCE):
             part = slice(start, start + AT_ONCE)
             view = how.scaled(panel.windows(which[part], origins[part]))
-            output = module(torch.from_numpy(view.x).to(device), torch.from_numpy(numbers[part]).to(device))
+            told = None if covariates is None else covariates.of(which[part], origins[part], view)
+            inputs = torch.from_numpy(view.x).to(device), torch.from_numpy(numbers[part]).to(device)
+            output = module(*inputs, None if told is None else Told(*(torch.from_numpy(t).to(device) for t in told)))
             found.append(view.restored(output.double().cpu().numpy()))
     return ordered(np.concatenate(found))
 
@@ -59,12 +71,13 @@ def forecasts(module: Members, panel: Panel, how: Ahead, which: Places, origins:
 @dataclass(frozen=True)
 class Batch:
     """Windows (B, members, W, channels), numbers of series (B, members), targets and their weights (B, members,
-    horizon)."""
+    horizon), and covariates (B, members, …)."""
 
     inputs: Tensor
     series: Tensor
     targets: Tensor
     weights: Tensor
+    told: Told | None = None
 
 
 class DirectObjective(Objective):
@@ -75,6 +88,7 @@ class DirectObjective(Objective):
 
     Args:
         series: the values that may be seen at all. ends: of the training parts. numbers: whether series have one.
+        covariates: gives those of a panel, if there are any.
     """
 
     metric = "MASE"
@@ -90,37 +104,17 @@ class DirectObjective(Objective):
         season: int,
         batch_size: int,
         numbers: bool,
+        covariates: Callable[[Panel], Covariates] | None = None,
     ) -> None:
         self.module: Members = module
         self.how, self.batch_size, self.numbered = how, batch_size, numbers
         self.panel = Panel(series, window, how.horizon)
+        self.covariates = None if covariates is None else covariates(self.panel)
         self.ends = np.array(ends)
-        self.units = np.array([unit_of(values[:end], season) for values, end in zip(series, ends, strict=True)])
         self.origins = Origins([min(window, end // 2) for end in ends], ends)
         self.shares = torch.tensor(quantiles(how.levels))
-        self.which, self.at = self._validation()
-        self.naive = self._naive(season)
-
-    def _validation(self) -> tuple[Places, Places]:
-        """Series and origins of the validation parts, each of which leaves a whole horizon: the last, and before it
-        every k-th."""
-        last = self.panel.lengths - self.how.horizon
-        chosen = np.flatnonzero(last >= self.ends)
-        chosen = chosen[:: -(-len(chosen) // MOST_ORIGINS)]
-        each = max(1, MOST_ORIGINS // max(1, len(chosen)))
-        every = [-(-(last[i] - self.ends[i] + 1) // each) for i in chosen]
-        origins = [np.arange(last[i], self.ends[i] - 1, -step) for i, step in zip(chosen, every, strict=True)]
-        return np.repeat(chosen, [len(found) for found in origins]), np.concatenate(origins)
-
-    def _naive(self, season: int) -> float:
-        """The validation figure of the seasonal naive forecast."""
-        windows = self.panel.windows(self.which, self.at)
-        lag = season if season < self.panel.window else 1
-        return self._mase(scale(windows, self.how.horizon, [lag]).base)
-
-    def _mase(self, forecast: Values) -> float:
-        error = nanmean(np.abs(self.panel.futures(self.which, self.at) - forecast).T) / self.units[self.which]
-        return float(nanmean(np.array([nanmean(error[self.which == i]) for i in np.unique(self.which)])))
+        self.validation = Validation(self.panel, ends, season, MOST_ORIGINS)
+        self.units, self.which, self.at = self.validation.units, self.validation.which, self.validation.at
 
     def numbers(self, which: Places) -> Places:
         """By which the network knows series: from 1 on; 0 where it knows none."""
@@ -144,10 +138,11 @@ class DirectObjective(Objective):
             return found
 
         numbers = torch.from_numpy(self.numbers(which)).unflatten(0, (-1, members))
-        return Batch(part(view.x), numbers, part(np.nan_to_num(targets)), part(weights))
+        told = None if self.covariates is None else Told(*map(part, self.covariates.of(which, origins, view)))
+        return Batch(part(view.x), numbers, part(np.nan_to_num(targets)), part(weights), told)
 
     def loss(self, forward: Callable[..., Tensor], batch: Batch) -> Tensor:
-        said = forward(batch.inputs, batch.series)
+        said = forward(batch.inputs, batch.series, *([] if batch.told is None else [batch.told]))
         each = pinball(said, batch.targets, self.shares.to(said.device)).mean(-1)
         total: Tensor = (each * batch.weights).sum() / (batch.weights > 0).sum().clamp(min=1)
         return total
@@ -157,14 +152,14 @@ class DirectObjective(Objective):
 
     def share(self, batch: Batch, rank: int, world: int) -> Batch:
         rows = own_rows(len(batch.inputs), rank, world)
-        return Batch(batch.inputs[rows], batch.series[rows], batch.targets[rows], batch.weights[rows])
+        return mapped(lambda tensor: tensor[rows], batch)  # type: ignore[no-any-return]
 
     def validate(self) -> float:
         """MASE of the medians; the intervals are calibrated by the same forecasts."""
-        said = forecasts(self.module, self.panel, self.how, self.which, self.at, self.numbers(self.which))
-        truth = self.panel.futures(self.which, self.at)
-        factors = calibrated(truth, said, self.how.levels)
+        at = self.which, self.at, self.numbers(self.which)
+        said = forecasts(self.module, self.panel, self.how, *at, self.covariates)
+        factors = calibrated(self.validation.truth, said, self.how.levels)
         self.module.widths.copy_(torch.tensor(factors).to(self.module.widths))
-        value = self._mase(said[..., 0])
-        self.note = f"seasonal naive {self.naive:.4g} is better" if self.naive < value else ""
+        value = self.validation.mase(said[..., 0])
+        self.note = self.validation.note(value)
         return value

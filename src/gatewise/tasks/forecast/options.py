@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from gatewise.tasks import checks
 from gatewise.tasks.errors import InputError
+from gatewise.tasks.forecast.columns import ROLES, split
+from gatewise.tasks.forecast.distributions import DISTRIBUTIONS
 from gatewise.tasks.forecast.frequency import check_alias
 from gatewise.tasks.forecast.stamps import ORDERS
 from gatewise.tasks.options import TaskOptions, again, option
@@ -15,8 +17,13 @@ from gatewise.tasks.options import TaskOptions, again, option
 MOST_STEPS = 10**6
 MOST_MODELS = 64
 MOST_LEVELS = 16
+MOST_SAMPLES = 100_000
 DIRECT_EPOCHS = 32
-STRATEGIES = ("direct", "steps")
+POINTS = ("median", "mean")
+RECURSIVE = ("distribution", "n_samples", "point")
+"""Options of that strategy alone."""
+STRATEGIES = ("direct", "recursive", "steps")
+COVARIATES = (*ROLES.values(), "cat_cols")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +41,8 @@ class ForecastOptions(TaskOptions):
     )
     strategy: str = option(
         "direct",
-        "direct: segments of a window in, all of the horizon out; steps: a forecast at every step of a window.",
+        "direct: segments of a window in, all of the horizon out; recursive: a distribution of the next value, and "
+        "paths of such values; steps: a forecast at every step of a window.",
         checks.choice(*STRATEGIES),
     )
     window: int | None = option(
@@ -45,11 +53,24 @@ class ForecastOptions(TaskOptions):
     )
     lags: str | None = option(
         None,
-        "The network corrects the mean of naive forecasts that repeat so many last values; -12: with the drift of 12.",
+        "The network corrects the mean of naive forecasts that repeat so many last values; -12: with the drift of 12. "
+        "recursive: it reads the values so many steps back.",
         shown="by the data",
     )
     n_models: int | None = option(
         None, "Networks whose mean is the forecast.", checks.integer(1, MOST_MODELS), shown="by the data"
+    )
+    distribution: str | None = option(
+        None,
+        "recursive: of the next value: student_t, gaussian or negative_binomial.",
+        checks.choice(*DISTRIBUTIONS),
+        shown="negative_binomial for small counts, else student_t",
+    )
+    n_samples: int | None = option(
+        None, "recursive: sample paths of a forecast.", checks.integer(1, MOST_SAMPLES), shown="100"
+    )
+    point: str | None = option(
+        None, "recursive: forecast the median or the mean of the paths.", checks.choice(*POINTS), shown="median"
     )
     validation_size: int | None = option(
         None,
@@ -82,19 +103,40 @@ class ForecastOptions(TaskOptions):
     time_col: str | None = option(None, "Column of times.", checks.text, shown="ds, or the first of two columns")
     target_col: str | None = option(None, "Column of values.", checks.text, shown="y, or the second of two columns")
     wide: bool = option(False, "One column a series beside the column of times.", checks.flag)
+    static_cols: str | None = option(
+        None, "Covariates with one value a series: names of columns.", checks.text, shown="inferred"
+    )
+    past_cols: str | None = option(None, "Covariates that are known up to the forecast.", checks.text, shown="inferred")
+    future_cols: str | None = option(
+        None, "Covariates that are known for the horizon too.", checks.text, shown="inferred"
+    )
+    cat_cols: str | None = option(
+        None, "Covariates whose digits are names, such as 17 for a shop.", checks.text, shown="those of words"
+    )
+    covariates: str = option(
+        "infer",
+        "Further columns, where none is named: infer takes them as what they show, none does not read them.",
+        checks.choice("infer", "none"),
+    )
+    calendar: bool = option(False, "Tell the network hour, weekday and season of every time.", checks.flag)
     hidden_size: int | None = again(TaskOptions, "hidden_size", None, "by the data")  # type: ignore[assignment]
+    learning_rate: float | None = again(  # type: ignore[assignment]
+        TaskOptions, "learning_rate", None, "0.003 (recursive: by the data)"
+    )
     epochs: int | None = again(TaskOptions, "epochs", None, "32 (steps: 16) of 25 steps, or what max_steps makes")
     patience: int | None = again(TaskOptions, "patience", 12)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "level", _listed("level", self.level, 0.0, 100.0))
         object.__setattr__(self, "lags", _listed("lags", self.lags, -MOST_STEPS, MOST_STEPS, whole=True))
+        for name in COVARIATES:
+            object.__setattr__(self, name, _names(name, getattr(self, name)))
         super().__post_init__()
 
     def epochs_of(self, steps: int) -> int:
         """How many epochs of so many steps to train for, at most."""
         unset = self.epochs is None and self.max_steps is None
-        return DIRECT_EPOCHS if unset and self.strategy == "direct" else super().epochs_of(steps)
+        return DIRECT_EPOCHS if unset and self.strategy != "steps" else super().epochs_of(steps)
 
     @property
     def levels(self) -> list[float]:
@@ -118,10 +160,47 @@ class ForecastOptions(TaskOptions):
             )
         if self.test_size is not None and self.horizon is not None and self.test_size < self.horizon:
             raise InputError(f"test_size must be at least the horizon of {self.horizon}, got {self.test_size}")
-        if self.strategy != "direct":
-            for name in ("level", "window", "segment", "lags", "n_models", "validation_size", "test_size"):
-                if getattr(self, name) is not None:
-                    raise InputError(f"{name} goes with strategy 'direct', got it with {self.strategy!r}")
+        named = [name for option in ROLES.values() for name in split(getattr(self, option))]
+        twice = next((name for name in named if named.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"{', '.join(ROLES.values())}: expected each column once, got {twice!r} again")
+        if self.wide and (named or self.cat_cols):
+            raise InputError("wide: every column but the times is a series, expected no covariates")
+        both = ("level", "window", "lags", "n_models", "validation_size", "test_size", *COVARIATES)
+        for names, strategies in (
+            (both, STRATEGIES[:2]),
+            (("segment", "past_cols"), ("direct",)),
+            (RECURSIVE, ("recursive",)),
+        ):
+            given = next((name for name in names if getattr(self, name) is not None), None)
+            if given is not None and self.strategy not in strategies:
+                raise InputError(f"{given} goes with strategy {strategies[0]!r}, got it with {self.strategy!r}")
+        if self.calendar and self.strategy != "direct":
+            raise InputError(f"calendar goes with strategy 'direct', got it with {self.strategy!r}")
+        if self.strategy == "recursive":
+            self._check_recursive()
+
+    def _check_recursive(self) -> None:
+        if self.cell.inputs:
+            raise InputError(
+                f"cell: {self.cell.name} is told where values are missing, and strategy 'recursive' puts its own "
+                "forecasts there; expected a cell of x alone"
+            )
+        if any(lag < 1 for lag in self.repeats):
+            raise InputError(f"lags of strategy 'recursive' must be above 0, got {self.lags}")
+
+
+def _names(name: str, value: Any) -> Any:
+    """Names of columns in a list as a text with commas; a text as it is.
+
+    Raises:
+        InputError: for a list of anything else.
+    """
+    if value is None or isinstance(value, str):
+        return value or None
+    if not isinstance(value, Iterable) or not all(isinstance(part, str) and part and "," not in part for part in value):
+        raise InputError(f"{name} must be names of columns, such as price,holiday, got {value!r}")
+    return ",".join(value) or None
 
 
 def _listed(name: str, value: Any, above: float, below: float, whole: bool = False) -> str | None:

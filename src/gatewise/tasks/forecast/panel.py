@@ -27,16 +27,29 @@ class Panel:
         for start, values in zip(self.starts, series, strict=True):
             self.flat[start + window : start + window + len(values)] = values
 
+    def series(self, number: int) -> Values:
+        """The values of one."""
+        start = self.starts[number] + self.window
+        return self.flat[start : start + self.lengths[number]]
+
     def windows(self, series: Places, origins: Places) -> Values:
         """The last values (B, window) before an origin, which is a count of values of the series."""
-        return np.asarray(self.flat[(self.starts[series] + origins)[:, None] + np.arange(self.window)])
+        return np.asarray(self.flat[self.before(series, origins)])
 
     def futures(self, series: Places, origins: Places) -> Values:
         """The values (B, horizon) from an origin on; NaN behind the end."""
+        return np.asarray(self.flat[self.behind(series, origins)])
+
+    def before(self, series: Places, origins: Places) -> Places:
+        """Where the windows stand in ``flat``."""
+        return np.asarray((self.starts[series] + origins)[:, None] + np.arange(self.window))
+
+    def behind(self, series: Places, origins: Places) -> Places:
+        """Where the futures stand; what is more than a horizon behind the end has the place of the last step of it."""
         steps = np.minimum(
             origins[:, None] + np.arange(self.horizon), (self.lengths[series] + self.horizon - 1)[:, None]
         )
-        return np.asarray(self.flat[(self.starts[series] + self.window)[:, None] + steps])
+        return np.asarray((self.starts[series] + self.window)[:, None] + steps)
 
 
 class Origins:

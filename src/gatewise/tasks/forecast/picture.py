@@ -9,8 +9,7 @@ import numpy as np
 
 from gatewise.tasks.errors import need
 from gatewise.tasks.figures import save
-from gatewise.tasks.forecast.evaluation import Forecasts
-from gatewise.tasks.forecast.forecaster import Forecaster, HeldOut
+from gatewise.tasks.forecast.evaluation import Forecasts, HeldOut
 from gatewise.tasks.forecast.grid import Series
 from gatewise.tasks.forecast.metrics import mase, naive_error
 from gatewise.tasks.forecast.table import Times, Values
@@ -19,8 +18,21 @@ MOST_PANELS = 4
 INK, MODEL, BEYOND, NAIVE = "#333333", "#0072B2", "#D55E00", "#999999"  # told apart with any colour vision
 
 
-def draw(forecaster: Forecaster, path: Path, forecasts: Forecasts) -> None:
+def draw(forecaster: Any, path: Path, forecasts: Forecasts) -> None:
     """Draw the first four series and their forecasts into a picture file, one panel each, intervals as bands.
+
+    Raises:
+        InputError: without matplotlib.
+    """
+    save(figure(forecaster, forecasts, MOST_PANELS), path)
+
+
+def figure(forecaster: Any, forecasts: Forecasts, most: int, history: int | None = None) -> Any:
+    """A figure of matplotlib with a panel for each of the first series: history, held-out part and forecast.
+
+    Args:
+        forecaster: that made the forecasts. most: panels at most. history: values before the forecast that are drawn;
+            by the horizon and the season when None.
 
     Raises:
         InputError: without matplotlib.
@@ -28,27 +40,31 @@ def draw(forecaster: Forecaster, path: Path, forecasts: Forecasts) -> None:
     need("matplotlib")
     from matplotlib.figure import Figure
 
-    chosen = forecasts.series[:MOST_PANELS]
-    figure = Figure(figsize=(10, 1.2 + 3.6 * len(chosen)), dpi=130, layout="constrained")
-    panels = figure.subplots(len(chosen), 1, squeeze=False)[:, 0]
+    chosen = forecasts.series[:most]
+    drawn = Figure(figsize=(10, 1.2 + 3.6 * len(chosen)), dpi=130, layout="constrained")
+    panels = drawn.subplots(len(chosen), 1, squeeze=False)[:, 0]
     for axes, series, values in zip(panels, chosen, forecasts.values, strict=False):
-        end = len(series.values)
-        _panel(axes, forecaster, series, series.times(end, end + forecaster.horizon), values)
+        _panel(axes, forecaster, series, values, history)
     panels[-1].set_xlabel(f"date, one value a {chosen[0].frequency.name}")
-    save(figure, path)
+    return drawn
 
 
-def _panel(axes: Any, forecaster: Forecaster, series: Series, times: Times, beyond: Values) -> None:
+def _panel(axes: Any, forecaster: Any, series: Series, beyond: Values, history: int | None) -> None:
     horizon, end = forecaster.horizon, len(series.values)
-    first = max(0, end - horizon - 2 * max(horizon, forecaster.season))
+    times = series.times(end, end + horizon)
+    first = max(0, end - (horizon + 2 * max(horizon, forecaster.season) if history is None else history))
     axes.plot(series.times(first), series.values[first:], color=INK, lw=1.2, marker=".", ms=3, label="observed")
     title = series.name
-    if end > horizon + 1 and not np.isnan(series.values[:-horizon]).all():
+    if end - horizon > max(1, first) and not np.isnan(series.values[:-horizon]).all():
         held = forecaster.held_out_of(series)
         title = f"{title}  {_held_out(axes, held, forecaster)}".strip()
     axes.plot(times, beyond[:, 0], color=BEYOND, lw=1.8, label="forecast beyond the end")
-    for k, level in enumerate(forecaster.options.levels):
-        _band(axes, times, beyond[:, 1 + 2 * k : 3 + 2 * k], BEYOND, f"{level:g} %")
+    levels = forecaster.options.levels
+    for k in range(len(levels)):
+        said = f"{', '.join(f'{level:g}' for level in levels)} % of what comes" if k == 0 else None
+        _band(axes, times, beyond[:, 1 + 2 * k : 3 + 2 * k], BEYOND, said)
+    if times.dtype.kind == "M":
+        _dates(axes)
     axes.axvline(series.times(end - 1, end)[0], color=INK, lw=0.8, ls=":")
     axes.set_title(title, loc="left", fontsize=10)
     axes.set_ylabel(forecaster.label)
@@ -60,12 +76,20 @@ def _panel(axes: Any, forecaster: Forecaster, series: Series, times: Times, beyo
     axes.set_ylim(low, high + 0.22 * (high - low))  # room for the legend
 
 
+def _dates(axes: Any) -> None:
+    """Dates below an axis that do not run into each other."""
+    dates: Any = need("matplotlib.dates")
+    places = dates.AutoDateLocator(maxticks=9)
+    axes.xaxis.set_major_locator(places)
+    axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(places))
+
+
 def _band(axes: Any, times: Times, ends: Values, color: str, label: str | None = None) -> None:
     """An interval; those of several levels lie on each other and grow darker inwards."""
     axes.fill_between(times, ends[:, 0], ends[:, 1], color=color, alpha=0.16, lw=0, label=label)
 
 
-def _held_out(axes: Any, held: HeldOut, forecaster: Forecaster) -> str:
+def _held_out(axes: Any, held: HeldOut, forecaster: Any) -> str:
     """Draw the held-out horizon with its forecasts; the title that gives their scores."""
     axes.axvspan(held.times[0], held.times[-1], color=MODEL, alpha=0.07, lw=0)
     unit = naive_error(held.series.values[: -forecaster.horizon], forecaster.season)

@@ -6,7 +6,7 @@ Everything comes from the window itself, so that no window sees its future and a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,24 @@ class Scaled:
     x: (B, W, CHANNELS) float32: distance from the last value in standard deviations, change since the lag that
     repeats best in units of ``scale``, and whether the value was observed; base: (B, horizon), the naive forecast that
     the network corrects; scale: (B,), the usual error of that forecast; moving: (B,), whether the scale means
-    something: a window without any change has none, and its forecast is the base.
+    something: a window without any change has none, and its forecast is the base; lags and weights: (lags, B), of the
+    naive forecasts.
     """
 
     x: NDArray[np.float32]
     base: Values
     scale: Values
     moving: NDArray[np.bool_]
+    lags: Sequence[int] = ()
+    weights: Values = field(default_factory=lambda: np.empty((0, 0)))
+
+    def alike(self, columns: Values) -> Values:
+        """The same naive forecast (B, horizon, C) of other columns (B, W, C) of the windows, NaN where missing."""
+        found = np.empty((len(columns), self.base.shape[1], columns.shape[2]))
+        for c in range(columns.shape[2]):
+            known = ~np.isnan(columns[..., c])
+            found[..., c] = _mixed(self.lags, self.weights, carried(columns[..., c], known), known, found.shape[1])
+        return found
 
     def restored(self, output: Values) -> Values:
         """Outputs (B, horizon, …) of a network in units of the data."""
@@ -67,12 +78,18 @@ def scale(windows: Values, horizon: int, lags: Sequence[int]) -> Scaled:
     errors = np.stack([naive_error(filled, known, horizon, lag, spread) for lag in lags])
     weights = (errors.min(0) / errors) ** 2
     weights /= weights.sum(0)
-    base = sum(w[:, None] * naive(filled, known, horizon, k) for k, w in zip(lags, weights, strict=True))
+    base = _mixed(lags, weights, filled, known, horizon)
     unit = np.asarray(1 / (weights / errors).sum(0))
     best = np.abs(lags)[errors.argmin(0)]
     change = filled - shifted(filled, best)
     x = np.stack([(filled - last) / spread[:, None], change / unit[:, None]], -1).clip(-FAR, FAR)
-    return Scaled(np.concatenate([x, known[..., None]], -1).astype(np.float32), np.asarray(base), unit, moving)
+    x = np.concatenate([x, known[..., None]], -1).astype(np.float32)
+    return Scaled(x, base, unit, moving, lags, weights)
+
+
+def _mixed(lags: Sequence[int], weights: Values, filled: Values, known: NDArray[np.bool_], horizon: int) -> Values:
+    """The weighted mean (B, horizon) of naive forecasts."""
+    return np.asarray(sum(w[:, None] * naive(filled, known, horizon, k) for k, w in zip(lags, weights, strict=True)))
 
 
 def naive_error(filled: Values, known: NDArray[np.bool_], horizon: int, lag: int, spread: Values) -> Values:

@@ -9,7 +9,7 @@ import itertools
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +17,8 @@ import numpy as np
 
 from gatewise.tasks.errors import InputError, need
 from gatewise.tasks.forecast.columns import Reading, Roles, roles
-from gatewise.tasks.forecast.stamps import Place, Times, is_time, times_of, whole_seconds
+from gatewise.tasks.forecast.extras import Extra, of_frame, of_texts
+from gatewise.tasks.forecast.stamps import Clock, Place, Times, is_time, times_of, whole_seconds
 from gatewise.tasks.forecast.values import Values, checked, values_of
 
 SEPARATORS = ("\t", ";", "|", ",")
@@ -27,20 +28,22 @@ LOOKED_AT = 20
 
 @dataclass(frozen=True)
 class Sheet:
-    """Columns as they were read: names of the series (None: there is one), times, and values of each target column.
+    """Columns as they were read: names of the series (None: there is one), times, values of each target column, and
+    further columns.
 
-    zoned: whether the times name a time zone; origin: the library of a data frame, empty for a file.
+    clock: the time zone of the times; origin: the library of a data frame, empty for a file.
     """
 
     source: str
     roles: Roles
     ids: Sequence[str] | None
     times: Times
-    zoned: bool
+    clock: Clock
     values: tuple[Values, ...]
     names: tuple[str, ...]
     place: Place
     origin: str = ""
+    extras: tuple[Extra, ...] = ()
 
 
 def read_csv(path: Path, reading: Reading, separators: Sequence[str] = SEPARATORS) -> Sheet:
@@ -87,7 +90,9 @@ def _read(file: IO[str], path: Path, reading: Reading, separators: Sequence[str]
     ids = None if found.identifier is None else columns[found.identifier]
     values = tuple(values_of(columns[i], _cell(place, names[i], reading), reading.decimal) for i in found.targets)
     targets = tuple(names[i] for i in found.targets) if reading.wide else ()
-    return Sheet(str(path), found, ids, times, zoned, values, targets, place)
+    extras = tuple(of_texts(names[i], columns[i], place, reading) for i in found.extras)
+    clock = Clock("UTC" if zoned else "")
+    return Sheet(str(path), found, ids, times, clock, values, targets, place, extras=extras)
 
 
 def _cell(place: Place, name: str, reading: Reading) -> Place:
@@ -129,7 +134,7 @@ def _columns(
 ) -> tuple[Sequence[int], dict[int, list[str]]]:
     """The numbers of the lines, and the columns that are used, each text of names and times in memory once."""
     repeated = [i for i in (found.identifier, found.time) if i is not None]
-    columns: dict[int, list[str]] = {i: [] for i in (*repeated, *found.targets)}
+    columns: dict[int, list[str]] = {i: [] for i in (*repeated, *found.targets, *found.extras)}
     lines, known = array("q"), dict[str, str]()
     for line, row in rows:
         if len(row) != width:
@@ -138,7 +143,7 @@ def _columns(
         for i in repeated:
             text = row[i]
             columns[i].append(known.setdefault(text, text))
-        for i in found.targets:
+        for i in (*found.targets, *found.extras):
             columns[i].append(row[i])
     return lines, columns
 
@@ -183,11 +188,29 @@ def _of_frame(eager: Any, reading: Reading, source: str, origin: str) -> Sheet:
         return f"{source} row {i}" if origin == "" else f"row {i} of {source}"
 
     columns = list(eager.iter_columns())
-    times, zoned = _times(columns[found.time], place, reading)
+    times, clock = _times(columns[found.time], place, reading)
     ids = None if found.identifier is None else _ids(columns[found.identifier])
     values = tuple(_values(columns[i], _cell(place, names[i], reading), reading.decimal) for i in found.targets)
     targets = tuple(names[i] for i in found.targets) if reading.wide else ()
-    return Sheet(source, found, ids, times, zoned, values, targets, place, origin)
+    found, extras = _frame_extras(columns, names, found, place, reading)
+    return Sheet(source, found, ids, times, clock, values, targets, place, origin, extras)
+
+
+def _frame_extras(
+    columns: list[Any], names: list[str], found: Roles, place: Place, reading: Reading
+) -> tuple[Roles, tuple[Extra, ...]]:
+    """The covariates; a column that cannot be one, of dates, say, is listed as not read."""
+    extras = []
+    for i in found.extras:
+        texts = None if columns[i].dtype.is_numeric() else _texts(columns[i])
+        extra = of_frame(names[i], columns[i], texts, place, reading)
+        if extra is not None:
+            extras.append(extra)
+        elif names[i] in reading.covariates:
+            raise InputError(f"data: the column {names[i]!r} holds times, expected numbers or words")
+        else:
+            found = replace(found, ignored=(*found.ignored, names[i]))
+    return found, tuple(extras)
 
 
 def _texts(column: Any) -> list[str]:
@@ -204,20 +227,49 @@ def _ids(column: Any) -> list[str]:
     return ["" if none else str(v) for v, none in zip(column.to_list(), column.is_null().to_list(), strict=True)]
 
 
-def _times(column: Any, place: Place, reading: Reading) -> tuple[Times, bool]:
+def _times(column: Any, place: Place, reading: Reading) -> tuple[Times, Clock]:
     narwhals = need("narwhals")
+    zone, clocks, utc = _zone(column)
+    if zone:
+        local = _at_one_hour(clocks) if reading.local is None else reading.local
+        return whole_seconds(clocks if local else utc, place), Clock(zone, local)
     if isinstance(column.dtype, narwhals.Datetime):
-        zoned = column.dtype.time_zone is not None
-        if zoned:
-            column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
         times = column.to_numpy()
         if times.dtype.kind == "M":
-            return whole_seconds(times, place), zoned
+            return whole_seconds(times, place), Clock()
+    texts = None
     if column.dtype.is_float() and not column.is_null().any():
         numbers = column.to_numpy()
         if (numbers == np.rint(numbers)).all() and (np.abs(numbers) < 2**53).all():
-            return times_of([str(int(n)) for n in numbers], place, reading.date_order, reading.numbered)
-    return times_of(_texts(column), place, reading.date_order, reading.numbered)
+            texts = [str(int(n)) for n in numbers]
+    times, zoned = times_of(texts or _texts(column), place, reading.date_order, reading.numbered)
+    return times, Clock("UTC" if zoned else "")
+
+
+def _zone(column: Any) -> tuple[str, Any, Any]:
+    """The time zone of a column, what its clocks show, and the same in UTC; an empty name for none.
+
+    narwhals 2.28 takes times of pandas in a zone with a line in its name, America/New_York, for no times: so pandas is
+    asked itself.
+    """
+    native = column.to_native()
+    tz = getattr(getattr(native, "dtype", None), "tz", None)
+    if tz is not None:
+        times = native.dt
+        return str(tz), times.tz_localize(None).to_numpy(), times.tz_convert("UTC").dt.tz_localize(None).to_numpy()
+    zone = getattr(column.dtype, "time_zone", None)
+    if zone is None:
+        return "", None, None
+    clocks, utc = column.dt.replace_time_zone(None), column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    return str(zone), clocks.to_numpy(), utc.to_numpy()
+
+
+def _at_one_hour(times: Any) -> bool:
+    """Whether times of several days stand at the same hour of their clocks: then days count, be they of 23 hours."""
+    if np.isnat(times).any():
+        return False
+    days = times.astype("datetime64[D]")
+    return bool((times - days == (times - days)[:1]).all() and (days != days[:1]).any())
 
 
 def _values(column: Any, place: Place, decimal: str | None) -> Values:

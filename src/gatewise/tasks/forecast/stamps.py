@@ -45,6 +45,14 @@ class Stamp(NamedTuple):
     exact: bool
 
 
+class Clock(NamedTuple):
+    """The time zone that a data frame's times come in, UTC for texts that name one, empty for none; ``local`` where the
+    times are those of its clocks, and not UTC."""
+
+    zone: str = ""
+    local: bool = False
+
+
 def shown(text: str) -> str:
     """A text in quotes for an error, cut where it is long."""
     return repr(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")

@@ -1,9 +1,11 @@
-"""The two ways to forecast: what each builds, how it is trained, and how it forecasts from any origin."""
+"""The ways to forecast: what each builds, how it is trained, and how it forecasts from any origin."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from torch import nn
 
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.forecast import defaults, steps, windows
+from gatewise.tasks.forecast.beside import Covariates, Stretch, widths
+from gatewise.tasks.forecast.calendars import cycles
 from gatewise.tasks.forecast.direct import Members
 from gatewise.tasks.forecast.frequency import Frequency
 from gatewise.tasks.forecast.grid import Series
@@ -19,6 +23,7 @@ from gatewise.tasks.forecast.network import ForecastNetwork
 from gatewise.tasks.forecast.objective import Ahead, DirectObjective, forecasts
 from gatewise.tasks.forecast.options import ForecastOptions
 from gatewise.tasks.forecast.panel import Panel, Places
+from gatewise.tasks.forecast.scheme import Scheme, learnt
 from gatewise.tasks.forecast.table import Values
 from gatewise.tasks.objective import Objective
 
@@ -34,10 +39,24 @@ class Strategy(ABC):
     """Values that a forecast is made from."""
     segment: int = 1
     """Of these, in a step of the recurrent layer."""
+    learning_rate: float = 3e-3
+    """At its peak, where none is asked for."""
+    scheme: Scheme = Scheme()
+    """What it knows of covariates."""
+    left: Sequence[str] = ()
+    """Covariates that it does not read."""
 
     def decided(self) -> dict[str, Any]:
         """The options that it decides where they are not given."""
         return {}
+
+    def sentences(self) -> list[str]:
+        """What it decided that is to be said."""
+        return []
+
+    def reads(self, end: int) -> int:
+        """How many values the steps of the layer go over before a forecast from ``end``."""
+        return self.window
 
     @abstractmethod
     def build(self, options: ForecastOptions) -> nn.Module:
@@ -85,10 +104,21 @@ class Steps(Strategy):
         return found
 
 
-class Direct(Strategy):
-    """Segments of a window in, all of the horizon out; see ``direct.py``."""
+class Parted(Strategy):
+    """A strategy that holds out and validates on parts of the series that are long enough, and trains on all.
 
-    def __init__(self, series: Sequence[Series], horizon: int, season: int, options: ForecastOptions) -> None:
+    Args:
+        scheme: what is known of covariates; None to learn it from the training parts.
+    """
+
+    def __init__(
+        self,
+        series: Sequence[Series],
+        horizon: int,
+        season: int,
+        options: ForecastOptions,
+        scheme: Scheme | None = None,
+    ) -> None:
         self.horizon, self.season, self.test = horizon, season, options.test_size or horizon
         lengths = [len(one.values) for one in series]
         check_length(max(series, key=lambda one: len(one.values)), horizon, self.test)
@@ -99,7 +129,22 @@ class Direct(Strategy):
         if not self.held_out:
             check_held_out(max(series, key=lambda one: len(one.values)), horizon)
         self.series = series
+        self.scheme = learnt(series, self.ends) if scheme is None else scheme
         self.numbers = {one.name: i + 1 for i, one in enumerate(series)} if 1 < len(series) <= MOST_NUMBERED else {}
+
+
+class Direct(Parted):
+    """Segments of a window in, all of the horizon out; see ``direct.py``."""
+
+    def __init__(
+        self,
+        series: Sequence[Series],
+        horizon: int,
+        season: int,
+        options: ForecastOptions,
+        scheme: Scheme | None = None,
+    ) -> None:
+        super().__init__(series, horizon, season, options, scheme)
         values = [one.values for one in series]
         asked = {name: getattr(options, name) for name in ("window", "segment", "lags")}
         week = long_season(series[0].frequency, season)
@@ -107,6 +152,8 @@ class Direct(Strategy):
         self.window, self.segment = self._decided["window"], self._decided["segment"]
         lags = [int(lag) for lag in self._decided["lags"].split(",")]
         self.ahead = Ahead(horizon, lags, options.levels, self.segment)
+        calendar = cycles(series[0].frequency) if options.calendar else ()
+        self.scheme = replace(self.scheme, calendar=calendar)
 
     def decided(self) -> dict[str, Any]:
         return self._decided
@@ -124,12 +171,15 @@ class Direct(Strategy):
             horizon=self.horizon,
             series=len(self.numbers),
             initialise=o.initialise,
+            beside=widths(self.scheme) if self.scheme else None,
         )
 
     def objective(self, module: Any, options: ForecastOptions) -> Objective:
         values = [one.values[:seen] for one, seen in zip(self.series, self.seen, strict=True)]
         how = self.ahead, self.window, self.season, self.batch_size()
-        return DirectObjective(module, values, self.ends, *how, numbers=bool(self.numbers))
+        stretches = [Stretch(one, 0, seen) for one, seen in zip(self.series, self.seen, strict=True)]
+        covariates = partial(Covariates, self.scheme, stretches=stretches) if self.scheme else None
+        return DirectObjective(module, values, self.ends, *how, bool(self.numbers), covariates)
 
     def windows_of_training(self) -> int:
         """How many windows training can draw."""
@@ -146,8 +196,11 @@ class Direct(Strategy):
         np.maximum.at(last, which, origins)
         parts = [one.values[a:b] for one, a, b in zip(series, first, last, strict=True)]
         numbers = np.array([self.numbers.get(one.name, 0) for one in series])
-        panel = Panel(parts, self.window, self.horizon)
-        said = forecasts(module, panel, self.ahead, which, origins - first[which], numbers[which])
+        panel, covariates = Panel(parts, self.window, self.horizon), None
+        if self.scheme:
+            stretches = [Stretch(one, int(min(a, b)), int(b)) for one, a, b in zip(series, first, last, strict=True)]
+            covariates = Covariates(self.scheme, panel, stretches)
+        said = forecasts(module, panel, self.ahead, which, origins - first[which], numbers[which], covariates)
         return stretched(said, module.widths.double().tolist())
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,15 +16,20 @@ from numpy.typing import NDArray
 
 from gatewise.tasks.errors import InputError, need
 from gatewise.tasks.forecast.columns import COLUMNS, Reading
+from gatewise.tasks.forecast.covariates import Covariate, chosen, text_of
 from gatewise.tasks.forecast.sheets import Sheet, read_csv, read_frame, read_parquet
+from gatewise.tasks.forecast.stamps import Clock
 from gatewise.tasks.forecast.stamps import Times as Times  # the other parts take them from here
 from gatewise.tasks.forecast.values import Values as Values
 
+UNZONED = Clock()
 EMBEDDED = Path(__file__).with_name("co2.csv")
 EMBEDDED_NAME = "CO₂ at Mauna Loa (ppm)"
 PARQUET = (".parquet", ".pq")
-SAVED = Reading(decimal=".", numbered=True)
+SAVED_AS: dict[str, Any] = {"date_order": None, "decimal": ".", "id_col": None, "time_col": None, "target_col": None}
+SAVED_AS |= {"wide": False, "numbered": True, "settled": True}
 """How ``to_csv`` writes: digits are never a date."""
+SAVED = Reading()
 
 
 class Unusable(NamedTuple):
@@ -43,7 +49,9 @@ class Table:
     """Observations by series: id → (times ascending, values with NaN where missing); ``label`` says what of.
 
     ignored: columns that were not read. unusable: series that could not be. origin: the library of the data frame that
-    it was read from, such as pandas; zoned: whether its times named a time zone (they are kept in UTC).
+    it was read from, such as pandas; clock: the time zone of its times. columns: the
+    covariates; extras: their values (times, columns) by series, where there are any. whole: whether missing values at
+    the end of a series with covariates known ahead are part of it; else it ends before them.
     """
 
     series: dict[str, tuple[Times, Values]]
@@ -51,7 +59,10 @@ class Table:
     ignored: tuple[str, ...] = ()
     unusable: tuple[Unusable, ...] = ()
     origin: str = ""
-    zoned: bool = False
+    clock: Clock = UNZONED
+    columns: tuple[Covariate, ...] = ()
+    extras: Mapping[str, Values] = field(default_factory=dict)
+    whole: bool = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and to_csv(self) == to_csv(other)
@@ -80,28 +91,45 @@ def read(data: Any, reading: Reading | None = None) -> Table:
     return _table((read_parquet if path.suffix.lower() in PARQUET else read_csv)(path, reading), reading)
 
 
-def read_saved(path: Path) -> Table:
-    """Read what ``to_csv`` wrote, whatever options the data were once read by: digits are integers there, no dates."""
-    return _table(read_csv(path, SAVED, ","), SAVED)
+def read_saved(path: Path, roles: Reading = SAVED) -> Table:
+    """Read what ``to_csv`` wrote, whatever options the data were once read by: digits are integers there, no dates.
+
+    Args:
+        roles: names the columns of covariates.
+    """
+    reading = replace(roles, **SAVED_AS)
+    return _table(read_csv(path, reading, ","), reading)
+
+
+def read_ahead(data: Any, reading: Reading) -> Table:
+    """Read covariates of the future, a file or a data frame as ``read`` takes; its targets are missing.
+
+    Raises:
+        InputError: as ``read``.
+    """
+    known = {name: role for name, role in reading.covariates.items() if role == "future"}
+    try:
+        return read(data, replace(reading, covariates=known, ahead=True))
+    except InputError as error:
+        raise InputError(re.sub("^data: ", "future: ", str(error))) from None
 
 
 def _table(sheet: Sheet, reading: Reading) -> Table:
     """Group the rows by series, in the order in which series appear."""
     label, ignored = sheet.roles.label, sheet.roles.ignored
-    if reading.wide:
-        parts = [_sorted(sheet, sheet.times, values, np.arange(len(values))) for values in sheet.values]
-        found = dict(zip(sheet.names, parts, strict=True))
-    else:
-        found = {
-            name: _sorted(sheet, sheet.times[rows], sheet.values[0][rows], rows)
-            for name, rows in _groups(sheet).items()
-        }
-    series = {name: part for name, part in found.items() if not isinstance(part, str)}
+    groups = dict.fromkeys(sheet.names, np.arange(len(sheet.times))) if reading.wide else _groups(sheet)
+    found = {name: _ordered(sheet, rows) for name, rows in groups.items()}
+    values = sheet.values or (np.full(len(sheet.times), np.nan),)
+    of = dict(zip(sheet.names, values, strict=True)) if reading.wide else dict.fromkeys(found, values[0])
+    rows = {name: part for name, part in found.items() if not isinstance(part, str)}
     unusable = tuple(Unusable(name, part) for name, part in found.items() if isinstance(part, str))
-    if not series:
-        hint = "; id_col names the column that tells series apart" if ignored and sheet.ids is None else ""
-        raise none_left(unusable, hint)
-    return Table(series, label, ignored, unusable, sheet.origin, sheet.zoned)
+    if not rows:
+        hint = "; id_col names the column that tells series apart" if sheet.ids is None and not reading.wide else ""
+        raise none_left(unusable, hint if ignored or sheet.extras else "")
+    columns, extras, left = chosen(sheet.extras, reading, rows, values[0])
+    series = {name: (sheet.times[part], of[name][part]) for name, part in rows.items()}
+    beside = {name: extras[part] for name, part in rows.items()} if columns else {}
+    return Table(series, label, (*ignored, *left), unusable, sheet.origin, sheet.clock, columns, beside)
 
 
 def _groups(sheet: Sheet) -> dict[str, NDArray[np.intp]]:
@@ -120,24 +148,30 @@ def _groups(sheet: Sheet) -> dict[str, NDArray[np.intp]]:
     return {name: rows[0] if len(rows) == 1 else np.sort(np.concatenate(rows)) for name, rows in found.items()}
 
 
-def _sorted(sheet: Sheet, times: Times, values: Values, rows: NDArray[np.intp]) -> tuple[Times, Values] | str:
-    """A series by time; a text that says why where a time repeats."""
-    if not (times[1:] > times[:-1]).all():
-        order = np.argsort(times, kind="stable")
-        times, values = times[order], values[order]
-        again = times[1:] == times[:-1]
-        if again.any():
-            later = order[1:][again]
-            i = int(later.min())
-            time = time_text(times[1:][again][[int(later.argmin())]])[0]
-            return f"repeats the time {time} in {sheet.place(int(rows[i]))}; expected each time once"
-    return times, values
+def _ordered(sheet: Sheet, rows: NDArray[np.intp]) -> NDArray[np.intp] | str:
+    """The rows of a series by time; a text that says why where a time repeats."""
+    times = sheet.times[rows]
+    if (times[1:] > times[:-1]).all():
+        return rows
+    order = np.argsort(times, kind="stable")
+    times = times[order]
+    again = times[1:] == times[:-1]
+    if again.any():
+        later = order[1:][again]
+        i = int(later.min())
+        time = time_text(times[1:][again][[int(later.argmin())]])[0]
+        return f"repeats the time {time} in {sheet.place(int(rows[i]))}; expected each time once"
+    return rows[order]
 
 
-def none_left(unusable: Sequence[Unusable], hint: str = "") -> InputError:
+class NoSeries(InputError):
+    """Data of which no series can be used."""
+
+
+def none_left(unusable: Sequence[Unusable], hint: str = "") -> NoSeries:
     """The error for data of which no series can be used."""
     more = f"; none of the other {len(unusable) - 1} series can be used either" if len(unusable) > 1 else ""
-    return InputError(f"data: {unusable[0].sentence}{hint}{more}")
+    return NoSeries(f"data: {unusable[0].sentence}{hint}{more}")
 
 
 def time_text(times: Times) -> list[str]:
@@ -160,27 +194,45 @@ def rows(table: Table) -> list[tuple[str, str, float]]:
 
 
 def to_csv(table: Table) -> str:
-    """The long table as CSV text; ``read_saved`` gives the same table."""
+    """The long table as CSV text, covariates behind it; ``read_saved`` gives the same table."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows((name, time, "" if math.isnan(y) else repr(y)) for name, time, y in rows(table))
+    writer.writerow([*COLUMNS, *(column.name for column in table.columns)])
+    for name, (times, values) in table.series.items():
+        own = table.extras[name] if table.columns else np.empty((len(times), 0))
+        beside = ([text_of(c, v) for c, v in zip(table.columns, row, strict=True)] for row in own.tolist())
+        start = zip(time_text(times), values.tolist(), beside, strict=True)
+        writer.writerows((name, time, "" if math.isnan(y) else repr(y), *more) for time, y, more in start)
     return buffer.getvalue()
 
 
 def like(table: Table, columns: Mapping[str, Any]) -> Any:
     """Columns as the kind of data frame that a table was read from; as they are where it was none.
 
-    Times are in UTC where the table's named a time zone.
+    Times are in the time zone of the table's.
+
+    Raises:
+        InputError: for a time that the clocks of its zone do not show, or show twice.
     """
     if not table.origin:
         return dict(columns)
     narwhals = need("narwhals")
     fine = {name: _microseconds(np.asarray(column)) for name, column in columns.items()}
     frame = narwhals.from_dict(fine, backend=table.origin)
-    if table.zoned:
-        frame = frame.with_columns(narwhals.col("ds").dt.replace_time_zone("UTC"))
-    return frame.to_native()
+    return (_in_zone(frame, table.clock) if table.clock.zone else frame).to_native()
+
+
+def _in_zone(frame: Any, clock: Clock) -> Any:
+    times: Any = need("narwhals").col("ds").dt
+    if not clock.local:
+        return frame.with_columns(times.replace_time_zone("UTC").dt.convert_time_zone(clock.zone))
+    try:
+        return frame.with_columns(times.replace_time_zone(clock.zone))
+    except Exception as error:  # of the libraries, which share no class
+        raise InputError(
+            f"data: the forecast has a time that clocks of {clock.zone} do not show, or twice; expected times without "
+            f"a zone ({str(error).splitlines()[0]})"
+        ) from None
 
 
 def _microseconds(column: NDArray[Any]) -> NDArray[Any]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from gatewise.tasks.errors import InputError
+from gatewise.tasks.forecast.covariates import recoded
 from gatewise.tasks.forecast.grid import MOST_GAPS, Series
 from gatewise.tasks.forecast.table import Table, Values
 
@@ -16,19 +17,27 @@ class Growing:
 
     def __init__(self, series: list[Series]) -> None:
         self.room: dict[str, Values] = {one.name: one.values for one in series}
+        self.extras = {one.name: one.extras for one in series if one.extras is not None}
+        self.columns = series[0].columns
         self.places = {one.name: i for i, one in enumerate(series)}
 
     def grown(self, series: list[Series], table: Table) -> list[Series]:
-        """The series with the rows of a table at their ends.
+        """The series with the rows of a table at their ends. With covariates that are known ahead, rows behind the last
+        value of a series say what these will be.
 
         Raises:
             InputError: for an unknown series, or a time that is not behind its end.
         """
         found = [(name, self._steps(series, name, times), values) for name, (times, values) in table.series.items()]
-        longer = list(series)
+        longer, ahead = list(series), any(column.role == "future" for column in self.columns)
         for name, steps, values in found:
             one = series[self.places[name]]
-            longer[self.places[name]] = replace(one, values=self._written(name, len(one.values), steps, values))
+            known = steps[~np.isnan(values)] if ahead else steps
+            length = int(known[-1]) + 1 if len(known) else len(one.values)
+            one = replace(one, values=self._written(name, len(one.values), length, steps, values))
+            if one.extras is not None:
+                one = self._beside(one, steps, table)
+            longer[self.places[name]] = one
         return longer
 
     def _steps(self, series: list[Series], name: str, times: np.ndarray) -> np.ndarray:
@@ -50,18 +59,42 @@ class Growing:
             )
         return steps
 
-    def _written(self, name: str, count: int, steps: np.ndarray, values: Values) -> Values:
+    def _written(self, name: str, count: int, length: int, steps: np.ndarray, values: Values) -> Values:
         """The values with new ones written behind them; the array is renewed when it is full."""
-        length = int(steps[-1]) + 1
-        if length > len(self.room[name]):
-            room = np.full(2 * length, np.nan)
-            room[:count] = self.room[name][:count]
-            self.room[name] = room
+        self.room[name] = _roomy(self.room[name], count, length)
         self.room[name][count:length] = np.nan
-        self.room[name][steps] = values
+        inside = steps < length
+        self.room[name][steps[inside]] = values[inside]
         return self.room[name][:length]
 
-    @staticmethod
-    def table(series: list[Series], label: str) -> Table:
+    def _beside(self, one: Series, steps: np.ndarray, table: Table) -> Series:
+        """The series with its new covariates. What is missing stays as it was known before."""
+        values, columns = recoded(table.extras[one.name], table.columns, self.columns)
+        self.columns = tuple(columns)
+        assert one.extras is not None
+        count = len(one.extras)
+        length = max(count, int(steps[-1]) + 1, len(one.values))
+        room = self.extras[one.name] = _roomy(self.extras[one.name], count, length)
+        room[count:length] = np.nan
+        room[steps] = np.where(np.isnan(values), room[steps], values)
+        return replace(one, extras=room[:length], columns=self.columns)
+
+    def table(self, series: list[Series], label: str) -> Table:
         """The series as they are now."""
-        return Table({one.name: (one.times(), one.values) for one in series}, label)
+        found, beside = {}, {}
+        for one in series:
+            length = len(one.values) if one.extras is None else len(one.extras)
+            values = np.append(one.values, np.full(length - len(one.values), np.nan))
+            found[one.name] = one.times(0, length), values
+            if one.extras is not None:
+                beside[one.name] = one.extras
+        return Table(found, label, columns=self.columns, extras=beside)
+
+
+def _roomy(room: Values, count: int, length: int) -> Values:
+    """An array with place for so many rows, of which the first ``count`` are kept."""
+    if length <= len(room):
+        return room
+    longer = np.full((2 * length, *room.shape[1:]), np.nan)
+    longer[:count] = room[:count]
+    return longer

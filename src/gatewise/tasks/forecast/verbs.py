@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from gatewise.tasks import checks
+from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import dumps, whole, write_bytes
 from gatewise.tasks.forecast.forecaster import Forecaster
-from gatewise.tasks.forecast.notes import print_unusable
+from gatewise.tasks.forecast.notes import listed, print_scheme, print_unusable
 from gatewise.tasks.forecast.options import MOST_STEPS
 from gatewise.tasks.forecast.picture import draw
 from gatewise.tasks.forecast.table import time_text
@@ -33,7 +34,13 @@ class FitForecast(FitData):
     )
 
     def after(self, task: Forecaster) -> None:
+        print_scheme(task.scheme)
+        print("\n".join(task.strategy.sentences()), end="\n" * bool(task.strategy.sentences()))
         print_unusable(task.unusable)
+
+    def also(self, task: Forecaster) -> dict[str, Any]:
+        left = [one._asdict() for one in task.unusable]
+        return {"covariates": listed(task.scheme), "not_read": task.not_read, "unusable": left}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +48,19 @@ class PredictForecast(Verb):
     """Forecast beyond the end of DATA: a table, forecast.csv and forecast.png."""
 
     data: Path | None = argument(None, "Series to continue, as for fit.", metavar="DATA", shown="the model's own")
+    history: Path | None = option(None, "The same as DATA.", shown="the model's own")
+    future: Path | None = option(
+        None, "Covariates of the horizon: unique_id, ds and those known ahead.", shown="those of DATA behind its end"
+    )
     output: Path | None = option(
         None, "Directory for table and picture.", shown="the model's", flags=("-o", "--output")
     )
 
     def run(self, task: Forecaster, model: Path, json: bool) -> None:
         folder = model if self.output is None else self.output
-        chosen = task.chosen_series(self.data)
-        found = task.forecast(chosen)
+        if self.data is not None and self.history is not None:
+            raise InputError(f"history: got {self.history} beside DATA {self.data}, expected one of them")
+        found = task.forecast(task.chosen_series(self.data or self.history), self.future)
         columns = found.columns()
         columns["ds"] = time_text(columns["ds"])
         header, rows = list(columns), list(zip(*(np.asarray(c).tolist() for c in columns.values()), strict=True))

@@ -15,9 +15,6 @@ from gatewise.tasks.text.tokenizers import Tokenizer
 
 ROWS = 256
 """Texts that are written at once at most."""
-THREADS_ALONE = 1
-"""Of torch while a single text is written: on two cores of Zen 4 two threads took 110 µs a token with 512 units, where
-one took 73, since they wait for each other more than they compute."""
 
 
 def generate(
@@ -88,20 +85,18 @@ def _together(
 
 def _alone(network: LanguageNetwork, text: _Text, prompt: Ids, length: int, end: int) -> Iterator[tuple[int, str]]:
     """As ``_together`` for one text, with little around each step: a small network takes 10 µs for it."""
-    steps, threads = Steps(network, 1), torch.get_num_threads()
+    steps = Steps(network, 1)
     logits, number, take, step = steps.begin([prompt], end), text.number, text.take, steps.step
+    row = logits.numpy()[0]
     for _ in range(length - 1):
-        token = take(logits.numpy()[0])
+        token = take(row)
         if text.new:
             yield number, text.new
         if text.closed:
             return
-        torch.set_num_threads(THREADS_ALONE)
-        try:
-            logits = step((token,))
-        finally:
-            torch.set_num_threads(threads)
-    take(logits.numpy()[0])
+        if (new := step((token,))) is not logits:  # it comes in the same memory again
+            logits, row = new, new.numpy()[0]
+    take(row)
     if left := text.new + ("" if text.closed else text.finish()):
         yield number, left
 

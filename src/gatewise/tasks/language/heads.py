@@ -66,11 +66,11 @@ class Full(Head):
         return x if self.project is None else self.project(x)
 
     def scores(self, rows: int, table: Tensor) -> Step:
-        predict = Exact(self._own(table), self.bias).layer.stream(rows).step
+        predict = Exact(self._own(table), self.bias).steps(rows)
         room = self.bias.new_empty(rows, len(table))
         if self.project is None:
             return lambda x: predict(x, room)
-        project = Exact(self.project.weight, self.project.bias).layer.stream(rows).step
+        project = Exact(self.project.weight, self.project.bias).steps(rows)
         return lambda x: predict(project(x), room)
 
 
@@ -111,11 +111,8 @@ class Adaptive(Head):
 
     def scores(self, rows: int, table: Tensor) -> Step:
         softmax = self.softmax
-        head = Exact(softmax.head.weight, softmax.head.bias).layer.stream(rows).step
-        tails = [
-            [Exact(weight).layer.stream(rows).step for weight in cluster.parameters()]
-            for cluster in softmax.tail.children()
-        ]
+        head = Exact(softmax.head.weight, softmax.head.bias).steps(rows)
+        tails = [[Exact(weight).steps(rows) for weight in cluster.parameters()] for cluster in softmax.tail.children()]
         likely = softmax.shortlist_size
 
         def step(x: Tensor) -> Tensor:

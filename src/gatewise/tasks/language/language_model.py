@@ -79,7 +79,7 @@ class LanguageModel(Task):
     options_type = LanguageOptions
     verbs: ClassVar[Mapping[str, str | type | None]] = {
         verb: f"gatewise.tasks.language.verbs:{verb.title()}Language" for verb in ("fit", "predict", "score")
-    }
+    } | {"export": "gatewise.tasks.language.export:ExportLanguage"}
     options: LanguageOptions
 
     def __init__(self, **options: Any) -> None:
@@ -327,9 +327,13 @@ class LanguageModel(Task):
     def _prompts(self, data: Any) -> list[str]:
         if data is not None:
             return _texts("data", data)
+        return [self.held_out_text(READ)]
+
+    def held_out_text(self, length: int) -> str:
+        """The first tokens of the held-out text, ``length`` of them at most."""
         held = self._parts()[1]
         start, stop = held.spans[0]
-        return [self.tokenizer.decode(held.ids[start : min(stop, start + READ)])]
+        return self.tokenizer.decode(held.ids[start : min(stop, start + length)])
 
 
 def _text(name: str, given: Any) -> str:

@@ -66,6 +66,7 @@ class Sampler:
         self.how = how
         whole = repr((seed, again, [int(token) for token in prompt])).encode()
         self._random = Random(int.from_bytes(hashlib.sha256(whole).digest(), "big")).random
+        self._room = np.empty(size)
         self._seen: NDArray[np.bool_] | None = None
         if how.repetition_penalty != 1:
             self._seen = np.zeros(size, np.bool_)
@@ -79,9 +80,10 @@ class Sampler:
         if how.temperature == 0:
             token = int(logits.argmax())
         else:
-            above = logits - logits.max()
-            likely = np.exp(above if how.temperature == 1 else above / how.temperature)
-            token = self._drawn(likely) if not how.cuts else self._drawn_of(likely)
+            above = logits - logits[logits.argmax()]  # a quarter of the time of max()
+            if how.temperature != 1:
+                above /= how.temperature
+            token = self._drawn(np.exp(above, self._room)) if not how.cuts else self._drawn_of(np.exp(above))
         if self._seen is not None:
             self._seen[token] = True
         return token
@@ -90,8 +92,8 @@ class Sampler:
         by = np.float32(self.how.repetition_penalty)
         return np.where(seen, np.where(logits > 0, logits / by, logits * by), logits)
 
-    def _drawn(self, likely: Numbers) -> int:
-        sums = likely.cumsum(dtype=np.float64)
+    def _drawn(self, likely: NDArray[np.float64]) -> int:
+        sums = np.add.accumulate(likely)
         return min(int(sums.searchsorted(self._random() * sums[-1], "right")), len(likely) - 1)
 
     def _drawn_of(self, likely: Numbers) -> int:
@@ -111,7 +113,7 @@ class Sampler:
             among = among[: int(sums.searchsorted(how.top_p * total)) + 1]
         if how.min_p > 0:
             among = among[likely[among] >= how.min_p * likely[among[0]]]
-        return int(among[self._drawn(likely[among])])
+        return int(among[self._drawn(likely[among].astype(np.float64))])
 
 
 def _check(name: str, value: Any, least: float, most: float, above: bool = False) -> None:

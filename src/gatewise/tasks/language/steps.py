@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gatewise.nn import Recurrent
 from gatewise.tasks.language.network import LanguageNetwork
+from gatewise.tasks.text.exact import threads_of
 
 Ids = Sequence[int]
 
@@ -28,7 +29,7 @@ class Steps:
         plain = not network.norms and len(network.layers) > 1
         own: list[Any] = list(network.layers)
         layers = [_stacked(own)] if plain else own
-        self._streams = [layer.stream(rows) for layer in layers]
+        self._streams = [layer.stream(rows, threads=threads_of(rows)) for layer in layers]
         self._norms = [_normalise(norm) for norm in network.norms]
         self._scores = network.scores(rows)
         self._table = network.embedding.weight.detach()

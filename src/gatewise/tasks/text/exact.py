@@ -7,6 +7,7 @@ order always, and a cell without recurrence is a linear map.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,6 +30,12 @@ def affine_tanh(gate: Any, x: Any, h: Any) -> Any:
     return tanh(gate.o(x))
 
 
+def threads_of(rows: int) -> int | None:
+    """Of a step of so many rows: one for a row alone. On two cores of Zen 4 two threads took 110 µs for a token of a
+    language model with 512 units, where one took 73, since they wait for each other more than they compute."""
+    return 1 if rows == 1 else None
+
+
 class Exact:
     """``x @ weight.T + bias``, then tanh where asked, over the last dimension of float32 or float64 x; no gradients."""
 
@@ -39,6 +46,10 @@ class Exact:
         self.layer.weight_ih_l0 = nn.Parameter(weight.detach(), requires_grad=False)
         if bias is not None:
             self.layer.bias_ih_l0 = nn.Parameter(bias.detach(), requires_grad=False)
+
+    def steps(self, rows: int) -> Callable[..., Tensor]:
+        """The same for (rows, width) x, packed once: a stream's ``step``, which takes the memory of the result too."""
+        return self.layer.stream(rows, threads=threads_of(rows)).step
 
     def __call__(self, x: Tensor) -> Tensor:
         y: Tensor = self.layer(x.flatten(0, -2).unsqueeze(0))[0]

@@ -6,17 +6,21 @@ a pipe) is copied to a temporary file first.
 
 from __future__ import annotations
 
+import atexit
 import glob
 import gzip
 import hashlib
+import logging
 import os
 import shutil
 import stat
 import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +30,9 @@ PIECE = 1 << 20
 """Bytes of a piece, about."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 STANDARD_INPUT = "-"
+LOG = logging.getLogger("gatewise")
+SILENCE = 30.0
+"""Seconds of reading after which a log hears how far it is."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +144,15 @@ class Sources:
         Raises:
             InputError: for a file that cannot be read or is damaged.
         """
+        said, size = time.monotonic(), 0
         for part in self.parts:
             cut = self.separator.encode("utf-8") if self.separator else b""
-            yield from _documents(_whole_characters(part.pieces()), cut, part.name)
+            for piece in _documents(_whole_characters(part.pieces()), cut, part.name):
+                yield piece
+                size += len(piece.raw)
+                if time.monotonic() >= said + SILENCE:
+                    said = time.monotonic()
+                    LOG.info("reading text: %s, %d MB so far", piece.origin, size >> 20)
 
 
 def sources(data: Any, separator: str | None = None) -> Sources:
@@ -194,7 +207,7 @@ def _embedded() -> list[_File | _Text]:
 
 def _files(path: Path, spool: Path) -> list[_File]:
     if str(path) == STANDARD_INPUT:
-        return [_spooled(sys.stdin.buffer, "standard input", spool)]
+        return [_standard_input(sys.stdin.buffer)]
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -212,6 +225,14 @@ def _files(path: Path, spool: Path) -> list[_File]:
     if not stat.S_ISREG(mode):
         raise InputError(f"{path} is neither a file nor a folder nor a pipe")
     return [_readable(path)]
+
+
+@lru_cache(maxsize=1)
+def _standard_input(stream: IO[bytes]) -> _File:
+    """The copy is kept while the process lives: a comparison reads its data once for each fit."""
+    spool = tempfile.TemporaryDirectory(prefix="gatewise-text-", ignore_cleanup_errors=True)
+    atexit.register(spool.cleanup)
+    return _spooled(stream, "standard input", Path(spool.name))
 
 
 def _hidden(path: Path) -> bool:

@@ -75,7 +75,7 @@ class Translator(Task):
     verbs: ClassVar[Mapping[str, str | type | None]] = {
         verb: f"gatewise.tasks.translate.verbs:{verb.title()}Translation"
         for verb in ("fit", "predict", "score", "trace")
-    }
+    } | {"export": "gatewise.tasks.translate.export:ExportTranslation"}
     options: TranslateOptions
 
     def __init__(self, **options: Any) -> None:
@@ -135,13 +135,13 @@ class Translator(Task):
 
     def _coded(self, pairs: Pairs) -> tuple[list[list[int]], list[list[int]]]:
         """Both sides in pieces."""
-        source, target = self._vocabulary
+        source, target = self.vocabulary
         found = source.encode(self._prepared(pairs.source)), target.encode(self._prepared(pairs.target))
         return [one.ids for one in found[0]], [one.ids for one in found[1]]
 
     def build(self) -> nn.Module:
         o = self.options
-        source, target = self._vocabulary
+        source, target = self.vocabulary
         return TranslationNetwork(
             o.cell,
             None if o.joint else len(source),
@@ -183,7 +183,7 @@ class Translator(Task):
     def save_data(self, folder: Path) -> None:
         for name, pairs in self.pairs.items():
             write_bytes(folder / name, write_pairs(pairs))
-        source, target = self._vocabulary
+        source, target = self.vocabulary
         write_json(
             folder / VOCABULARY, {"source": None if source is target else source.to_json(), "target": target.to_json()}
         )
@@ -205,12 +205,13 @@ class Translator(Task):
 
     def predict(self, data: Any = None) -> list[str]:
         """Translations of a text or a list of texts; of the held-out sources when None."""
-        return self.translate(self._texts(data))
+        return self.translate(self.texts(data))
 
     def positions(self, data: Any = None) -> tuple[list[str], None]:
-        return self._encoded(self._texts(data)[:1])[0].pieces, None
+        return self.encoded(self.texts(data)[:1])[0].pieces, None
 
-    def _texts(self, data: Any) -> Sequence[str]:
+    def texts(self, data: Any = None) -> Sequence[str]:
+        """What ``predict(data)`` translates."""
         if data is None:
             return list(self._held_out(None).source)
         return [data] if isinstance(data, str) else data
@@ -270,7 +271,7 @@ class Translator(Task):
         if max_length is not None:
             check_integer("max_length", max_length, 1, 10**6)
         network = self.network
-        sentences = self._encoded(texts)
+        sentences = self.encoded(texts)
         ids = [one.ids for one in sentences]
         found = search.translate(network, ids, beam_size, n_best, length_penalty, max_length)
         return [
@@ -281,7 +282,7 @@ class Translator(Task):
     def look(self, text: str, beam_size: int = 5) -> Looking:
         """The translation of a text from inside: attention, and the gate that keeps the state."""
         best = self.translations([text], beam_size)[0][0]
-        source, target = self._encoded([text])[0], self._vocabulary[1]
+        source, target = self.encoded([text])[0], self.vocabulary[1]
         pieces = [*(target.pieces[i] for i in best.ids), target.pieces[END]]
         return Looking(source.pieces, pieces, best.text, *look(self.network, source.ids, best.ids))
 
@@ -292,14 +293,16 @@ class Translator(Task):
         return module
 
     @property
-    def _vocabulary(self) -> tuple[Vocabulary, Vocabulary]:
+    def vocabulary(self) -> tuple[Vocabulary, Vocabulary]:
+        """Those of the source and of the target; one where they share it."""
         assert self.vocabularies is not None
         return self.vocabularies
 
     def _prepared(self, texts: Sequence[str]) -> list[str]:
         return prepare(texts, self.options.lowercase, self.options.normalise)
 
-    def _encoded(self, texts: Sequence[str]) -> list[Sentence]:
+    def encoded(self, texts: Sequence[str]) -> list[Sentence]:
+        """Texts in pieces of the source; raises InputError for what is no text or an empty one."""
         if isinstance(texts, str):
             raise InputError("texts must be a list of texts, got one text")
         for number, text in enumerate(texts, 1):
@@ -307,11 +310,11 @@ class Translator(Task):
                 raise InputError(f"texts must be a list of texts, got {type(text).__name__} as number {number}")
             if not text.strip():
                 raise InputError(f"text {number} is empty, expected a sentence")
-        return self._vocabulary[0].encode(self._prepared(texts))
+        return self.vocabulary[0].encode(self._prepared(texts))
 
     def _text(self, one: search.Hypothesis, sentence: Sentence) -> str:
         """The words of a translation; an unknown one is copied from where its attention was."""
-        target = self._vocabulary[1]
+        target = self.vocabulary[1]
         pieces = [
             sentence.pieces[one.looked_at[k]] if i == UNKNOWN else target.pieces[i] for k, i in enumerate(one.ids)
         ]

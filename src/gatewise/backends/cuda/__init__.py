@@ -1,0 +1,129 @@
+"""The GPU as a backend: plans become structs of a skeleton in CUDA C++, compiled by NVRTC when they are needed.
+
+It runs where it is asked for by name, ``with gatewise.backend("cuda")`` or GATEWISE_BACKEND=cuda. Its kernels were
+proved on the host, by an emulation that runs the same source, and were not run on a card yet; until they are, ``auto``
+does not choose them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+import torch
+from torch import Tensor
+
+from gatewise.torch_internals import constant
+
+if TYPE_CHECKING:
+    from gatewise.backends.base import Meaning
+    from gatewise.backends.cuda.gpu import Gpu
+    from gatewise.compiler.cell import Cell
+
+TIERS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "tf32"}
+"""What products are taken in, by what they are asked for in."""
+UNPROVED = (
+    "the cuda backend was not run on a card yet, so it must be asked for by name "
+    "(with gatewise.backend('cuda') or GATEWISE_BACKEND=cuda)"
+)
+
+
+@constant
+def _problem() -> str:
+    """Why no kernel can run here; empty where one can. A constant to torch.compile."""
+    return _found_problem()
+
+
+@functools.cache
+def _found_problem() -> str:
+    from gatewise.backends.cuda import card, driver, nvrtc
+
+    if not torch.cuda.is_available() or driver.library() is None:
+        return "the cuda backend needs a GPU of NVIDIA, its driver and a torch that was built for CUDA"
+    if nvrtc.library() is None:
+        return "the cuda backend needs NVRTC, which is not installed (pip install 'gatewise[cuda]')"
+    capability = torch.cuda.get_device_capability()
+    if not card.architecture(*capability):
+        return "the cuda backend needs a GPU of compute capability 8.0 or later, got {}.{}".format(*capability)
+    return ""
+
+
+class Cuda:
+    """See ``base.Backend``."""
+
+    name, dispatch_key, unproved = "cuda", "CUDA", UNPROVED
+
+    def offer(self, device: str, dtype: torch.dtype, half_products: bool) -> tuple[str, str, bool]:
+        if device != "cuda":
+            return f"the cuda backend computes on a GPU, but the tensors are on {device}", "", False
+        if dtype not in TIERS:
+            known = "float32, float16 and bfloat16"
+            return f"the cuda backend computes in {known}, but the tensors are {str(dtype).split('.')[-1]}", "", False
+        precision = getattr(torch.backends.cudnn.rnn, "fp32_precision", "tf32")
+        if dtype == torch.float32 and not half_products and precision == "ieee":
+            asked = "torch.backends.cudnn.rnn.fp32_precision asks for ieee"
+            return f"the cuda backend takes products of float32 in TF32, but {asked}", "", False
+        return _problem(), TIERS[torch.bfloat16 if half_products else dtype], half_products
+
+    def check_tier(self, tier: str) -> None:
+        known = list(TIERS.values())
+        if tier not in known:
+            raise ValueError(f"tier of the cuda backend must be one of {', '.join(known)}, got {tier!r}")
+
+    def kept_dtype(self, tier: str, dtype: torch.dtype) -> torch.dtype:
+        return next(kept for kept, name in TIERS.items() if name == tier)
+
+    def forward(
+        self, identity: tuple[str, str], tier: str, meaning: Meaning, tensors: Sequence[Tensor]
+    ) -> list[Tensor]:
+        from gatewise.backends.cuda import calls
+
+        return calls.forward(_gpu(tensors), calls.NUMBERS[tier], meaning, tensors)
+
+    def trace(
+        self, identity: tuple[str, str], tier: str, meaning: Meaning, tensors: Sequence[Tensor], gates: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        from gatewise.backends.cuda import calls
+
+        return calls.trace(_gpu(tensors), calls.NUMBERS[tier], meaning, tensors, gates)
+
+    def backward(
+        self,
+        identity: tuple[str, str],
+        tier: str,
+        meaning: Meaning,
+        tensors: Sequence[Tensor],
+        y: Tensor,
+        saved: Tensor,
+        dy: Tensor | None,
+        finals: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+    ) -> list[Tensor | None]:
+        from gatewise.backends.cuda import calls
+
+        gpu = _gpu(tensors)
+        return calls.backward(gpu, calls.NUMBERS[tier], meaning, tensors, y, saved, dy, finals, wanted)
+
+    def steps(
+        self,
+        cell: Cell,
+        tier: str,
+        dtype: torch.dtype,
+        sizes: tuple[int, int, int],
+        parameters: Sequence[Mapping[str, Tensor]],
+        halves: bool,
+    ) -> NoReturn:
+        raise RuntimeError("streams have no kernels on a GPU; open them without asking for the cuda backend")
+
+    def report(self) -> dict[str, object]:
+        return {self.name: _problem() or UNPROVED}
+
+
+def _gpu(tensors: Sequence[Tensor]) -> Gpu:
+    from gatewise.backends.cuda.gpu import gpu
+
+    return gpu(tensors[0].device.index or 0)
+
+
+BACKEND = Cuda()

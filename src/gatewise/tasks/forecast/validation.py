@@ -1,0 +1,45 @@
+"""The validation parts of series: from which origins they are forecast, and how good that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gatewise.tasks.forecast.metrics import nanmean, unit_of
+from gatewise.tasks.forecast.panel import Panel, Places
+from gatewise.tasks.forecast.scaling import scale
+from gatewise.tasks.forecast.table import Values
+
+
+class Validation:
+    """Origins between the training parts and the end of series, each of which leaves a whole horizon.
+
+    Args:
+        panel: with a window of values for the naive forecast. ends: of the training parts. most: origins at most; with
+            more series than these, every k-th series has them.
+    """
+
+    def __init__(self, panel: Panel, ends: Sequence[int], season: int, most: int) -> None:
+        self.panel, self.season, self.ends = panel, season, np.array(ends)
+        self.units = np.array([unit_of(panel.series(i)[:end], season) for i, end in enumerate(ends)])
+        last = panel.lengths - panel.horizon
+        chosen = np.flatnonzero(last >= self.ends)
+        chosen = chosen[:: -(-len(chosen) // most)]
+        each = max(1, most // max(1, len(chosen)))
+        every = [-(-(last[i] - self.ends[i] + 1) // each) for i in chosen]
+        origins = [np.arange(last[i], self.ends[i] - 1, -step) for i, step in zip(chosen, every, strict=True)]
+        self.which: Places = np.repeat(chosen, [len(found) for found in origins])
+        self.at: Places = np.concatenate(origins)
+        self.truth = panel.futures(self.which, self.at)
+        lag = season if season < panel.window else 1
+        self.naive = self.mase(scale(panel.windows(self.which, self.at), panel.horizon, [lag]).base)
+
+    def mase(self, forecast: Values) -> float:
+        """The mean over series of the mean absolute error of forecasts (n, horizon), in units of each series."""
+        error = nanmean(np.abs(self.truth - forecast).T) / self.units[self.which]
+        return float(nanmean(np.array([nanmean(error[self.which == i]) for i in np.unique(self.which)])))
+
+    def note(self, value: float) -> str:
+        """What is said where the naive forecast is better."""
+        return f"seasonal naive {self.naive:.4g} is better" if self.naive < value else ""

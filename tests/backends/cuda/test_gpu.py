@@ -1,0 +1,103 @@
+"""What only a card can prove; skipped where there is none. The same layers run on the emulation in ``test_calls``."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from cuda_layers import near, trained
+from kernel_cells import BUILT_IN
+
+import gatewise as gw
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here"),
+]
+LIMITS = {torch.float32: 2e-3, torch.float16: 4e-3, torch.bfloat16: 2e-2}
+"""Those that the prototype was held to."""
+SHAPES = [(5, 20, 32, 256), (17, 20, 32, 256), (1, 9, 16, 128), (3, 9, 24, 112), (64, 12, 64, 512), (300, 7, 64, 100)]
+"""Rows, steps, inputs, units."""
+
+
+def gru(units: int = 128, **more: object) -> gw.GRU:
+    torch.manual_seed(0)
+    return gw.GRU(32, units, device="cuda", **more)
+
+
+@pytest.fixture
+def named() -> Iterator[None]:
+    with gw.backend("cuda"):
+        yield
+
+
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("cell", BUILT_IN)
+def test_every_cell(cell: str, shape: tuple[int, int, int, int], dtype: torch.dtype) -> None:
+    rows, steps, inputs, units = shape
+    torch.manual_seed(0)
+    layer = gw.Recurrent(BUILT_IN[cell], inputs, units, device="cuda", dtype=dtype)
+    widths = {"input": inputs, "hidden": units}
+    given = {
+        name: torch.rand(steps, rows, int(widths.get(str(width), width)), device="cuda", dtype=dtype)
+        for name, width in BUILT_IN[cell].inputs
+    }
+    near(layer, torch.randn(steps, rows, inputs, device="cuda", dtype=dtype), LIMITS[dtype], **given)
+
+
+def test_the_same_bits_each_time() -> None:
+    layer, x = gru(512), torch.randn(200, 64, 32, device="cuda")
+    first = trained(layer, x, "cuda")
+    for _ in range(20):
+        assert all(torch.equal(a, b) for a, b in zip(first, trained(layer, x, "cuda"), strict=True))
+
+
+def test_a_call_is_recorded_into_a_graph(named: None) -> None:
+    layer, x = gru(), torch.randn(20, 8, 32, device="cuda")
+    with torch.no_grad():
+        expected = layer(x)[0]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            layer(x)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            y = layer(x)[0]
+        graph.replay()
+    assert torch.equal(y, expected)
+
+
+def test_compiled_by_torch(named: None) -> None:
+    layer, x = gru(), torch.randn(20, 8, 32, device="cuda")
+    compiled = torch.compile(layer, fullgraph=True)
+    assert torch.equal(compiled(x)[0], layer(x)[0])
+
+
+def test_streams_at_once(named: None) -> None:
+    layer = gru(512)
+    xs = [torch.randn(100, 64, 32, device="cuda") for _ in range(4)]
+    with torch.no_grad():
+        expected = [layer(x)[0] for x in xs]
+        streams = [torch.cuda.Stream() for _ in xs]
+        for stream in streams:
+            stream.wait_stream(torch.cuda.current_stream())
+        found = []
+        for stream, x in zip(streams, xs, strict=True):
+            with torch.cuda.stream(stream):
+                found.append(layer(x)[0])
+        torch.cuda.synchronize()
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is one GPU here")
+def test_a_second_card(named: None) -> None:
+    layer, x = gru(), torch.randn(20, 8, 32, device="cuda")
+    expected = layer(x)[0].cpu()
+    assert torch.equal(layer.to("cuda:1")(x.to("cuda:1"))[0].cpu(), expected)
+
+
+def test_weights_that_do_not_fit_get_a_sentence(named: None) -> None:
+    layer = gw.LSTM(32, 4096, device="cuda")
+    with pytest.raises(RuntimeError, match="the cuda backend cannot run this call: the weights of 4 products"):
+        layer(torch.randn(3, 16, 32, device="cuda"))
