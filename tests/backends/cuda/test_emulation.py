@@ -185,7 +185,8 @@ LATE = ("recurrent.cuh", "multiply(which, Int<1>());", "")
     ],
 )
 def test_a_planted_mistake_shows(fault: tuple[str, str, str], exchange: Exchange) -> None:
-    case = double("gru", **ODD)
+    # Where units are a multiple of the piece that blocks exchange, nobody writes the columns behind them.
+    case = double("gru", **(FEW if fault is CLEARED else ODD))
     for seed, eager in ((1, False), (2, True), (3, False), (4, True)):
         machine = Emulator(small(exchange), seed=seed, eager=eager, changed=(fault,), patience=20_000)
         try:
