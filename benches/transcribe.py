@@ -1,0 +1,111 @@
+"""Error rates of transcribers on AN4: ``python -m benches.transcribe DATA --seeds 3 -- --cell lstm --hidden-size 200``.
+
+DATA holds {train,test}.tar with FLAC files and {train,test}.tsv beside them, or is ``embedded`` for the same recordings
+as they come with the package. What stands behind ``--`` are options of ``gatewise fit transcribe``. Seven speakers are
+held out of the training part; the weight of the language model, n-grams of the training's transcripts, is chosen by
+them alone. Words and characters are counted over the whole test part, spaces among the characters. ``unseen`` leaves
+out what was said word for word in the training part too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gatewise as gw
+from gatewise.tasks.options import types_of
+from gatewise.tasks.transcribe.embedded import embedded
+from gatewise.tasks.transcribe.metrics import Evaluation, word_errors
+from gatewise.tasks.transcribe.options import TranscribeOptions
+from gatewise.tasks.transcribe.recordings import Recordings, held_out, recordings
+from gatewise.tasks.transcribe.sound import read
+
+WEIGHTS, BONUSES = (0.3, 0.6, 1.0, 1.5), (0.0, 1.0, 2.0)
+SEARCH: dict[str, Any] = {"lm": "transcripts", "lm_unit": "word", "beam": 16}
+
+
+def parts(data: str, share: int) -> tuple[Recordings, Recordings, Recordings]:
+    """Training, validation and test recordings; of the training part every ``share``-th."""
+    if data == "embedded":
+        whole, test = embedded()
+    else:
+        whole, test = (recordings(Path(data) / f"{part}.tsv").utterances for part in ("train", "test"))
+    training, held = held_out(whole)
+    return Recordings(training[::share]), Recordings(held), Recordings(test)
+
+
+def unseen(found: Evaluation, training: Recordings) -> float:
+    """The word error rate, in per cent, of what was not said word for word in the training part."""
+    known = {one.text for one in training.utterances}
+    rows = zip(found.said, next(iter(found.written.values())), strict=True)
+    new = [(said, written) for said, written in rows if said not in known]
+    return word_errors([said for said, _ in new], [written for _, written in new]).rate
+
+
+def figures(found: Evaluation, training: Recordings) -> dict[str, float]:
+    """Of the model alone."""
+    own = next(iter(found.scores.values()))
+    return {"WER": own["WER"], "CER": own["CER"], "unseen WER": unseen(found, training)}
+
+
+def measured(data: tuple[Recordings, Recordings, Recordings], options: dict[str, Any]) -> dict[str, Any]:
+    """A training: its error rates on the test part with and without a language model, and times in seconds."""
+    training, held, test = data
+    model = gw.Transcriber(**options)
+    started = time.perf_counter()
+    model.fit(training, validation=held)
+    seconds = time.perf_counter() - started
+    grid = [{"lm_weight": w, "word_bonus": b} for w, b in itertools.product(WEIGHTS, BONUSES)]
+    chosen = min(grid, key=lambda how: figures(model.evaluate(held, **SEARCH, **how), training)["WER"])
+    started = time.perf_counter()
+    plain = model.evaluate(test)
+    took = time.perf_counter() - started
+    sound = sum(len(read(one.clip, model.options.sample_rate)) for one in test.utterances) / model.options.sample_rate
+    return {
+        "greedy": figures(plain, training),
+        "search": figures(model.evaluate(test, **SEARCH, **chosen), training),
+        "chosen": chosen,
+        "fit seconds": seconds,
+        "real-time factor": took / sound,
+    }
+
+
+def asked(words: list[str]) -> dict[str, Any]:
+    """Options as on the command line of ``gatewise fit``: names and values in turn."""
+    kinds = types_of(TranscribeOptions)
+    names = [word.removeprefix("--").replace("-", "_") for word in words[::2]]
+    if len(words) % 2 or any(name not in kinds for name in names):
+        raise SystemExit(f"expected options of gatewise fit transcribe, each with its value, got {' '.join(words)}")
+    texts = (int, float)
+    return {
+        name: kinds[name](value) if kinds[name] in texts else value == "True" if kinds[name] is bool else value
+        for name, value in zip(names, words[1::2], strict=True)
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("data")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--share", type=int, default=1, help="Train on every so manieth recording.")
+    parser.add_argument("options", nargs="*")
+    given = parser.parse_args()
+    data, options = parts(given.data, given.share), asked(given.options)
+    runs = []
+    for seed in range(given.seeds):
+        runs.append(measured(data, {**options, "seed": seed}))
+        print(json.dumps(runs[-1]), flush=True)
+    for way, name in itertools.product(("greedy", "search"), ("WER", "CER", "unseen WER")):
+        values = [run[way][name] for run in runs]
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        print(f"{way} {name}: {statistics.mean(values):.2f} ± {spread:.2f} %", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The benchmark of transcribers: a training has its error rates, and options are those of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tasks.transcribe.conftest import SMALL, sentences, written
+
+from benches import transcribe
+from gatewise.tasks.transcribe.metrics import Evaluation
+from gatewise.tasks.transcribe.recordings import Recordings
+
+
+def test_a_training_has_its_error_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transcribe, "WEIGHTS", (0.5,))
+    monkeypatch.setattr(transcribe, "BONUSES", (0.0, 1.0))
+    written(tmp_path, sentences(24), speakers=12)
+    written(tmp_path, [*sentences(3, seed=5), "DA DA DA DA"], "test.tsv", speakers=2)
+    data = transcribe.parts(str(tmp_path), 2)
+    assert [len(part.utterances) for part in data] == [11, 2, 4]
+    found = transcribe.measured(data, {**SMALL, "max_steps": 2})
+    assert found["chosen"] in [{"lm_weight": 0.5, "word_bonus": bonus} for bonus in (0.0, 1.0)]
+    for way in ("greedy", "search"):
+        assert set(found[way]) == {"WER", "CER", "unseen WER"}
+    assert found["real-time factor"] > 0
+
+
+def test_unseen_transcripts_are_counted_alone(tmp_path: Path) -> None:
+    training = Recordings(transcribe.recordings(written(tmp_path, ["AB", "DA DA"])).utterances)
+    found = Evaluation(["1", "2"], ["AB", "CAD DA"], {"gru": ["DA", "CAD"]})
+    assert transcribe.unseen(found, training) == 50
+    assert transcribe.figures(found, training)["WER"] == pytest.approx(200 / 3)
+
+
+def test_options_are_those_of_fit() -> None:
+    words = ["--hidden-size", "8", "--dropout", "0.5", "--cell", "lstm", "--lowercase", "True"]
+    assert transcribe.asked(words) == {"hidden_size": 8, "dropout": 0.5, "cell": "lstm", "lowercase": True}
+    for wrong in (["--nothing", "3"], ["--dropout"]):
+        with pytest.raises(SystemExit, match="expected options of gatewise fit transcribe"):
+            transcribe.asked(wrong)
