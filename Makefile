@@ -33,7 +33,7 @@ test-all: lint
 # With the frameworks themselves: Keras, Flax, Equinox, ONNX Runtime.
 test-formats: $(READY)
 	$(BIN)/python -m pip install --editable ".[formats]"
-	$(PYTEST) tests/formats tests/test_cli_convert.py $(PYTEST_FLAGS)
+	$(PYTEST) tests/formats tests/tasks/test_exporting.py tests/test_cli_convert.py tests/test_cli_export.py $(PYTEST_FLAGS)
 
 lint: $(READY)
 	$(BIN)/ruff check
