@@ -90,6 +90,16 @@ def test_nothing_to_compute_needs_no_kernel(sizes: dict[str, int]) -> None:
 
 
 @needs_cpp
+def test_autocast_rounds_nothing_within_a_call() -> None:
+    p = problem(Case(ALL["gru"], torch.float32, **SIZES))
+    meaning, tensors, _ = flat(p, Keep.GATES)
+    plain = calls.forward(machine(), Number.TF32, meaning, tensors)
+    with torch.autocast("cpu", torch.bfloat16):
+        under = calls.forward(machine(), Number.TF32, meaning, tensors)
+    assert all(torch.equal(a, b) for a, b in zip(plain, under, strict=True))
+
+
+@needs_cpp
 def test_values_of_gates() -> None:
     p = problem(Case(ALL["gru"], torch.float64, **SIZES))
     meaning, tensors, _ = flat(p, Keep.NOTHING)

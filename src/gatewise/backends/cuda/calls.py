@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 from gatewise.backends import signature
+from gatewise.backends.autocast import autocast_dtype
 from gatewise.backends.base import CallFacts, Meaning
 from gatewise.backends.cuda.design import UnsuitableError
 from gatewise.backends.cuda.gradients import Gradients
@@ -38,7 +40,7 @@ def forward(machine: Machine, number: Number, meaning: Meaning, tensors: Tensors
     keeps = options.training or options.recompute
     if given.empty:
         return [y, *_copies(given.states), *([y.new_empty((0, *y.shape))] if keeps else [])]
-    with _reasons():
+    with _running(given.like):
         kept = run_forward(machine, _call(number, cell, options, given), TRAINING if options.training else INFERENCE)
     found = [kept.y.to(y.dtype), *[final.to(y.dtype) for final in kept.finals]]
     if options.recompute:  # the backward runs the forward again, and needs nothing of this one
@@ -55,7 +57,7 @@ def trace(
     signature.check_shapes(cell, [("gates", gates, ((len(cell.gates), *given.shape),))])
     if given.empty:
         return given.like.new_empty(given.shape), _copies(given.states)
-    with _reasons():
+    with _running(given.like):
         kept = run_forward(machine, _call(number, cell, options, given), TRACED)
     gates.copy_(kept.saved)
     return kept.y.to(given.like.dtype), [final.to(given.like.dtype) for final in kept.finals]
@@ -83,7 +85,7 @@ def backward(
     if given.empty:
         return _of_nothing(options, tensors, finals, wanted)
     call = _call(number, cell, options, given)
-    with _reasons():
+    with _running(given.like):
         if options.recompute:
             kept = run_forward(machine, call, TRAINING)
         else:
@@ -149,9 +151,12 @@ def _copies(tensors: Tensors) -> list[Tensor]:
 
 
 @contextlib.contextmanager
-def _reasons() -> Iterator[None]:
-    """A cell that cannot run is an error to who asked for this backend by name."""
+def _running(like: Tensor) -> Iterator[None]:
+    """Without torch.autocast, which would round the operands of products. A cell that cannot run is an error to who
+    asked for this backend by name."""
+    plain = autocast_dtype(like.device) is None
     try:
-        yield
+        with contextlib.nullcontext() if plain else torch.autocast(like.device.type, enabled=False):
+            yield
     except UnsuitableError as error:
         raise RuntimeError(f"the cuda backend cannot run this call: {error}") from error
