@@ -96,9 +96,15 @@ def test_live_probabilities_have_the_bits_of_the_whole(window: int, count: int) 
     assert (found == emitted(network, [frames])[0]).all()
 
 
-def test_what_cannot_listen_says_so(both: gw.Transcriber) -> None:
+def test_what_cannot_listen_says_so(both: gw.Transcriber, forward: gw.Transcriber, tones: Path) -> None:
     with pytest.raises(InputError, match="reads recordings in both directions"):
         both.live()
+    options = {**TINY, "max_steps": 1, "direction": "forward", "normalise": "utterance"}
+    with pytest.raises(InputError, match="the model normalises frames by each utterance"):
+        gw.Transcriber(**options).fit(tones).live()
+    for samples in (np.zeros(5, np.int16), np.zeros((5, 2)), [0.0], np.full(5, np.nan)):
+        with pytest.raises(InputError, match="samples must be"):
+            forward.live().push(samples)  # type: ignore[arg-type]
 
 
 def test_texts_with_times_and_alternatives(both: gw.Transcriber, forward: gw.Transcriber) -> None:

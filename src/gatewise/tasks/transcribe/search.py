@@ -36,11 +36,13 @@ NOTHING = Found((), NEVER)
 
 def greedy(emission: Emission) -> tuple[list[int], list[Span]]:
     """The likeliest token at each step, without repeats and blanks, and the steps of each."""
+    if not len(emission):
+        return [], []
     best = emission.argmax(1)
-    starts = np.flatnonzero(np.concatenate([[True], best[1:] != best[:-1]])) if len(best) else best
-    stops = np.concatenate([starts[1:], [len(best)]]) - 1
-    spans = [(int(a), int(b)) for a, b in zip(starts, stops, strict=len(best) > 0) if best[a] != BLANK]
-    return [int(best[start]) for start, _ in spans], spans
+    starts = np.flatnonzero(np.concatenate([[True], best[1:] != best[:-1]])).tolist()
+    runs = zip(starts, [*(start - 1 for start in starts[1:]), len(best) - 1], strict=True)
+    spans = [(first, last) for first, last in runs if best[first] != BLANK]
+    return [int(best[first]) for first, _ in spans], spans
 
 
 class _Prefix:
@@ -93,8 +95,9 @@ class Search:
                 self._forget()
 
     def _step(self, row: NDArray[np.float64]) -> None:
-        likely = [t for t in self.guide.tokens if row[t] >= row.max() - UNLIKELY]
         logs: list[float] = row.tolist()
+        least = max(logs) - UNLIKELY
+        likely = [token for token in self.guide.tokens if logs[token] >= least]
         found: dict[_Prefix, tuple[float, float]] = {}
         for prefix, (blank, other) in self._kept.items():
             either = _sum(blank, other)

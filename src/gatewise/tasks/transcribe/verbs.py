@@ -54,7 +54,7 @@ class FitTranscription(Fit):
         _listed(f"left out of training, {len(task.left_out)}:", task.left_out)
         _listed(f"faults of sound, {len(task.faults)}:", task.faults)
         if task.evaluation is not None:
-            print_errors(task, task.evaluation)
+            print_worst(task.evaluation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,10 +207,16 @@ def print_errors(task: Transcriber, found: Evaluation, worst: int = MOST_SHOWN) 
         print_table([header[0], f"{name}: wrong, {header[1]}", *header[2:]], rows)
     if sentence := verdict(found.scores, task.metric, task.higher_is_better):
         print(sentence)
-    wrong = found.worst[:worst]
-    if wrong:
-        print(f"{len(found.worst)} recordings are not exact, those with most errors:")
-        print_table(["recording", "errors", "said", "written"], [(n, str(e.edits), s, w) for n, e, s, w in wrong])
+    print_worst(found, worst)
+
+
+def print_worst(found: Evaluation, worst: int = MOST_SHOWN) -> None:
+    """The recordings with most errors."""
+    wrong = found.worst
+    if wrong and worst:
+        print(f"{len(wrong)} of {len(found.said)} recordings are not exact, those with most errors:")
+        rows = [(name, str(errors.edits), said, written) for name, errors, said, written in wrong[:worst]]
+        print_table(["recording", "errors", "said", "written"], rows)
 
 
 def _listed(title: str, rows: list[tuple[str, str]]) -> None:
