@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,23 @@ class Panel:
             origins[:, None] + np.arange(self.horizon), (self.lengths[series] + self.horizon - 1)[:, None]
         )
         return np.asarray((self.starts[series] + self.window)[:, None] + steps)
+
+
+def places(which: Places, targets: int) -> Places:
+    """Where the targets of series stand, which lie beside each other: (n · targets,)."""
+    return np.asarray((which[:, None] * targets + np.arange(targets)).reshape(-1))
+
+
+def merged(x: NDArray[Any], targets: int) -> NDArray[Any]:
+    """Columns (n · targets, T, C) of targets beside each other: (n, T, targets · C)."""
+    each = x.reshape(-1, targets, *x.shape[1:]).swapaxes(1, 2)
+    return np.asarray(each.reshape(-1, x.shape[1], targets * x.shape[2]))
+
+
+def apart(x: NDArray[Any], targets: int) -> NDArray[Any]:
+    """The other way round."""
+    each = x.reshape(*x.shape[:2], targets, -1).swapaxes(1, 2)
+    return np.asarray(each.reshape(-1, x.shape[1], x.shape[2] // targets))
 
 
 class Origins:
