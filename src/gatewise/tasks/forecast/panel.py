@@ -60,14 +60,16 @@ def places(which: Places, targets: int) -> Places:
 
 def merged(x: NDArray[Any], targets: int) -> NDArray[Any]:
     """Columns (n · targets, T, C) of targets beside each other: (n, T, targets · C)."""
-    each = x.reshape(-1, targets, *x.shape[1:]).swapaxes(1, 2)
-    return np.asarray(each.reshape(-1, x.shape[1], targets * x.shape[2]))
+    rows, steps, columns = x.shape  # there may be no columns, so that no size is left to be found
+    each = x.reshape(rows // targets, targets, steps, columns).swapaxes(1, 2)
+    return np.asarray(each.reshape(rows // targets, steps, targets * columns))
 
 
 def apart(x: NDArray[Any], targets: int) -> NDArray[Any]:
     """The other way round."""
-    each = x.reshape(*x.shape[:2], targets, -1).swapaxes(1, 2)
-    return np.asarray(each.reshape(-1, x.shape[1], x.shape[2] // targets))
+    rows, steps, columns = x.shape
+    each = x.reshape(rows, steps, targets, columns // targets).swapaxes(1, 2)
+    return np.asarray(each.reshape(rows * targets, steps, columns // targets))
 
 
 class Origins:
