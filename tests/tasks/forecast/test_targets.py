@@ -162,6 +162,13 @@ def test_pictures_and_parts_of_a_table(models: Any, table: Any, channels: str) -
     assert list(model.predict_partition(table.head(0))) == ["unique_id", "ds", *COLUMNS]
 
 
+def test_independent_targets_are_exported_and_mixed_ones_not(models: Any) -> None:
+    parts = models["independent"].verb("export")().parts(models["independent"])
+    assert parts.about["series"] == {"a  load": 1, "a  oil": 2, "b  load": 3, "b  oil": 4}
+    with pytest.raises(InputError, match="export: channels 'mixed' are not written; fit 'independent'"):
+        models["mixed"].verb("export")().parts(models["mixed"])
+
+
 def test_refitted_at_each_origin(table: Any) -> None:
     model = Forecaster(**SMALL, target_col=TARGETS, channels="mixed").fit(table)
     found = model.cross_validation(n_windows=2, refit=True)
