@@ -88,16 +88,22 @@ def _read(file: IO[str], path: Path, reading: Reading, separators: Sequence[str]
 
     times, zoned = times_of(columns[found.time], place, reading.date_order, reading.numbered)
     ids = None if found.identifier is None else columns[found.identifier]
-    values = tuple(values_of(columns[i], _cell(place, names[i], reading), reading.decimal) for i in found.targets)
-    targets = tuple(names[i] for i in found.targets) if reading.wide else ()
+    many = _many(found, reading)
+    values = tuple(values_of(columns[i], _cell(place, names[i], many), reading.decimal) for i in found.targets)
+    targets = tuple(names[i] for i in found.targets) if many else ()
     extras = tuple(of_texts(names[i], columns[i], place, reading) for i in found.extras)
     clock = Clock("UTC" if zoned else "")
     return Sheet(str(path), found, ids, times, clock, values, targets, place, extras=extras)
 
 
-def _cell(place: Place, name: str, reading: Reading) -> Place:
-    """Where a value of a wide table stands: its row and its column."""
-    return (lambda i: f"{place(i)}, column {name!r},") if reading.wide else place
+def _many(found: Roles, reading: Reading) -> bool:
+    """Whether the columns of values have names: those of a wide table, and several targets."""
+    return reading.wide or len(found.targets) > 1
+
+
+def _cell(place: Place, name: str, many: bool) -> Place:
+    """Where a value stands: its row and, of many, its column."""
+    return (lambda i: f"{place(i)}, column {name!r},") if many else place
 
 
 def _separator(head: list[str], separators: Sequence[str]) -> str:
@@ -190,8 +196,9 @@ def _of_frame(eager: Any, reading: Reading, source: str, origin: str) -> Sheet:
     columns = list(eager.iter_columns())
     times, clock = _times(columns[found.time], place, reading)
     ids = None if found.identifier is None else _ids(columns[found.identifier])
-    values = tuple(_values(columns[i], _cell(place, names[i], reading), reading.decimal) for i in found.targets)
-    targets = tuple(names[i] for i in found.targets) if reading.wide else ()
+    many = _many(found, reading)
+    values = tuple(_values(columns[i], _cell(place, names[i], many), reading.decimal) for i in found.targets)
+    targets = tuple(names[i] for i in found.targets) if many else ()
     found, extras = _frame_extras(columns, names, found, place, reading)
     return Sheet(source, found, ids, times, clock, values, targets, place, origin, extras)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.tasks.errors import InputError, need
-from gatewise.tasks.forecast.columns import COLUMNS, Reading
+from gatewise.tasks.forecast.columns import COLUMNS, Reading, joined, parted
 from gatewise.tasks.forecast.covariates import Covariate, chosen, text_of
 from gatewise.tasks.forecast.sheets import Sheet, read_csv, read_frame, read_parquet
 from gatewise.tasks.forecast.stamps import Clock
@@ -51,7 +51,8 @@ class Table:
     ignored: columns that were not read. unusable: series that could not be. origin: the library of the data frame that
     it was read from, such as pandas; clock: the time zone of its times. columns: the
     covariates; extras: their values (times, columns) by series, where there are any. whole: whether missing values at
-    the end of a series with covariates known ahead are part of it; else it ends before them.
+    the end of a series with covariates known ahead are part of it; else it ends before them. targets: where there are
+    several, each of them is a series, named as ``columns.joined`` says.
     """
 
     series: dict[str, tuple[Times, Values]]
@@ -63,6 +64,7 @@ class Table:
     columns: tuple[Covariate, ...] = ()
     extras: Mapping[str, Values] = field(default_factory=dict)
     whole: bool = False
+    targets: tuple[str, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and to_csv(self) == to_csv(other)
@@ -91,14 +93,16 @@ def read(data: Any, reading: Reading | None = None) -> Table:
     return _table((read_parquet if path.suffix.lower() in PARQUET else read_csv)(path, reading), reading)
 
 
-def read_saved(path: Path, roles: Reading = SAVED) -> Table:
+def read_saved(path: Path, roles: Reading = SAVED, targets: Sequence[str] = ()) -> Table:
     """Read what ``to_csv`` wrote, whatever options the data were once read by: digits are integers there, no dates.
 
     Args:
-        roles: names the columns of covariates.
+        roles: names the columns of covariates. targets: what series are of, if all of them are of one of these.
     """
     reading = replace(roles, **SAVED_AS)
-    return _table(read_csv(path, reading, ","), reading)
+    table = _table(read_csv(path, reading, ","), reading)
+    several = len(targets) > 1 and all(parted(name)[1] in targets for name in table.series)
+    return replace(table, targets=tuple(targets)) if several else table
 
 
 def read_ahead(data: Any, reading: Reading) -> Table:
@@ -126,10 +130,20 @@ def _table(sheet: Sheet, reading: Reading) -> Table:
     if not rows:
         hint = "; id_col names the column that tells series apart" if sheet.ids is None and not reading.wide else ""
         raise none_left(unusable, hint if ignored or sheet.extras else "")
-    columns, extras, left = chosen(sheet.extras, reading, rows, values[0])
+    targets = sheet.names if len(values) > 1 and not reading.wide else ()
+    columns, extras, left = chosen(sheet.extras, reading, rows, _any(values) if targets else values[0])
+    if targets:
+        of = {joined(name, target): own for name in rows for target, own in zip(targets, values, strict=True)}
+        rows = {joined(name, target): part for name, part in rows.items() for target in targets}
     series = {name: (sheet.times[part], of[name][part]) for name, part in rows.items()}
     beside = {name: extras[part] for name, part in rows.items()} if columns else {}
-    return Table(series, label, (*ignored, *left), unusable, sheet.origin, sheet.clock, columns, beside)
+    ignored = (*ignored, *left)
+    return Table(series, label, ignored, unusable, sheet.origin, sheet.clock, columns, beside, targets=targets)
+
+
+def _any(values: Sequence[Values]) -> Values:
+    """A value where any target has one."""
+    return np.where(np.isnan(np.stack(values)).all(0), np.nan, 0.0)
 
 
 def _groups(sheet: Sheet) -> dict[str, NDArray[np.intp]]:
