@@ -70,6 +70,20 @@ def test_a_live_model_and_a_state_dict(model: Model) -> None:
     assert {f.name: str(f.stack) for f in gw.formats.find(model.state_dict())} == {n: s for n, (_, s) in FOUND.items()}
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_batch_first_of_a_live_layer_is_kept_and_of_a_file_noted(batch_first: bool) -> None:
+    theirs = filled(nn.GRU(3, 4, batch_first=batch_first))
+    ours = gw.formats.layer(theirs)
+    x = torch.randn(5, 2, 3)
+    assert ours.batch_first == batch_first
+    assert torch.allclose(ours(x)[0], theirs(x)[0], atol=1e-6)
+    assert gw.formats.to_torch(ours).batch_first == batch_first
+    for state in (theirs.state_dict(), gw.GRU(3, 4, batch_first=True).state_dict()):
+        (found,) = gw.formats.find(state)
+        assert found.notes == ("batch_first is not stored: False is taken",)
+    assert gw.formats.find(nn.GRUCell(3, 4).state_dict())[0].notes == ()
+
+
 def test_half_precision_is_widened_exactly(tmp_path: Path) -> None:
     for dtype, kept in ((torch.float16, torch.float32), (torch.bfloat16, torch.bfloat16)):
         module = filled(nn.LSTM(3, 4)).to(dtype)
@@ -81,7 +95,10 @@ def test_half_precision_is_widened_exactly(tmp_path: Path) -> None:
 def test_the_nonlinearity_is_asked_for(tmp_path: Path) -> None:
     path = write(filled(nn.RNN(3, 4, nonlinearity="relu")), tmp_path / "r.pt")
     (found,) = gw.formats.find(path)
-    assert found.notes == ("the nonlinearity is not stored: tanh is taken",)
+    assert found.notes == (
+        "the nonlinearity is not stored: tanh is taken",
+        "batch_first is not stored: False is taken",
+    )
     assert gw.formats.layer(path, nonlinearity="relu").nonlinearity == "relu"
     with pytest.raises(InputError, match="nonlinearity must be tanh or relu, got 'gelu'"):
         gw.formats.find(path, nonlinearity="gelu")

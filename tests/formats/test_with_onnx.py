@@ -147,6 +147,17 @@ def test_what_torch_exports(tmp_path: Path) -> None:
         ("GRU", {"clip": 3.0}, "node node: the attribute clip of GRU is 3.0, which Gatewise does not have"),
         ("LSTM", {"linear_before_reset": 1}, "the attribute linear_before_reset of LSTM is 1"),
         ("RNN", {"activations": ["Sign"]}, "activations must be of Sigmoid, Tanh, .* got 'Sign'"),
+        (
+            "GRU",
+            {"activations": ["Sigmoid", "ThresholdedRelu"]},
+            "node node: ThresholdedRelu has no activation_alpha, for",
+        ),
+        ("RNN", {"activations": ["Affine"]}, "Affine has no activation_alpha"),
+        (
+            "LSTM",
+            {"activations": ["Sigmoid", "ScaledTanh", "Tanh"], "activation_alpha": [0.5]},
+            "ScaledTanh has no activation_beta",
+        ),
         ("GRU", {"activations": ["Sigmoid"]}, "activations must name 2 functions, got Sigmoid"),
         ("GRU", {"direction": "sideways"}, "direction must be one of forward, reverse, bidirectional, got 'sideways'"),
         ("LSTM", {"input_forget": 1, "activations": ["Tanh"] * 3}, "input_forget=1 is exact where"),

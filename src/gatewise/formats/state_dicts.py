@@ -24,6 +24,7 @@ Own = dict[str, Tensor]
 _NAME = re.compile(r"(?:(?P<prefix>.+)\.)?weight_ih(?P<layer>_l\d+(?:_reverse)?)?")
 _KINDS = {3: "GRU", 4: "LSTM", 1: "RNN"}
 """By the number of gates."""
+UNSAID_ORDER = "batch_first is not stored: False is taken"
 
 
 def find(tensors: Mapping[str, Tensor], nonlinearity: str | Mapping[str, str] = "tanh") -> Here:
@@ -87,7 +88,8 @@ def found_under(prefix: str, step: bool, own: Own, nonlinearity: str) -> Found:
     used = (Activation(nonlinearity),) if kind == "RNN" else usual(layout.formula)
     both = any(s.endswith("_reverse") for s in suffixes)
     stack = Stack(layout.formula, used, directions, bidirectional=both, step=step, batch_first=False)
-    notes = (f"the nonlinearity is not stored: {nonlinearity} is taken",) if kind == "RNN" else ()
+    assumed = [f"the nonlinearity is not stored: {nonlinearity} is taken"] if kind == "RNN" else []
+    notes = (*assumed, *(() if step else (UNSAID_ORDER,)))
     return Found(prefix, f"torch.nn.{kind}{'Cell' * step}", stack, torch_reference(stack, kind, own), notes)
 
 
@@ -183,7 +185,8 @@ def _of_gatewise(prefix: str, step: bool, own: Own, keys: list[str], suffixes: l
     initial = tuple(torch.stack([s[k] for s in starts]) for k in range(states)) if starts else None
     both = any(s.endswith("_reverse") for s in suffixes)
     stack = Stack(formula, activations, directions, bidirectional=both, step=step, batch_first=False, initial=initial)
-    return Found(prefix, f"gatewise {name}", stack, gatewise_reference(stack, name, own))
+    notes = () if step else (UNSAID_ORDER,)
+    return Found(prefix, f"gatewise {name}", stack, gatewise_reference(stack, name, own), notes)
 
 
 def _formula_of(key: str, name: str) -> tuple[str, Activations, str]:
