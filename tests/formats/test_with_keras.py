@@ -194,6 +194,8 @@ BAD: dict[str, tuple[Any, str]] = {
         configured(lambda c: c.update(reset_after=False)),
         r"bias must have shape \(12,\), got \(2, ",
     ),
+    "other units": (configured(lambda c: c.update(units=9)), "has units=9, its weights units=4"),
+    "other biases": (configured(lambda c: c.update(use_bias=False)), "has use_bias=False, its weights use_bias=True"),
     "an activation of one's own": (configured(lambda c: c.update(activation="mine")), "got 'mine'"),
 }
 
