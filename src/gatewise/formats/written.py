@@ -85,7 +85,7 @@ def _check(to: str, name: str, one: Converted, here: Mapping[str, Found], path: 
     reference = chain([here[n] for n in names])
     if to == "onnx":
         reference = _graph(path, name or "layer", stack, reference) or reference
-    return reference.against, difference(_base(one), stack, reference, name or "(all)", rounded=True)
+    return reference.against, difference(_base(one), stack, reference, name or "(unnamed)", rounded=True)
 
 
 def _base(one: Converted) -> GatewiseLayer:
