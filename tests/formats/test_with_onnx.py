@@ -187,7 +187,7 @@ def spoiled(name: str, change: Any) -> Any:
         ("W", lambda v: v[:, :-1], r"W must have shape \(1, 12, 'input_size'\), got \(1, 11, 3\)"),
         ("R", lambda v: v[:, :, :-1], r"R must have shape \(1, 12, 4\), got \(1, 12, 3\)"),
         ("B", lambda v: v[:, :12], r"B must have shape \(1, 24\), got \(1, 12\)"),
-        ("B", lambda v: v * np.float32("nan"), "holds a number that is not finite"),
+        ("B", lambda v: v * np.float32("nan"), "must be finite, got a number that is not"),
     ],
 )
 def test_weights_that_contradict_the_node(name: str, change: Any, sentence: str) -> None:
@@ -210,10 +210,17 @@ def test_bad_files(tmp_path: Path) -> None:
     weights = outside.graph.initializer[0]
     weights.ClearField("raw_data")
     weights.data_location = onnx.TensorProto.EXTERNAL
-    weights.external_data.add(key="location", value="../../secret.bin")
-    (tmp_path / "bad.onnx").write_bytes(outside.SerializeToString())
-    with pytest.raises(InputError, match=r"names a file for its weights that (may not|cannot) be read"):
-        gw.formats.layers(tmp_path / "bad.onnx")
+    place = weights.external_data.add(key="location")
+    for place.value, sentence in (
+        (
+            "../../secret.bin",
+            r"keeps weights in '\.\./\.\./secret\.bin', which lies outside its folder and is not read",
+        ),
+        ("missing.bin", "keeps weights in 'missing.bin', which is missing"),
+    ):
+        (tmp_path / "bad.onnx").write_bytes(outside.SerializeToString())
+        with pytest.raises(InputError, match=sentence):
+            gw.formats.layers(tmp_path / "bad.onnx")
 
 
 @pytest.mark.parametrize("fault", ["gates", "bias", "directions", "linear_before_reset"])

@@ -106,7 +106,7 @@ def _show(source: Path, names: tuple[str, ...], nonlinearity: str, json: bool) -
         print_table(["layer", "is", "formula", "run beside", "difference"], rows_shown)
     _print_notes((one.found.shown, one.found.notes) for one in ready)
     for one in left:
-        print(f"left {one.name or '(all)'}: {one.reason}")
+        print(f"left {one.name or '(unnamed)'}: {one.reason}")
 
 
 def _print_notes(notes: Any) -> None:

@@ -12,13 +12,14 @@ from gatewise.formats.stack import Stack, checked, to_layer
 from gatewise.nn import Recurrent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Found:
     """A layer in a source.
 
     Args:
         name: its prefix or name there; empty where the source is the layer. kind: such as ``torch.nn.GRU``. stack: its
             weights. reference: computes what it must. notes: what the source does not say, and what was taken.
+            assumed: those of the notes without which the numbers may be others.
     """
 
     name: str
@@ -26,10 +27,15 @@ class Found:
     stack: Stack
     reference: Reference
     notes: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     @property
     def shown(self) -> str:
-        return self.name or "(all)"
+        return self.name or "(unnamed)"
+
+    def __repr__(self) -> str:
+        """Without its weights."""
+        return f"Found(name={self.name!r}, kind={self.kind!r}, stack={self.stack}, notes={self.notes})"
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def _of_torch(name: str, layer: Any) -> Found:
     if type(layer) not in TORCH or "forward" in vars(layer):
         raise UnsupportedError(f"{type(layer).__name__} is a subclass of torch's layer, or has a forward of its own")
     own = {n: v.detach() for n, v in layer.state_dict().items()}
-    found = found_under(name, isinstance(layer, nn.RNNCellBase), own, getattr(layer, "nonlinearity", "tanh"))
+    found = found_under(name, isinstance(layer, nn.RNNCellBase), own, getattr(layer, "nonlinearity", None))
     stack = replace(found.stack, batch_first=bool(getattr(layer, "batch_first", False)))
     return Found(name, found.kind, stack, found.reference)
 
@@ -87,13 +87,21 @@ def of_jax(module: Any, variables: Any = None) -> Here:
         raise InputError(f"module must be a module of Flax or Equinox, got {type(module).__name__}")
     tree = None if variables is None else variables.get("params", variables)
     found = _jax("", module, tree)
+    if not found and tree is not None:
+        kind = type(module.cell if type(module).__name__ == "RNN" and _is_flax(module) else module).__name__
+        raise UnsupportedError(
+            f"{kind} is no cell of linen that Gatewise computes; cells inside a larger module are found by their names "
+            "when its variables alone are the source"
+        )
     return found if found else _inside(module)
 
 
 def _inside(module: Any) -> Here:
     """The cells of a larger module."""
     if type(module).__module__.startswith("flax.linen") or hasattr(module, "init_with_output"):
-        raise InputError("a linen module holds no weights: give its variables, and find cells in them by their names")
+        raise InputError(
+            "a linen module holds no weights: give its variables as the source; cells are found in them by their names"
+        )
     here: Here = []
     for name, child in _children(module):
         here += [_renamed(f, f"{name}.{f.name}".rstrip(".")) for f in _jax("", child, None) or _inside(child)]
@@ -103,7 +111,7 @@ def _inside(module: Any) -> Here:
 def _renamed(found: Found | Left, name: str) -> Found | Left:
     if isinstance(found, Left):
         return Left(name, found.reason)
-    return Found(name, found.kind, found.stack, found.reference, found.notes)
+    return Found(name, found.kind, found.stack, found.reference, found.notes, found.assumed)
 
 
 def _children(module: Any) -> list[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -97,10 +97,8 @@ def load(source: Any) -> Any:
     check_file(path)
     try:
         model = onnx.load(path)
-    except onnx.checker.ValidationError as error:
-        raise InputError(f"{path} names a file for its weights that may not be read: {_first(error)}") from None
-    except OSError as error:
-        raise InputError(f"{path} names a file for its weights that cannot be read: {_first(error)}") from None
+    except (onnx.checker.ValidationError, OSError):
+        raise InputError(_unread(path, onnx)) from None
     except Exception:  # protobuf's errors have no common base
         raise InputError(f"{path} is damaged or no ONNX file") from None
     if not model.ir_version or not model.graph.node:
@@ -108,8 +106,17 @@ def load(source: Any) -> Any:
     return model
 
 
-def _first(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+def _unread(path: Path, onnx: Any) -> str:
+    """Why the files that hold a model's weights cannot be read."""
+    graph = onnx.load(path, load_external_data=False).graph
+    named = [e.value for tensor in graph.initializer for e in tensor.external_data if e.key == "location"]
+    for name in named:
+        place = PurePosixPath(name.replace("\\", "/"))
+        if place.is_absolute() or ".." in place.parts:
+            return f"{path} keeps weights in {name!r}, which lies outside its folder and is not read"
+        if not (path.parent / name).exists():
+            return f"{path} keeps weights in {name!r}, which is missing"
+    return f"{path} keeps weights in {', '.join(sorted(set(named)))}, which cannot be read"
 
 
 def nodes(model: Any) -> Iterator[Node | Left]:
