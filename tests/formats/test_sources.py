@@ -120,6 +120,12 @@ def test_what_was_found_is_shown_without_its_weights(model: Model) -> None:
     assert "tensor" not in repr(gw.formats.layers(model))
 
 
+def test_weights_with_which_no_comparison_can_say_anything() -> None:
+    state = {name: torch.full_like(value, 1e30) for name, value in nn.GRU(3, 4).state_dict().items()}
+    (one,) = gw.formats.layers(state).values()
+    assert "the output is the same for every input" in one.found.notes[-1]
+
+
 def test_what_torch_computes_otherwise_is_left_with_the_reason() -> None:
     class Own(nn.GRU):
         pass

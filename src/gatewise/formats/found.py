@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
-from gatewise.formats.compare import Reference, difference
+from gatewise.formats.compare import Problem, Reference, difference, problem, run
 from gatewise.formats.reverse import Reversed
-from gatewise.formats.stack import Stack, checked, to_layer
+from gatewise.formats.stack import GatewiseLayer, Stack, checked, to_layer
 from gatewise.nn import Recurrent
 
 
@@ -74,4 +74,15 @@ def converted(found: Found) -> Converted:
     layer = to_layer(stack)
     apart = difference(layer, stack, found.reference, found.shown)
     made = Reversed(layer) if isinstance(layer, Recurrent) and stack.reverse else layer
-    return Converted(found, made, apart)
+    notes = (*found.notes, SATURATED) if _saturated(layer, stack) else found.notes
+    return Converted(replace(found, notes=notes), made, apart)
+
+
+SATURATED = "the output is the same for every input, so that the comparison says little (all gates are saturated)"
+
+
+def _saturated(layer: GatewiseLayer, stack: Stack) -> bool:
+    """Whether other input gives the same output to the last bit."""
+    given = problem(stack)
+    other = Problem(given.x * 1.1, given.initial)
+    return bool((run(layer, given).y == run(layer, other).y).all())
