@@ -19,9 +19,9 @@ from gatewise.tasks.forecast.ahead import check_ahead, with_future
 from gatewise.tasks.forecast.columns import Reading
 from gatewise.tasks.forecast.evaluation import Forecasts, HeldOut, rolling, scores, up_to_origins
 from gatewise.tasks.forecast.frequency import named as frequency_named
-from gatewise.tasks.forecast.grid import Series, regular
+from gatewise.tasks.forecast.grid import Series, regular, short_of
 from gatewise.tasks.forecast.metrics import naive_error
-from gatewise.tasks.forecast.notes import LOG, log, sentence_of
+from gatewise.tasks.forecast.notes import LOG, log, said_short, sentence_of
 from gatewise.tasks.forecast.options import MOST_STEPS, ForecastOptions
 from gatewise.tasks.forecast.partition import forecast_of
 from gatewise.tasks.forecast.picture import figure
@@ -32,6 +32,7 @@ from gatewise.tasks.forecast.table import (
     Table,
     Unusable,
     Values,
+    as_past,
     like,
     none_left,
     read,
@@ -103,19 +104,25 @@ class Forecaster(Task):
     def read(self, data: Any, validation: Any = None) -> None:
         if validation is not None:
             raise InputError("validation: forecasting holds out a stretch of every series itself, expected none")
-        self._take(read(data, Reading.of(self.options)))
+        reading = Reading.of(self.options)
+        table = read(data, reading)
+        self._take(table, inferred=table is not data and not reading.covariates)
         assert self.table is not None
         if is_first(self._machines()):
             log(self.not_read, self.unusable)
-            if self.scheme.features and not Reading.of(self.options).covariates:
+            if self.scheme.features and not reading.covariates:
                 LOG.warning(sentence_of(self.scheme))
 
-    def _take(self, table: Table, scheme: Scheme | None = None) -> None:
+    def _take(self, table: Table, scheme: Scheme | None = None, inferred: bool = False) -> None:
         asked = self.options
         grid = regular(table, None if asked.freq is None else frequency_named("freq", asked.freq))
         series = grid.series
         season = asked.season or grid.frequency.season
         horizon = asked.horizon or max(season, 12 if season == 1 else season)
+        short = short_of(series, horizon) if inferred else []
+        if short:
+            LOG.warning(said_short(short, horizon))
+            return self._take(as_past(table, short))
         defaults.check_season(max(len(one.values) for one in series), asked.season)
         if asked.strategy == "steps":
             self.strategy = Steps(series, horizon, season)
@@ -123,7 +130,7 @@ class Forecaster(Task):
             kind = Recursive if asked.strategy == "recursive" else Direct
             self.strategy = kind(series, horizon, season, asked, scheme)
         self.table, self.series, self.unusable, self.growing = table, series, grid.unusable, None
-        found = {"learning_rate": self.strategy.learning_rate, **self.strategy.decided()}
+        found = {"learning_rate": self.strategy.learning_rate, **self.strategy.decided(), **table.shown}
         self.options = replace(asked.filled(found), label=self.label)
         self.season, self.horizon = season, horizon
 

@@ -21,6 +21,15 @@ def sentence_of(scheme: Scheme) -> str:
     return f"data: taken as covariates: {', '.join(said)}"
 
 
+def said_short(names: Sequence[str], horizon: int) -> str:
+    """Why covariates are not taken as known ahead."""
+    steps = "the next step" if horizon == 1 else f"all {horizon} steps of the horizon"
+    return (
+        f"data: not every series has a value of {', '.join(names)} for {steps} after its last y, so that is taken as "
+        "known up to the forecast; future_cols names what is known ahead"
+    )
+
+
 def print_scheme(scheme: Scheme) -> None:
     """Print what was taken as what: a row for each covariate."""
     if scheme.features:

@@ -51,7 +51,8 @@ class Table:
     ignored: columns that were not read. unusable: series that could not be. origin: the library of the data frame that
     it was read from, such as pandas; clock: the time zone of its times. columns: the
     covariates; extras: their values (times, columns) by series, where there are any. whole: whether missing values at
-    the end of a series with covariates known ahead are part of it; else it ends before them.
+    the end of a series with covariates known ahead are part of it; else it ends before them. shown: options of reading
+    that its texts show.
     """
 
     series: dict[str, tuple[Times, Values]]
@@ -63,6 +64,7 @@ class Table:
     columns: tuple[Covariate, ...] = ()
     extras: Mapping[str, Values] = field(default_factory=dict)
     whole: bool = False
+    shown: Mapping[str, str] = field(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and to_csv(self) == to_csv(other)
@@ -89,6 +91,11 @@ def read(data: Any, reading: Reading | None = None) -> Table:
         return _table(read_frame(data, reading), reading)
     path = Path(data)
     return _table((read_parquet if path.suffix.lower() in PARQUET else read_csv)(path, reading), reading)
+
+
+def as_past(table: Table, names: Sequence[str]) -> Table:
+    """The table with covariates of these names known up to the forecast."""
+    return replace(table, columns=tuple(replace(c, role="past") if c.name in names else c for c in table.columns))
 
 
 def read_saved(path: Path, roles: Reading = SAVED) -> Table:
@@ -129,7 +136,9 @@ def _table(sheet: Sheet, reading: Reading) -> Table:
     columns, extras, left = chosen(sheet.extras, reading, rows, values[0])
     series = {name: (sheet.times[part], of[name][part]) for name, part in rows.items()}
     beside = {name: extras[part] for name, part in rows.items()} if columns else {}
-    return Table(series, label, (*ignored, *left), unusable, sheet.origin, sheet.clock, columns, beside)
+    return Table(
+        series, label, (*ignored, *left), unusable, sheet.origin, sheet.clock, columns, beside, shown=sheet.shown
+    )
 
 
 def _groups(sheet: Sheet) -> dict[str, NDArray[np.intp]]:
