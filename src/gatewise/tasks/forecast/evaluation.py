@@ -47,6 +47,11 @@ class Forecasts:
     def horizon(self) -> int:
         return int(self.values.shape[1])
 
+    @property
+    def reach(self) -> int:
+        """Steps at the end of its series from the first origin on."""
+        return max(len(self.series[i].values) - int(origin) for i, origin in zip(self.which, self.origins, strict=True))
+
     def columns(self, point: str = "y") -> dict[str, Any]:
         """The long table: ``unique_id``, ``ds``, the point forecast and ends of intervals, by the series."""
         names_of = np.array([one.name for one in self.series], dtype=object)

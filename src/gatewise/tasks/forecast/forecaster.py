@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from torch import nn
@@ -13,15 +13,15 @@ from torch import nn
 from gatewise.tasks import checks
 from gatewise.tasks.base import Scores, Task
 from gatewise.tasks.errors import InputError
-from gatewise.tasks.folder import write_bytes
-from gatewise.tasks.forecast import defaults
-from gatewise.tasks.forecast.ahead import check_ahead, with_future
+from gatewise.tasks.forecast import defaults, saved
+from gatewise.tasks.forecast.ahead import check_ahead
 from gatewise.tasks.forecast.columns import Reading
 from gatewise.tasks.forecast.evaluation import Forecasts, HeldOut, rolling, scores, up_to_origins
 from gatewise.tasks.forecast.frequency import named as frequency_named
 from gatewise.tasks.forecast.grid import Series, regular, short_of
+from gatewise.tasks.forecast.later import future_of, table_of
 from gatewise.tasks.forecast.metrics import naive_error
-from gatewise.tasks.forecast.notes import LOG, log, said_short, sentence_of
+from gatewise.tasks.forecast.notes import LOG, log, remarks, said_seen, said_short, sentence_of
 from gatewise.tasks.forecast.options import MOST_STEPS, ForecastOptions
 from gatewise.tasks.forecast.partition import forecast_of
 from gatewise.tasks.forecast.picture import figure
@@ -36,15 +36,15 @@ from gatewise.tasks.forecast.table import (
     like,
     none_left,
     read,
-    read_ahead,
-    read_saved,
-    to_csv,
 )
 from gatewise.tasks.forecast.updates import Growing
 from gatewise.tasks.machines import is_first
 from gatewise.tasks.objective import Objective, Schedule
+from gatewise.tasks.training import MakeReporter
 
-DATA, COVARIATES = "data.csv", "covariates.json"
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 MOST_DRAWN = 100
 AVERAGE = 0.98
 """How slowly the mean of the weights that is validated and kept forgets: 50 steps."""
@@ -69,7 +69,7 @@ class Forecaster(Task):
     name: ClassVar[str] = "forecast"
     metric: ClassVar[str] = "MASE"
     held_out_name: ClassVar[str] = "held-out horizon"
-    data_files: ClassVar[tuple[str, ...]] = (DATA, COVARIATES)
+    data_files: ClassVar[tuple[str, ...]] = saved.FILES
     earlier: ClassVar[Mapping[str, Any]] = {"strategy": "steps"}
     options_type = ForecastOptions
     verbs: ClassVar[Mapping[str, str | type | None]] = {
@@ -88,6 +88,7 @@ class Forecaster(Task):
         self.season = self.horizon = 1
         self.strategy: Strategy
         self.growing: Growing | None = None
+        self.silent = False
 
     # The protocol
 
@@ -146,17 +147,14 @@ class Forecaster(Task):
 
     def save_data(self, folder: Path) -> None:
         assert self.table is not None
-        table = self.table if self.growing is None else self.growing.table(self.series, self.table.label)
-        write_bytes(folder / DATA, to_csv(table).encode())
-        if self.scheme.features:
-            write_bytes(folder / COVARIATES, self.scheme.to_json())
+        table = self.table if self.growing is None else self.growing.table(self.series, self.table)
+        saved.write(folder, table, self.scheme)
 
     def load_data(self, folder: Path) -> None:
-        path = folder / DATA
-        if not path.is_file():
-            raise InputError(f"{folder} is not a {self.name} model directory: {DATA} is missing")
-        known = Scheme.read(folder / COVARIATES) if (folder / COVARIATES).is_file() else Scheme()
-        self._take(read_saved(path, known.reading(Reading())), known)
+        self._take(*saved.read(folder))
+
+    def _saved(self) -> dict[str, str]:
+        return {name: digest for name, digest in super()._saved().items() if name != saved.FORM}
 
     @property
     def not_read(self) -> list[str]:
@@ -177,9 +175,10 @@ class Forecaster(Task):
                 ``ds`` and their columns; when None those of ``data`` behind the last value of each series.
 
         Returns:
-            Columns of equal length: ``unique_id`` (str), ``ds`` (datetime64, or int64 where time is counted in
-            integers), ``y`` (float64, in units of the data: the median) and for each level the ends of its interval,
-            ``y-lo-80`` and ``y-hi-80``: a data frame of the library whose frame was read, or a dict.
+            Columns of equal length: ``unique_id`` (str, or integers where a frame had these), ``ds`` (datetime64, or
+            int64 where time is counted in integers), ``y`` (float64, in units of the data: the median) and for each
+            level the ends of its interval, ``y-lo-80`` and ``y-hi-80``: a data frame of the library whose frame was
+            read, or a dict.
 
         Raises:
             InputError: where a covariate is missing within the horizon, with the first series and time.
@@ -243,7 +242,7 @@ class Forecaster(Task):
     def _ends(self, chosen: list[Series], future: Any) -> tuple[list[Series], Any, Any]:
         """Series with what is known of their future, which of them are forecast (all), and from where."""
         if future is not None:
-            chosen = self._with_future(chosen, future)
+            chosen = future_of(self, chosen, future)
         check_ahead(chosen, self.scheme, self.horizon)
         for series in chosen:
             end = len(series.values)
@@ -274,12 +273,22 @@ class Forecaster(Task):
             MASE, sMAPE (per cent), RMSSE and OWA (beside the first naive forecast) by name of model; with levels also
             the quantile loss in units of MASE, and the coverage of each interval (per cent).
         """
-        chosen = self._scored(data)
-        return scores(self._rolling(chosen, windows, step_size), self.cell.name, self.season)
+        found = self._rolling(self._scored(data), windows, step_size)
+        figures = scores(found, self.cell.name, self.season)
+        for sentence in [] if self.silent else remarks(self, figures, 0 if data is not None else found.reach):
+            LOG.warning(sentence)
+        return figures
+
+    def _train(self, folder: Path | None, report: MakeReporter | None, resume: bool) -> Self:
+        was, self.silent = self.silent, self.silent or report is not None  # who is told of it has the scores from there
+        try:
+            return super()._train(folder, report, resume)
+        finally:
+            self.silent = was
 
     def cross_validation(
         self, data: Any = None, n_windows: int = 1, step_size: int | None = None, refit: bool = False
-    ) -> dict[str, Any]:
+    ) -> Any:
         """Forecasts from a rolling origin over the last part of every series, beside what came.
 
         Without ``refit`` the model stays as it is, and all origins are forecast in few calls; those before the part
@@ -292,18 +301,23 @@ class Forecaster(Task):
 
         Returns:
             Columns of equal length: ``unique_id``, ``ds``, ``cutoff`` (the last time that was known), ``y`` (what came,
-            NaN where missing), and the forecast, named by the cell, with its intervals (``gru``, ``gru-lo-80`` …).
+            NaN where missing), and the forecast, named by the cell, with its intervals (``gru``, ``gru-lo-80`` …):
+            a data frame or a dict, as ``predict``.
 
         Raises:
             InputError: for a number that is not positive, or series that are too short.
         """
-        chosen = self.chosen_series(data, needed=self.horizon + 1)
+        source = self.table if data is None else self._table(data)
+        chosen = self.chosen_series(None if data is None else source, needed=self.horizon + 1)
         found = self._rolling(chosen, n_windows, step_size)
         if refit:
             found = self._refitted(found)
+        elif data is None and said_seen(self, found.reach):
+            LOG.warning(said_seen(self, found.reach))
         columns = found.columns(self.cell.name)
         first = {name: columns.pop(name) for name in ("unique_id", "ds")}
-        return {**first, "cutoff": found.cutoffs(), "y": found.truth().reshape(-1), **columns}
+        assert source is not None
+        return like(source, {**first, "cutoff": found.cutoffs(), "y": found.truth().reshape(-1), **columns})
 
     def update(self, data: Any) -> Forecaster:
         """Take new observations of the series of the fit; ``predict`` goes on from them, the network stays as it is.
@@ -357,11 +371,6 @@ class Forecaster(Task):
         """Forecast the horizon that follows the first ``end`` values of a series."""
         return np.asarray(self._from([series], np.zeros(1, np.int64), np.array([end])).values[0, :, 0])
 
-    def first_unseen(self, series: Series) -> int:
-        """How many values of a series of the fit may have been seen in training or validation."""
-        test = self.options.test_size or self.horizon
-        return len(series.values) - test
-
     def chosen_series(self, data: Any = None, needed: int = 2) -> list[Series]:
         """The series of the fit, or of other data of the same frequency, each at least ``needed`` values long."""
         self.fitted()
@@ -379,27 +388,7 @@ class Forecaster(Task):
 
     def _table(self, data: Any) -> Table:
         """Data read as those of the fit were."""
-        if isinstance(data, Table):
-            return data
-        table = read(data, self._reading())
-        self._say_unknown(table)
-        return table
-
-    def _with_future(self, chosen: list[Series], future: Any) -> list[Series]:
-        if not self.scheme.ahead:
-            raise InputError("future: the model knows no covariates ahead, expected none; see future_cols")
-        table = read_ahead(future, self._reading())
-        self._say_unknown(table)
-        return with_future(chosen, table, self.horizon)
-
-    def _say_unknown(self, table: Table) -> None:
-        for sentence in self.scheme.unknown(table.columns):
-            LOG.warning(sentence)
-
-    def _reading(self) -> Reading:
-        frequency = self.series[0].frequency
-        reading = Reading.of(self.options, numbered=frequency.units > 0)
-        return self.scheme.reading(replace(reading, local=frequency.daily))
+        return table_of(self, data)
 
     def _from(self, series: list[Series], which: Any, origins: Any) -> Forecasts:
         """Forecasts of series from origins."""
@@ -414,7 +403,9 @@ class Forecaster(Task):
         """The same forecasts, each by a network that was trained on the values before its origin."""
         values = found.values.copy()
         for rows, table in up_to_origins(found, self.label):
-            one = self._like(self.asked, test_size=None).fit(table)
+            one = self._like(self.asked, test_size=None)
+            one.silent = True
+            one.fit(table)
             values[rows] = one._rolling(one.series, 1, None).values
         return replace(found, values=values)
 

@@ -32,7 +32,8 @@ class Sheet:
     further columns.
 
     clock: the time zone of the times; origin: the library of a data frame, empty for a file; shown: the options
-    ``decimal`` and ``date_order`` where the texts show them.
+    ``decimal`` and ``date_order`` where the texts show them; counted: whether a frame's names of series are integers;
+    dates: whether its times are of a type of dates.
     """
 
     source: str
@@ -46,6 +47,8 @@ class Sheet:
     origin: str = ""
     extras: tuple[Extra, ...] = ()
     shown: Mapping[str, str] = field(default_factory=dict)
+    counted: bool = False
+    dates: bool = False
 
 
 def read_csv(path: Path, reading: Reading, separators: Sequence[str] = SEPARATORS) -> Sheet:
@@ -226,7 +229,9 @@ def _of_frame(eager: Any, reading: Reading, source: str, origin: str) -> Sheet:
     targets = tuple(names[i] for i in found.targets) if reading.wide else ()
     found, extras = _frame_extras(columns, names, found, place, reading, dotted, other)
     shown = _shown(dates, [], other, reading)
-    return Sheet(source, found, ids, times, clock, values, targets, place, origin, extras, shown)
+    counted = found.identifier is not None and columns[found.identifier].dtype.is_integer()
+    of_days = columns[found.time].dtype == need("narwhals").Date and origin != "pandas"
+    return Sheet(source, found, ids, times, clock, values, targets, place, origin, extras, shown, counted, of_days)
 
 
 def _frame_extras(
