@@ -27,7 +27,7 @@ TIMES, VALUES = documented("ds"), documented("y")
 
 
 def test_the_tables_are_found() -> None:
-    assert (len(TIMES), len(VALUES)) == (17, 8)
+    assert (len(TIMES), len(VALUES)) == (17, 10)
 
 
 @pytest.mark.parametrize(("texts", "said"), TIMES, ids=str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from gatewise.tasks import InputError, load
 from gatewise.tasks.forecast import Forecaster
 from gatewise.tasks.forecast.metrics import mase, naive_error, rmsse, smape
 from gatewise.tasks.forecast.table import Table
+from gatewise.tasks.forecast.verbs import ScoreForecast
 
 SMALL: dict[str, Any] = {"horizon": 6, "hidden_size": 8, "max_steps": 60}
 MONTHS = (np.datetime64("2010-01") + np.arange(140)).astype("datetime64[s]")
@@ -161,3 +163,41 @@ def test_options_that_the_data_decide_are_kept_and_may_be_given() -> None:
     assert model.context % 12 == 0
     asked = Forecaster(**SMALL, window=17, segment=5, lags=[1], n_models=1).fit(DATA)
     assert (asked.context, asked.options.repeats, asked.options.n_models) == (20, [1], 1)
+
+
+def test_origins_that_the_fit_has_seen_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    model = Forecaster(**SMALL).fit(panel(a=values()))
+    caplog.clear()
+    model.cross_validation()
+    model.cross_validation(n_windows=2, refit=True)
+    model.cross_validation(panel(a=values()), n_windows=2)
+    assert not [r for r in caplog.records if "no test of it" in r.message]
+    for call in (lambda: model.cross_validation(n_windows=3), lambda: model.score(windows=3)):
+        caplog.clear()
+        call()
+        said = [r.message for r in caplog.records if "no test of it" in r.message]
+        assert said == [
+            "The fit has seen all but the last 6 steps: forecasts from origins before them are no test of it "
+            "(fit with a test_size of 18)."
+        ]
+
+
+def test_the_command_says_so_too(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model = Forecaster(**SMALL).fit(panel(a=values()))
+    caplog.clear()
+    ScoreForecast(windows=3).run(model, tmp_path, json=False)
+    assert "(fit with a test_size of 18)." in capsys.readouterr().out
+    assert not caplog.records  # it is said once
+    ScoreForecast(windows=3).run(model, tmp_path, json=True)
+    assert [text[-29:] for text in json.loads(capsys.readouterr().out)["remarks"]] == ["(fit with a test_size of 18)."]
+    assert len(caplog.records) == 1
+
+
+def test_a_better_naive_forecast_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    data = panel(a=np.random.default_rng(0).permutation(np.tile(np.arange(12.0), 9)))
+    model = Forecaster(horizon=6, strategy="steps", hidden_size=2, max_steps=1).fit(data)
+    worse = [r.message for r in caplog.records if r.message.startswith("The model is worse than the naive baseline")]
+    assert len(worse) == (model.scores["gru"]["MASE"] > min(model.scores[n]["MASE"] for n in list(model.scores)[1:]))
+    assert len(worse) == 1

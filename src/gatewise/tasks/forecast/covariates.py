@@ -65,8 +65,8 @@ def chosen(
 
 
 def _inferred(extra: Extra, rows: Rows, target: Values) -> str | None:
-    """What a column is: constant in each series, there behind the last value of each, or of the past; None for one that
-    says nothing."""
+    """What a column is: constant in each series, there behind the last value of each (``grid.short_of`` then looks how
+    far), or of the past; None for one that says nothing."""
     known = ~np.isnan(extra.values)
     count = int(known.sum())
     if not count or (extra.values[known] == extra.values[known][0]).all():

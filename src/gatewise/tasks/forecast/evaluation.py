@@ -52,6 +52,11 @@ class Forecasts:
         """The targets of series that have several."""
         return list(dict.fromkeys(one.target for one in self.series if one.target))
 
+    @property
+    def reach(self) -> int:
+        """Steps at the end of its series from the first origin on."""
+        return max(len(self.series[i].values) - int(origin) for i, origin in zip(self.which, self.origins, strict=True))
+
     def columns(self, point: str = "y") -> dict[str, Any]:
         """The long table: ``unique_id``, ``ds``, the point forecast and ends of intervals, by the series."""
         names_of = np.array([one.unique_id for one in self.series], dtype=object)

@@ -28,8 +28,13 @@ class Extra:
     words: tuple[str, ...] | None = None
 
 
-def of_texts(name: str, texts: Sequence[str], place: Place, reading: Reading) -> Extra:
+def of_texts(
+    name: str, texts: Sequence[str], place: Place, reading: Reading, dotted: bool = False, other: str | None = None
+) -> Extra:
     """A column of a file.
+
+    Args:
+        dotted, other: as for ``values_of``.
 
     Raises:
         InputError: for numbers that cannot be read, or may be two.
@@ -46,14 +51,22 @@ def of_texts(name: str, texts: Sequence[str], place: Place, reading: Reading) ->
         return Extra(name, np.array(values, np.float64))
     if not reading.settled and not all(map(NUMBER.fullmatch, found)):
         return coded(name, texts)
-    return Extra(name, values_of(texts, where, reading.decimal))
+    return Extra(name, values_of(texts, where, reading.decimal, dotted, other))
 
 
-def of_frame(name: str, column: Any, texts: Sequence[str] | None, place: Place, reading: Reading) -> Extra | None:
+def of_frame(
+    name: str,
+    column: Any,
+    texts: Sequence[str] | None,
+    place: Place,
+    reading: Reading,
+    dotted: bool = False,
+    other: str | None = None,
+) -> Extra | None:
     """A column of a data frame; None for one that is neither numbers nor words.
 
     Args:
-        texts: its entries as texts, where it is no column of numbers.
+        texts: its entries as texts, where it is no column of numbers. dotted, other: as for ``values_of``.
     """
     narwhals = need("narwhals")
     named = name in reading.words
@@ -67,7 +80,7 @@ def of_frame(name: str, column: Any, texts: Sequence[str] | None, place: Place, 
     assert texts is not None
     if column.dtype in (narwhals.Categorical, narwhals.Enum) and not reading.settled:
         return coded(name, texts)
-    return of_texts(name, texts, place, reading)
+    return of_texts(name, texts, place, reading, dotted, other)
 
 
 def coded(name: str, texts: Sequence[str]) -> Extra:

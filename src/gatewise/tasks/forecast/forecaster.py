@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from torch import nn
@@ -13,18 +13,18 @@ from torch import nn
 from gatewise.tasks import checks
 from gatewise.tasks.base import Scores, Task
 from gatewise.tasks.errors import InputError
-from gatewise.tasks.folder import write_bytes
-from gatewise.tasks.forecast import defaults
-from gatewise.tasks.forecast.ahead import check_ahead, with_future
+from gatewise.tasks.forecast import defaults, saved
+from gatewise.tasks.forecast.ahead import check_ahead
 from gatewise.tasks.forecast.columns import Reading, split
 from gatewise.tasks.forecast.evaluation import Forecasts, HeldOut, by_target, rolling, scores, up_to_origins
 from gatewise.tasks.forecast.frequency import named as frequency_named
-from gatewise.tasks.forecast.grid import Series, regular
+from gatewise.tasks.forecast.grid import Series, regular, short_of
 from gatewise.tasks.forecast.groups import aligned
 from gatewise.tasks.forecast.intervals import check_columns, columns_of, names
+from gatewise.tasks.forecast.later import future_of, table_of
 from gatewise.tasks.forecast.metrics import naive_error
 from gatewise.tasks.forecast.mixed import Mixed
-from gatewise.tasks.forecast.notes import LOG, log, sentence_of
+from gatewise.tasks.forecast.notes import LOG, log, remarks, said_seen, said_short, sentence_of
 from gatewise.tasks.forecast.options import MOST_STEPS, ForecastOptions
 from gatewise.tasks.forecast.partition import forecast_of
 from gatewise.tasks.forecast.picture import figure
@@ -36,18 +36,19 @@ from gatewise.tasks.forecast.table import (
     Table,
     Unusable,
     Values,
+    as_past,
     like,
     none_left,
     read,
-    read_ahead,
-    read_saved,
-    to_csv,
 )
 from gatewise.tasks.forecast.updates import Growing
 from gatewise.tasks.machines import is_first
 from gatewise.tasks.objective import Objective, Schedule
+from gatewise.tasks.training import MakeReporter
 
-DATA, COVARIATES = "data.csv", "covariates.json"
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 MOST_DRAWN = 100
 AVERAGE = 0.98
 """How slowly the mean of the weights that is validated and kept forgets: 50 steps."""
@@ -72,7 +73,7 @@ class Forecaster(Task):
     name: ClassVar[str] = "forecast"
     metric: ClassVar[str] = "MASE"
     held_out_name: ClassVar[str] = "held-out horizon"
-    data_files: ClassVar[tuple[str, ...]] = (DATA, COVARIATES)
+    data_files: ClassVar[tuple[str, ...]] = saved.FILES
     earlier: ClassVar[Mapping[str, Any]] = {"strategy": "steps"}
     options_type = ForecastOptions
     verbs: ClassVar[Mapping[str, str | type | None]] = {
@@ -91,6 +92,7 @@ class Forecaster(Task):
         self.season = self.horizon = 1
         self.strategy: Strategy
         self.growing: Growing | None = None
+        self.silent = False
 
     # The protocol
 
@@ -107,14 +109,16 @@ class Forecaster(Task):
     def read(self, data: Any, validation: Any = None) -> None:
         if validation is not None:
             raise InputError("validation: forecasting holds out a stretch of every series itself, expected none")
-        self._take(read(data, Reading.of(self.options)))
+        reading = Reading.of(self.options)
+        table = read(data, reading)
+        self._take(table, inferred=table is not data and not reading.covariates)
         assert self.table is not None
         if is_first(self._machines()):
             log(self.not_read, self.unusable)
-            if self.scheme.features and not Reading.of(self.options).covariates:
+            if self.scheme.features and not reading.covariates:
                 LOG.warning(sentence_of(self.scheme))
 
-    def _take(self, table: Table, scheme: Scheme | None = None) -> None:
+    def _take(self, table: Table, scheme: Scheme | None = None, inferred: bool = False) -> None:
         asked = self.options
         several = table.targets
         if several and asked.strategy != "direct":
@@ -126,6 +130,10 @@ class Forecaster(Task):
         series = aligned(grid.series, asked.channels == "mixed") if several else grid.series
         season = asked.season or grid.frequency.season
         horizon = asked.horizon or max(season, 12 if season == 1 else season)
+        short = short_of(series, horizon) if inferred else []
+        if short:
+            LOG.warning(said_short(short, horizon))
+            return self._take(as_past(table, short))
         defaults.check_season(max(len(one.values) for one in series), asked.season)
         if asked.strategy == "steps":
             self.strategy = Steps(series, horizon, season)
@@ -135,7 +143,7 @@ class Forecaster(Task):
             kind = Recursive if asked.strategy == "recursive" else Direct
             self.strategy = kind(series, horizon, season, asked, scheme)
         self.table, self.series, self.unusable, self.growing = table, series, grid.unusable, None
-        found = {"learning_rate": self.strategy.learning_rate, **self.strategy.decided()}
+        found = {"learning_rate": self.strategy.learning_rate, **self.strategy.decided(), **table.shown}
         self.options = replace(asked.filled(found), label=self.label)
         self.season, self.horizon = season, horizon
 
@@ -151,17 +159,14 @@ class Forecaster(Task):
 
     def save_data(self, folder: Path) -> None:
         assert self.table is not None
-        table = self.table if self.growing is None else self.growing.table(self.series, self.table.label)
-        write_bytes(folder / DATA, to_csv(table).encode())
-        if self.scheme.features:
-            write_bytes(folder / COVARIATES, self.scheme.to_json())
+        table = self.table if self.growing is None else self.growing.table(self.series, self.table)
+        saved.write(folder, table, self.scheme)
 
     def load_data(self, folder: Path) -> None:
-        path = folder / DATA
-        if not path.is_file():
-            raise InputError(f"{folder} is not a {self.name} model directory: {DATA} is missing")
-        known = Scheme.read(folder / COVARIATES) if (folder / COVARIATES).is_file() else Scheme()
-        self._take(read_saved(path, known.reading(Reading()), split(self.options.target_col)), known)
+        self._take(*saved.read(folder, split(self.options.target_col)))
+
+    def _saved(self) -> dict[str, str]:
+        return {name: digest for name, digest in super()._saved().items() if name != saved.FORM}
 
     @property
     def not_read(self) -> list[str]:
@@ -182,10 +187,11 @@ class Forecaster(Task):
                 ``ds`` and their columns; when None those of ``data`` behind the last value of each series.
 
         Returns:
-            Columns of equal length: ``unique_id`` (str), ``ds`` (datetime64, or int64 where time is counted in
-            integers), ``y`` (float64, in units of the data: the median) and for each level the ends of its interval,
-            ``y-lo-80`` and ``y-hi-80``: a data frame of the library whose frame was read, or a dict. Of several targets
-            each has such columns under its own name, NaN where a series does not have it.
+            Columns of equal length: ``unique_id`` (str, or integers where a frame had these), ``ds`` (datetime64, or
+            int64 where time is counted in integers), ``y`` (float64, in units of the data: the median) and for each
+            level the ends of its interval, ``y-lo-80`` and ``y-hi-80``: a data frame of the library whose frame was
+            read, or a dict. Of several targets each has such columns under its own name, NaN
+            where a series does not have it.
 
         Raises:
             InputError: where a covariate is missing within the horizon, with the first series and time.
@@ -252,7 +258,7 @@ class Forecaster(Task):
     def _ends(self, chosen: list[Series], future: Any) -> tuple[list[Series], Any, Any]:
         """Series with what is known of their future, which of them are forecast (all), and from where."""
         if future is not None:
-            chosen = self._with_future(chosen, future)
+            chosen = future_of(self, chosen, future)
         check_ahead(chosen, self.scheme, self.horizon)
         for series in chosen:
             end = len(series.values)
@@ -283,15 +289,26 @@ class Forecaster(Task):
             MASE, sMAPE (per cent), RMSSE and OWA (beside the first naive forecast) by name of model; with levels also
             the quantile loss in units of MASE, and the coverage of each interval (per cent).
         """
-        return scores(self._rolling(self._scored(data), windows, step_size), self.cell.name, self.season)
+        found = self._rolling(self._scored(data), windows, step_size)
+        figures = scores(found, self.cell.name, self.season)
+        for sentence in [] if self.silent else remarks(self, figures, 0 if data is not None else found.reach):
+            LOG.warning(sentence)
+        return figures
 
     def target_scores(self, data: Any = None, windows: int = 1, step_size: int | None = None) -> dict[str, Scores]:
         """What ``score`` says, for each of several targets by itself."""
         return by_target(self._rolling(self._scored(data), windows, step_size), self.cell.name, self.season)
 
+    def _train(self, folder: Path | None, report: MakeReporter | None, resume: bool) -> Self:
+        was, self.silent = self.silent, self.silent or report is not None  # who is told of it has the scores from there
+        try:
+            return super()._train(folder, report, resume)
+        finally:
+            self.silent = was
+
     def cross_validation(
         self, data: Any = None, n_windows: int = 1, step_size: int | None = None, refit: bool = False
-    ) -> dict[str, Any]:
+    ) -> Any:
         """Forecasts from a rolling origin over the last part of every series, beside what came.
 
         Without ``refit`` the model stays as it is, and all origins are forecast in few calls; those before the part
@@ -304,17 +321,22 @@ class Forecaster(Task):
 
         Returns:
             Columns of equal length: ``unique_id``, ``ds``, ``cutoff`` (the last time that was known), ``y`` (what came,
-            NaN where missing), and the forecast, named by the cell, with its intervals (``gru``, ``gru-lo-80`` …). Of
-            several targets each has ``HUFL-y``, what came, and ``HUFL`` with its intervals.
+            NaN where missing), and the forecast, named by the cell, with its intervals (``gru``, ``gru-lo-80`` …):
+            a data frame or a dict, as ``predict``. Of several targets each has ``HUFL-y``, what came, and ``HUFL``
+            with its intervals.
 
         Raises:
             InputError: for a number that is not positive, or series that are too short.
         """
-        chosen = self.chosen_series(data, needed=self.horizon + 1)
+        source = self.table if data is None else self._table(data)
+        chosen = self.chosen_series(None if data is None else source, needed=self.horizon + 1)
         found = self._rolling(chosen, n_windows, step_size)
         if refit:
             found = self._refitted(found)
-        return rolled(found, self.cell.name)
+        elif data is None and said_seen(self, found.reach):
+            LOG.warning(said_seen(self, found.reach))
+        assert source is not None
+        return like(source, rolled(found, self.cell.name))
 
     def update(self, data: Any) -> Forecaster:
         """Take new observations of the series of the fit; ``predict`` goes on from them, the network stays as it is.
@@ -373,11 +395,6 @@ class Forecaster(Task):
         """Forecast the horizon that follows the first ``end`` values of a series."""
         return np.asarray(self._from([series], np.zeros(1, np.int64), np.array([end])).values[0, :, 0])
 
-    def first_unseen(self, series: Series) -> int:
-        """How many values of a series of the fit may have been seen in training or validation."""
-        test = self.options.test_size or self.horizon
-        return len(series.values) - test
-
     def chosen_series(self, data: Any = None, needed: int = 2) -> list[Series]:
         """The series of the fit, or of other data of the same frequency, each at least ``needed`` values long."""
         self.fitted()
@@ -397,27 +414,7 @@ class Forecaster(Task):
 
     def _table(self, data: Any) -> Table:
         """Data read as those of the fit were."""
-        if isinstance(data, Table):
-            return data
-        table = read(data, self._reading())
-        self._say_unknown(table)
-        return table
-
-    def _with_future(self, chosen: list[Series], future: Any) -> list[Series]:
-        if not self.scheme.ahead:
-            raise InputError("future: the model knows no covariates ahead, expected none; see future_cols")
-        table = read_ahead(future, self._reading())
-        self._say_unknown(table)
-        return with_future(chosen, table, self.horizon)
-
-    def _say_unknown(self, table: Table) -> None:
-        for sentence in self.scheme.unknown(table.columns):
-            LOG.warning(sentence)
-
-    def _reading(self) -> Reading:
-        frequency = self.series[0].frequency
-        reading = Reading.of(self.options, numbered=frequency.units > 0)
-        return self.scheme.reading(replace(reading, local=frequency.daily))
+        return table_of(self, data)
 
     def _from(self, series: list[Series], which: Any, origins: Any) -> Forecasts:
         """Forecasts of series from origins."""
@@ -432,7 +429,9 @@ class Forecaster(Task):
         """The same forecasts, each by a network that was trained on the values before its origin."""
         values = found.values.copy()
         for rows, table in up_to_origins(found, self.label):
-            one = self._like(self.asked, test_size=None).fit(table)
+            one = self._like(self.asked, test_size=None)
+            one.silent = True
+            one.fit(table)
             values[rows] = one._rolling(one.series, 1, None).values
         return replace(found, values=values)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,6 +88,28 @@ def regular(table: Table, frequency: Frequency | None = None) -> Grid:
     if not series:
         raise none_left(unusable[len(table.unusable) :])
     return Grid(frequency, series, unusable)
+
+
+def short_of(series: Sequence[Series], horizon: int) -> list[str]:
+    """The covariates taken as known ahead that do not fill the horizon after the last value of every series. One with
+    gaps beside the values may have some there too, but not at all steps, and not for want of rows."""
+    ahead = [k for k, column in enumerate(series[0].columns) if column.role == "future"]
+    return [series[0].columns[k].name for k in ahead if not _fills(series, k, horizon)]
+
+
+def _fills(series: Sequence[Series], k: int, horizon: int) -> bool:
+    whole = gaps = True
+    for one in series:
+        assert one.extras is not None
+        count = len(one.values)
+        behind = ~np.isnan(one.extras[count:, k][:horizon])
+        if len(behind) < horizon:
+            return False
+        whole, gaps = whole and bool(behind.all()), gaps and bool(behind.any())
+    if whole or not gaps:
+        return whole
+    sides = [(np.isnan(one.values), one.extras[: len(one.values), k]) for one in series if one.extras is not None]
+    return any(bool(np.isnan(known[~missing]).any()) for missing, known in sides)
 
 
 def with_extras(series: Series, times: Times, table: Table, ahead: bool) -> Series:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from gatewise.tasks.forecast.scheme import Scheme
 from gatewise.tasks.forecast.table import Unusable
+from gatewise.tasks.outcome import Scores, verdict
 from gatewise.tasks.verbs import print_table
 
 LOG = logging.getLogger("gatewise")
@@ -19,6 +21,36 @@ def sentence_of(scheme: Scheme) -> str:
     """What was taken as what."""
     said = [f"{f.name} ({f.role}, {'words' if f.words is not None else 'numbers'})" for f in scheme.features]
     return f"data: taken as covariates: {', '.join(said)}"
+
+
+def said_short(names: Sequence[str], horizon: int) -> str:
+    """Why covariates are not taken as known ahead."""
+    steps = "the next step" if horizon == 1 else f"all {horizon} steps of the horizon"
+    return (
+        f"data: not every series has a value of {', '.join(names)} for {steps} after its last y, so that is taken as "
+        "known up to the forecast; future_cols names what is known ahead"
+    )
+
+
+def remarks(task: Any, scores: Scores, steps: int) -> list[str]:
+    """What is to be said of scores: that the naive forecast is better, and that the fit has seen some of the values.
+
+    Args:
+        steps: how many at the end of each series of the fit are scored; 0 for other data.
+    """
+    found = [verdict(scores, task.metric, task.higher_is_better), said_seen(task, steps)]
+    return [sentence for sentence in found if sentence]
+
+
+def said_seen(task: Any, steps: int) -> str:
+    """That the fit has seen some of so many steps at the end of its series; empty where it has not."""
+    unseen = task.options.test_size or task.horizon
+    if steps <= unseen:
+        return ""
+    return (
+        f"The fit has seen all but the last {unseen} steps: forecasts from origins before them are no test of it "
+        f"(fit with a test_size of {steps})."
+    )
 
 
 def print_scheme(scheme: Scheme) -> None:

@@ -35,5 +35,9 @@ def forecast_of(frame: Any, predict: Callable[[Any], Any], names: Sequence[str],
     zones = [getattr(dtype, "time_zone", None) for dtype in eager.schema.values()]
     clock = Clock(next((zone for zone in zones if zone), ""))
     table = Table({}, "y", origin=eager.implementation.name.lower(), clock=clock)
-    columns = {"unique_id": np.array([], str), "ds": np.array([], np.int64 if integers else "datetime64[s]")}
+    counted = next((d.is_integer() for name, d in eager.schema.items() if name.lower() == "unique_id"), False)
+    columns = {
+        "unique_id": np.array([], np.int64 if counted else str),
+        "ds": np.array([], np.int64 if integers else "datetime64[s]"),
+    }
     return like(table, columns | {name: np.array([], np.float64) for name in names})

@@ -8,8 +8,8 @@ import importlib.util
 import itertools
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,8 +18,8 @@ import numpy as np
 from gatewise.tasks.errors import InputError, need
 from gatewise.tasks.forecast.columns import Reading, Roles, roles
 from gatewise.tasks.forecast.extras import Extra, of_frame, of_texts
-from gatewise.tasks.forecast.stamps import Clock, Place, Times, is_time, times_of, whole_seconds
-from gatewise.tasks.forecast.values import Values, checked, values_of
+from gatewise.tasks.forecast.stamps import Clock, Place, Times, is_dotted, is_time, order_of, times_of, whole_seconds
+from gatewise.tasks.forecast.values import Values, checked, mark_of, values_of
 
 SEPARATORS = ("\t", ";", "|", ",")
 LOOKED_AT = 20
@@ -31,7 +31,9 @@ class Sheet:
     """Columns as they were read: names of the series (None: there is one), times, values of each target column, and
     further columns.
 
-    clock: the time zone of the times; origin: the library of a data frame, empty for a file.
+    clock: the time zone of the times; origin: the library of a data frame, empty for a file; shown: the options
+    ``decimal`` and ``date_order`` where the texts show them; counted: whether a frame's names of series are integers;
+    dates: whether its times are of a type of dates.
     """
 
     source: str
@@ -44,6 +46,9 @@ class Sheet:
     place: Place
     origin: str = ""
     extras: tuple[Extra, ...] = ()
+    shown: Mapping[str, str] = field(default_factory=dict)
+    counted: bool = False
+    dates: bool = False
 
 
 def read_csv(path: Path, reading: Reading, separators: Sequence[str] = SEPARATORS) -> Sheet:
@@ -69,7 +74,8 @@ def _opened(path: Path) -> IO[str]:
 
 def _read(file: IO[str], path: Path, reading: Reading, separators: Sequence[str]) -> Sheet:
     head = list(itertools.islice(file, LOOKED_AT))
-    rows = _rows(csv.reader(itertools.chain(head, file), delimiter=_separator(head, separators)), path)
+    separator = _separator(head, separators)
+    rows = _rows(csv.reader(itertools.chain(head, file), delimiter=separator), path)
     first, header = next(rows, (0, []))
     if not header:
         raise InputError(f"data: {path} is empty; expected the columns unique_id, ds, y")
@@ -88,12 +94,31 @@ def _read(file: IO[str], path: Path, reading: Reading, separators: Sequence[str]
 
     times, zoned = times_of(columns[found.time], place, reading.date_order, reading.numbered)
     ids = None if found.identifier is None else columns[found.identifier]
-    many = _many(found, reading)
-    values = tuple(values_of(columns[i], _cell(place, names[i], many), reading.decimal) for i in found.targets)
+    dotted = separator == ";" or is_dotted(columns[found.time][0])
+    other = _other([columns[i] for i in found.targets], dotted, reading)
+    how, many = (reading.decimal, dotted, other), _many(found, reading)
+    values = tuple(values_of(columns[i], _cell(place, names[i], many), *how) for i in found.targets)
     targets = tuple(names[i] for i in found.targets) if many else ()
-    extras = tuple(of_texts(names[i], columns[i], place, reading) for i in found.extras)
+    extras = tuple(of_texts(names[i], columns[i], place, reading, dotted, other) for i in found.extras)
     clock = Clock("UTC" if zoned else "")
-    return Sheet(str(path), found, ids, times, clock, values, targets, place, extras=extras)
+    beside = [columns[i] for i, extra in zip(found.extras, extras, strict=True) if extra.words is None]
+    shown = _shown(columns[found.time], beside, other, reading)
+    return Sheet(str(path), found, ids, times, clock, values, targets, place, extras=extras, shown=shown)
+
+
+def _other(columns: Sequence[Sequence[str]], dotted: bool, reading: Reading) -> str | None:
+    """The decimal mark that columns of values show, where they show one and none was asked for."""
+    if reading.decimal is not None:
+        return None
+    marks = {mark_of(texts, dotted).mark for texts in columns} - {None}
+    return marks.pop() if len(marks) == 1 else None
+
+
+def _shown(times: Sequence[str], beside: Sequence[Sequence[str]], mark: str | None, reading: Reading) -> dict[str, str]:
+    """The options that texts show and that new data are to be read by; not a mark that covariates contradict."""
+    order = None if reading.date_order else order_of(times)
+    agreed = mark if all(mark_of(texts).mark in (None, mark) for texts in beside) else None
+    return {name: value for name, value in (("date_order", order), ("decimal", agreed)) if value}
 
 
 def _many(found: Roles, reading: Reading) -> bool:
@@ -196,21 +221,38 @@ def _of_frame(eager: Any, reading: Reading, source: str, origin: str) -> Sheet:
     columns = list(eager.iter_columns())
     times, clock = _times(columns[found.time], place, reading)
     ids = None if found.identifier is None else _ids(columns[found.identifier])
-    many = _many(found, reading)
-    values = tuple(_values(columns[i], _cell(place, names[i], many), reading.decimal) for i in found.targets)
+    texts = {i: _texts(columns[i]) for i in found.targets if not columns[i].dtype.is_numeric()}
+    dates = _texts(columns[found.time]) if columns[found.time].dtype == need("narwhals").String else []
+    dotted = bool(dates) and is_dotted(dates[0])
+    other, many = _other(list(texts.values()), dotted, reading), _many(found, reading)
+    values = tuple(
+        values_of(texts[i], _cell(place, names[i], many), reading.decimal, dotted, other)
+        if i in texts
+        else _values(columns[i], _cell(place, names[i], many))
+        for i in found.targets
+    )
     targets = tuple(names[i] for i in found.targets) if many else ()
-    found, extras = _frame_extras(columns, names, found, place, reading)
-    return Sheet(source, found, ids, times, clock, values, targets, place, origin, extras)
+    found, extras = _frame_extras(columns, names, found, place, reading, dotted, other)
+    shown = _shown(dates, [], other, reading)
+    counted = found.identifier is not None and columns[found.identifier].dtype.is_integer()
+    of_days = columns[found.time].dtype == need("narwhals").Date and origin != "pandas"
+    return Sheet(source, found, ids, times, clock, values, targets, place, origin, extras, shown, counted, of_days)
 
 
 def _frame_extras(
-    columns: list[Any], names: list[str], found: Roles, place: Place, reading: Reading
+    columns: list[Any],
+    names: list[str],
+    found: Roles,
+    place: Place,
+    reading: Reading,
+    dotted: bool,
+    other: str | None,
 ) -> tuple[Roles, tuple[Extra, ...]]:
     """The covariates; a column that cannot be one, of dates, say, is listed as not read."""
     extras = []
     for i in found.extras:
         texts = None if columns[i].dtype.is_numeric() else _texts(columns[i])
-        extra = of_frame(names[i], columns[i], texts, place, reading)
+        extra = of_frame(names[i], columns[i], texts, place, reading, dotted, other)
         if extra is not None:
             extras.append(extra)
         elif names[i] in reading.covariates:
@@ -279,9 +321,6 @@ def _at_one_hour(times: Any) -> bool:
     return bool((times - days == (times - days)[:1]).all() and (days != days[:1]).any())
 
 
-def _values(column: Any, place: Place, decimal: str | None) -> Values:
-    if column.dtype.is_numeric():
-        narwhals = need("narwhals")
-        values = np.asarray(column.cast(narwhals.Float64).fill_null(np.nan).to_numpy(), np.float64)
-        return checked(values, place)
-    return values_of(_texts(column), place, decimal)
+def _values(column: Any, place: Place) -> Values:
+    narwhals = need("narwhals")
+    return checked(np.asarray(column.cast(narwhals.Float64).fill_null(np.nan).to_numpy(), np.float64), place)

@@ -192,6 +192,21 @@ def _order(texts: list[str], where: Place, order: str | None) -> str:
     return next(iter(found), "dmy")
 
 
+def order_of(texts: Sequence[str]) -> str | None:
+    """The order of day and month that some date of a column shows, of those that end with their year."""
+    for text in dict.fromkeys(texts):
+        parts = None if text[:4].isdigit() else PARTED.fullmatch(text.strip())
+        if parts is not None and len(parts[1]) < 4 and max(int(parts[1]), int(parts[3])) > 12:
+            return "dmy" if int(parts[1]) > 12 else "mdy"
+    return None
+
+
+def is_dotted(text: str) -> bool:
+    """Whether a text is a date with points, such as 31.12.2020."""
+    parts = PARTED.fullmatch(text.strip())
+    return parts is not None and parts[2] == "."
+
+
 def _stamp(text: str, where: Place, i: int, order: str) -> Stamp:
     stamp = stamp_of(text) or _parted(text, order)
     if stamp is None:

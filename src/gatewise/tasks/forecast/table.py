@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,9 +49,10 @@ class Table:
     """Observations by series: id → (times ascending, values with NaN where missing); ``label`` says what of.
 
     ignored: columns that were not read. unusable: series that could not be. origin: the library of the data frame that
-    it was read from, such as pandas; clock: the time zone of its times. columns: the
-    covariates; extras: their values (times, columns) by series, where there are any. whole: whether missing values at
-    the end of a series with covariates known ahead are part of it; else it ends before them. targets: where there are
+    it was read from, such as pandas; clock: the time zone of its times; counted: whether ``unique_id`` are integers;
+    dates: whether its times are of a type of dates. columns: the covariates; extras: their values (times, columns) by
+    series, where there are any. whole: whether missing values at the end of a series with covariates known ahead are
+    part of it; else it ends before them. shown: options of reading that its texts show. targets: where there are
     several, each of them is a series, named as ``columns.joined`` says.
     """
 
@@ -65,6 +66,9 @@ class Table:
     extras: Mapping[str, Values] = field(default_factory=dict)
     whole: bool = False
     targets: tuple[str, ...] = ()
+    shown: Mapping[str, str] = field(default_factory=dict)
+    counted: bool = False
+    dates: bool = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and to_csv(self) == to_csv(other)
@@ -93,6 +97,11 @@ def read(data: Any, reading: Reading | None = None) -> Table:
     return _table((read_parquet if path.suffix.lower() in PARQUET else read_csv)(path, reading), reading)
 
 
+def as_past(table: Table, names: Sequence[str]) -> Table:
+    """The table with covariates of these names known up to the forecast."""
+    return replace(table, columns=tuple(replace(c, role="past") if c.name in names else c for c in table.columns))
+
+
 def read_saved(path: Path, roles: Reading = SAVED, targets: Sequence[str] = ()) -> Table:
     """Read what ``to_csv`` wrote, whatever options the data were once read by: digits are integers there, no dates.
 
@@ -105,15 +114,20 @@ def read_saved(path: Path, roles: Reading = SAVED, targets: Sequence[str] = ()) 
     return replace(table, targets=tuple(targets)) if several else table
 
 
-def read_ahead(data: Any, reading: Reading) -> Table:
+def read_ahead(data: Any, reading: Reading, check: Callable[[Table], None] = lambda table: None) -> Table:
     """Read covariates of the future, a file or a data frame as ``read`` takes; its targets are missing.
+
+    Args:
+        check: raises InputError for what does not go with the model.
 
     Raises:
         InputError: as ``read``.
     """
     known = {name: role for name, role in reading.covariates.items() if role == "future"}
     try:
-        return read(data, replace(reading, covariates=known, ahead=True))
+        table = read(data, replace(reading, covariates=known, ahead=True))
+        check(table)
+        return table
     except InputError as error:
         raise InputError(re.sub("^data: ", "future: ", str(error))) from None
 
@@ -138,7 +152,9 @@ def _table(sheet: Sheet, reading: Reading) -> Table:
     series = {name: (sheet.times[part], of[name][part]) for name, part in rows.items()}
     beside = {name: extras[part] for name, part in rows.items()} if columns else {}
     ignored = (*ignored, *left)
-    return Table(series, label, ignored, unusable, sheet.origin, sheet.clock, columns, beside, targets=targets)
+    found_as: dict[str, Any] = {"shown": sheet.shown, "counted": sheet.counted, "dates": sheet.dates}
+    found_as["targets"] = targets
+    return Table(series, label, ignored, unusable, sheet.origin, sheet.clock, columns, beside, **found_as)
 
 
 def _any(values: Sequence[Values]) -> Values:
@@ -188,6 +204,23 @@ def none_left(unusable: Sequence[Unusable], hint: str = "") -> NoSeries:
     return NoSeries(f"data: {unusable[0].sentence}{hint}{more}")
 
 
+def check_zone(table: Table, own: Table) -> None:
+    """Whether the times of new data name a time zone must be as in those of the fit.
+
+    Raises:
+        InputError: where it is not.
+    """
+    zone, expected = table.clock.zone, own.clock.zone
+    if zone and not expected:
+        raise InputError(
+            f"data: its times are in the time zone {zone}, but those of the fit are in none; expected none"
+        )
+    if expected and not zone:
+        raise InputError(
+            f"data: its times are in no time zone, but those of the fit are in {expected}; expected a zone"
+        )
+
+
 def time_text(times: Times) -> list[str]:
     """Times as text, without the time of day where it is midnight throughout."""
     if times.dtype.kind != "M":
@@ -223,7 +256,7 @@ def to_csv(table: Table) -> str:
 def like(table: Table, columns: Mapping[str, Any]) -> Any:
     """Columns as the kind of data frame that a table was read from; as they are where it was none.
 
-    Times are in the time zone of the table's.
+    Times are in the time zone of the table's, dates where these are, and ``unique_id`` integers where these are.
 
     Raises:
         InputError: for a time that the clocks of its zone do not show, or show twice.
@@ -232,12 +265,19 @@ def like(table: Table, columns: Mapping[str, Any]) -> Any:
         return dict(columns)
     narwhals = need("narwhals")
     fine = {name: _microseconds(np.asarray(column)) for name, column in columns.items()}
+    if table.counted:
+        fine["unique_id"] = fine["unique_id"].astype(np.int64)
     frame = narwhals.from_dict(fine, backend=table.origin)
-    return (_in_zone(frame, table.clock) if table.clock.zone else frame).to_native()
+    times = [name for name in ("ds", "cutoff") if name in fine]
+    if table.clock.zone:
+        frame = _in_zone(frame, table.clock, times)
+    elif table.dates and all((fine[name] == fine[name].astype("datetime64[D]")).all() for name in times):
+        frame = frame.with_columns(narwhals.col(*times).cast(narwhals.Date))
+    return frame.to_native()
 
 
-def _in_zone(frame: Any, clock: Clock) -> Any:
-    times: Any = need("narwhals").col("ds").dt
+def _in_zone(frame: Any, clock: Clock, names: Sequence[str]) -> Any:
+    times: Any = need("narwhals").col(*names).dt
     if not clock.local:
         return frame.with_columns(times.replace_time_zone("UTC").dt.convert_time_zone(clock.zone))
     try:

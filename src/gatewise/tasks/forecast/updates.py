@@ -90,8 +90,8 @@ class Growing:
         room[steps] = np.where(np.isnan(values), room[steps], values)
         return replace(one, extras=room[:length], columns=self.columns)
 
-    def table(self, series: list[Series], label: str) -> Table:
-        """The series as they are now."""
+    def table(self, series: list[Series], before: Table) -> Table:
+        """The series as they are now, in the form of the table that they were read from."""
         found, beside = {}, {}
         for one in series:
             length = len(one.values) if one.extras is None else len(one.extras)
@@ -99,8 +99,7 @@ class Growing:
             found[one.name] = one.times(0, length), values
             if one.extras is not None:
                 beside[one.name] = one.extras
-        targets = tuple(dict.fromkeys(one.target for one in series if one.target))
-        return Table(found, label, columns=self.columns, extras=beside, targets=targets)
+        return replace(before, series=found, columns=self.columns, extras=beside, whole=False)
 
 
 def _roomy(room: Values, count: int, length: int) -> Values:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,15 @@ GROUPED = {
 """Numbers with groups of three digits, by their decimal mark."""
 EITHER = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 """What is a thousand or, with a decimal comma, about one."""
+DOTTED = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}", re.ASCII)
+"""What is about one or, with points between thousands, a thousand."""
+
+
+class Mark(NamedTuple):
+    """The decimal mark that a column shows, if any; else the first of its numbers that may be two, if any."""
+
+    mark: str | None = None
+    doubt: int | None = None
 
 
 def is_missing(text: str) -> bool:
@@ -31,16 +41,26 @@ def is_missing(text: str) -> bool:
     return text.strip().lower() in MISSING
 
 
-def values_of(texts: Sequence[str], place: Place, decimal: str | None = None) -> Values:
+def values_of(
+    texts: Sequence[str], place: Place, decimal: str | None = None, dotted: bool = False, other: str | None = None
+) -> Values:
     """The numbers of a column of texts, NaN where missing.
 
     Args:
-        decimal: ``.`` or ``,``, where the column does not say it.
+        decimal: ``.`` or ``,``, where the column does not say it. dotted: whether points may well part thousands.
+        other: the mark that other columns show, for numbers that may be two.
 
     Raises:
         InputError: for what is no number or may be two.
     """
-    mark = decimal or _mark(texts, place)
+    found = Mark(decimal) if decimal else mark_of(texts, dotted)
+    if found.doubt is not None and other is None:
+        text = texts[found.doubt]
+        raise InputError(
+            f"data: {place(found.doubt)} has the value {shown(text)}, whose {MARKS[',' if ',' in text else '.']} may "
+            "part thousands or decimals; decimal, '.' or ',', says which"
+        )
+    mark = found.mark or (other if found.doubt is not None else None) or "."
     if mark == ".":
         try:
             values = np.array([float(text) if text else math.nan for text in texts], np.float64)
@@ -56,25 +76,36 @@ def _named(text: str) -> bool:
     return "_" in text
 
 
-def _mark(texts: Sequence[str], place: Place) -> str:
-    """The decimal mark of a column."""
-    either: int | None = None
+def mark_of(texts: Sequence[str], dotted: bool = False) -> Mark:
+    """The decimal mark of a column.
+
+    Args:
+        dotted: whether points may well part thousands, as in a file with semicolons or dates with points.
+    """
+    doubt: int | None = None
     for i, text in enumerate(texts):
         if "," not in text:
             continue
         text = text.strip()
         if EITHER.fullmatch(text):
-            either = i if either is None else either
+            doubt = i if doubt is None else doubt
         elif GROUPED["."].fullmatch(text):
-            return "."
+            return Mark(".")
         else:
-            return ","
-    if either is None:
-        return "."
-    raise InputError(
-        f"data: {place(either)} has the value {shown(texts[either])}, whose comma may part thousands or decimals; "
-        "decimal, '.' or ',', says which"
-    )
+            return Mark(",")
+    return _by_points(texts, dotted) if doubt is None else Mark(None, doubt)
+
+
+def _by_points(texts: Sequence[str], dotted: bool) -> Mark:
+    """The same of a column without commas."""
+    points = [i for i, text in enumerate(texts) if "." in text]
+    if not points:
+        return Mark()
+    if any(texts[i].count(".") > 1 and GROUPED[","].fullmatch(texts[i].strip()) for i in points):
+        return Mark(",")
+    if dotted and all(DOTTED.fullmatch(texts[i].strip()) for i in points):
+        return Mark(None, points[0])
+    return Mark(".")
 
 
 def _number(text: str, mark: str, place: Place, i: int) -> float:

@@ -14,7 +14,7 @@ from gatewise.tasks import checks
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import dumps, whole, write_bytes
 from gatewise.tasks.forecast.forecaster import Forecaster
-from gatewise.tasks.forecast.notes import listed, print_scheme, print_unusable
+from gatewise.tasks.forecast.notes import listed, print_scheme, print_unusable, remarks, said_seen
 from gatewise.tasks.forecast.options import MOST_STEPS
 from gatewise.tasks.forecast.picture import draw
 from gatewise.tasks.forecast.pivot import predicted
@@ -41,7 +41,8 @@ class FitForecast(FitData):
 
     def also(self, task: Forecaster) -> dict[str, Any]:
         left = [one._asdict() for one in task.unusable]
-        return {"covariates": listed(task.scheme), "not_read": task.not_read, "unusable": left}
+        said = remarks(task, task.scores, 0)
+        return {"covariates": listed(task.scheme), "not_read": task.not_read, "unusable": left, "remarks": said}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +94,13 @@ class ScoreForecast(ScoreData):
     )
 
     def run(self, task: Any, model: Path, json: bool) -> None:
+        task.silent = not json  # what score logs is printed below
         scores = task.score(self.chosen(), self.windows, self.step_size)
         several = task.target_scores(self.chosen(), self.windows, self.step_size) if task.table.targets else {}
+        steps = 0 if self.data else task.horizon + (self.windows - 1) * (self.step_size or task.horizon)
         if json:
-            print(dumps({"scores": scores} | ({"targets": several} if several else {})), end="")
+            told = {"scores": scores, "remarks": remarks(task, scores, steps)}
+            print(dumps(told | ({"targets": several} if several else {})), end="")
             return
         print_scores(task, scores, f"{self.windows} horizons" if self.windows > 1 else None)
         if several:
@@ -104,13 +108,7 @@ class ScoreForecast(ScoreData):
                 (target, *(f"{own['MASE']:.4g}" for own in figures.values())) for target, figures in several.items()
             ]
             print_table(["MASE of", *scores], rows)
-        reach = task.horizon + (self.windows - 1) * (self.step_size or task.horizon)
-        unseen = task.options.test_size or task.horizon
-        if self.data is None and reach > unseen:
-            print(
-                f"The fit has seen all but the last {unseen} steps: origins before them are no test of it "
-                f"(fit with --test-size {reach})."
-            )
+        print(said_seen(task, steps), end="\n" * bool(said_seen(task, steps)))
 
 
 def csv_text(header: list[str], rows: list[tuple[Any, ...]]) -> str:

@@ -1,0 +1,57 @@
+"""New data of a fitted forecaster, read as those of its fit were."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from gatewise.tasks.errors import InputError
+from gatewise.tasks.forecast.ahead import with_future
+from gatewise.tasks.forecast.columns import Reading
+from gatewise.tasks.forecast.grid import Series
+from gatewise.tasks.forecast.notes import LOG
+from gatewise.tasks.forecast.table import Table, check_zone, read, read_ahead
+
+
+def table_of(task: Any, data: Any) -> Table:
+    """Data as a table; a table as it is.
+
+    Raises:
+        InputError: for what cannot be read, and for a time zone that the fit does not have.
+    """
+    if isinstance(data, Table):
+        return data
+    table = read(data, _reading(task))
+    _check(task, table)
+    _say_unknown(task, table)
+    return table
+
+
+def future_of(task: Any, chosen: list[Series], future: Any) -> list[Series]:
+    """Series with covariates of the horizon from a table of their own.
+
+    Raises:
+        InputError: as ``table_of``, and for rows that do not go with the series.
+    """
+    if not task.scheme.ahead:
+        raise InputError("future: the model knows no covariates ahead, expected none; see future_cols")
+    table = read_ahead(future, _reading(task), lambda table: _check(task, table))
+    _say_unknown(task, table)
+    return with_future(chosen, table, task.horizon)
+
+
+def _reading(task: Any) -> Reading:
+    frequency = task.series[0].frequency
+    reading = Reading.of(task.options, numbered=frequency.units > 0)
+    return task.scheme.reading(replace(reading, local=frequency.daily))  # type: ignore[no-any-return]
+
+
+def _check(task: Any, table: Table) -> None:
+    """Days may name a zone or none: they are those of the clocks."""
+    if not task.series[0].frequency.daily:
+        check_zone(table, task.table)
+
+
+def _say_unknown(task: Any, table: Table) -> None:
+    for sentence in task.scheme.unknown(table.columns):
+        LOG.warning(sentence)
