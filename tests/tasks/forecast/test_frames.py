@@ -115,7 +115,7 @@ def test_forecasts_come_back_in_their_zone_over_a_change_of_clocks(
         expected = pandas.date_range(times[-1], periods=model.horizon + 1, freq=freq)[1:]
         assert [str(time) for time in found["ds"]] == [str(time) for time in expected]
     more = frame[-1:] if library is pandas else frame.tail(1)
-    with pytest.raises(InputError, match="is not behind its end"):
+    with pytest.raises(InputError, match="is not after its end"):
         model.update(more)
 
 

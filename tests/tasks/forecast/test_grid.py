@@ -48,7 +48,9 @@ def test_leading_gaps_are_cut() -> None:
 
 def test_two_values_on_one_grid_point_get_a_sentence() -> None:
     times = np.sort(np.append(DAYS, np.datetime64("2020-01-20T06:00", "s")))
-    with pytest.raises(InputError, match=r"the series has the times .*20T00:00:00 and .*, which fall on the same day"):
+    with pytest.raises(
+        InputError, match=r"the series has the times .*20T00:00:00 and .*, which are nearest to the same step"
+    ):
         regular(Table({"": (times, np.ones(len(times)))}, "y"))
 
 

@@ -50,7 +50,7 @@ def test_levels_and_lags_are_texts_or_lists() -> None:
 
 
 def test_options_of_one_strategy_are_refused_by_the_other() -> None:
-    with pytest.raises(InputError, match="level goes with strategy 'direct', got it with 'steps'"):
+    with pytest.raises(InputError, match="level needs strategy 'direct', got 'steps'"):
         Forecaster(strategy="steps", level=80)
     with pytest.raises(InputError, match="test_size must be at least the horizon of 12, got 6"):
         Forecaster(horizon=12, test_size=6)

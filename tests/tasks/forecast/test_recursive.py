@@ -182,7 +182,7 @@ def test_paths_are_what_the_forecast_is_made_of(model: Forecaster) -> None:
     assert found.shape == (2, 40, 6)
     np.testing.assert_array_equal(np.median(found, 1).reshape(-1), said["y"])
     direct = Forecaster(horizon=6, hidden_size=4, max_steps=1, n_models=1).fit(DATA)
-    with pytest.raises(InputError, match="sample_paths goes with strategy 'recursive', got it with 'direct'"):
+    with pytest.raises(InputError, match="sample_paths needs strategy 'recursive', got 'direct'"):
         direct.sample_paths()
 
 
@@ -213,11 +213,11 @@ def test_the_point_is_the_median_or_the_mean(model: Forecaster) -> None:
     ("options", "sentence"),
     [
         ({"cell": "gru_d"}, "cell: gru_d is told where values are missing, .* expected a cell of x alone"),
-        ({"segment": 4}, "segment goes with strategy 'direct', got it with 'recursive'"),
+        ({"segment": 4}, "segment needs strategy 'direct', got 'recursive'"),
         ({"lags": [-12]}, "lags of strategy 'recursive' must be above 0, got -12"),
         ({"n_samples": 0}, "n_samples must be an integer of at least 1"),
         ({"distribution": "cauchy"}, "distribution must be one of student_t, gaussian, negative_binomial"),
-        ({"strategy": "direct"}, "n_samples goes with strategy 'recursive', got it with 'direct'"),
+        ({"strategy": "direct"}, "n_samples needs strategy 'recursive', got 'direct'"),
     ],
 )
 def test_options_that_make_no_sense_get_a_sentence(options: dict[str, Any], sentence: str) -> None:
@@ -265,7 +265,7 @@ def test_what_is_known_ahead_is_read_and_what_is_not_is_named(caplog: pytest.Log
     lacking = frame.iloc[:-2]
     with pytest.raises(InputError, match="has no 'price' for"):
         model.predict(lacking)
-    with pytest.raises(InputError, match="past_cols goes with strategy 'direct', got it with 'recursive'"):
+    with pytest.raises(InputError, match="past_cols needs strategy 'direct', got 'recursive'"):
         Forecaster(**how, past_cols="weather")
 
 
@@ -324,7 +324,7 @@ def test_an_untrained_network_forecasts_as_its_first_weights_say() -> None:
 
 def test_the_command_line_says_what_was_taken(model: Forecaster, capsys: pytest.CaptureFixture[str]) -> None:
     FitForecast(data=None).after(model)
-    assert capsys.readouterr().out == "distribution student_t: the values are no small counts\n"
+    assert capsys.readouterr().out == "distribution student_t: the values are not small counts\n"
     asked = Forecaster(**SMALL, distribution="gaussian")
     asked.read(DATA)
     FitForecast(data=None).after(asked)

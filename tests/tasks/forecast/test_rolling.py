@@ -102,7 +102,7 @@ def test_updates_are_as_if_the_rows_had_been_there(model: Forecaster, tmp_path: 
 
 def test_updates_that_do_not_fit_are_refused_and_nothing_is_taken(model: Forecaster) -> None:
     before = model.predict()["y"]
-    for name, start, sentence in (("c", 130, "no series 'c'"), ("a", 119, "is not behind its end")):
+    for name, start, sentence in (("c", 130, "no series 'c'"), ("a", 119, "is not after its end")):
         with pytest.raises(InputError, match=sentence):
             model.update(
                 Table({"b": (MONTHS[101:102], np.ones(1)), name: (MONTHS[start : start + 1], np.ones(1))}, "y")

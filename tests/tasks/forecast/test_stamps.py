@@ -91,7 +91,7 @@ def test_digits_of_a_saved_table_are_integers() -> None:
         (["03/03/2020", "01/02/2020"], "row 1 has the time '01/02/2020', which .*; date_order, dmy or mdy, says which"),
         (["31/12/2020", "12/31/2020"], "row 1 has the time '12/31/2020', whose day and month stand the other way"),
         (["31/12/20"], "row 0 has the time '31/12/20'; expected a year of four digits"),
-        (["31/02/2020"], "row 0 has the time '31/02/2020'; expected a date"),
+        (["31/02/2020"], "row 0 has the time '31/02/2020', and there is no such day; expected a date"),
         (["12/31/2020 13:00 PM"], "row 0 has the time '12/31/2020 13:00 PM'"),
         (["2020/31/12"], "row 0 has the time '2020/31/12'"),
         (["1", "2", "2020-01-01"], "row 0 has the time '1'; expected a date .* or integers in every row"),

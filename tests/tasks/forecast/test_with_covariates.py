@@ -292,8 +292,8 @@ def test_options_of_covariates_that_make_no_sense_get_a_sentence(table: Any) -> 
         ({"past_cols": 3}, "past_cols must be names of columns"),
         ({"past_cols": "a,b", "future_cols": "b"}, "expected each column once, got 'b' again"),
         ({"wide": True, "future_cols": "b"}, "wide: every column but the times is a series, expected no covariates"),
-        ({"strategy": "steps", "past_cols": "a"}, "past_cols goes with strategy 'direct'"),
-        ({"strategy": "steps", "calendar": True}, "calendar goes with strategy 'direct'"),
+        ({"strategy": "steps", "past_cols": "a"}, "past_cols needs strategy 'direct'"),
+        ({"strategy": "steps", "calendar": True}, "calendar needs strategy 'direct'"),
         ({"covariates": "all"}, "covariates must be one of infer, none, got 'all'"),
     ]:
         with pytest.raises(InputError, match=sentence):

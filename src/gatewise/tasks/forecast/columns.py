@@ -84,15 +84,20 @@ def parted(name: str) -> tuple[str, str]:
     return unique_id, target
 
 
+def check_names(names: Sequence[str], source: str) -> None:
+    """Raises InputError for a name that two columns have."""
+    again = next((name for name, count in Counter(names).items() if name and count > 1), None)
+    if again is not None:
+        raise InputError(f"data: {source} has two columns {again!r}; expected each name once")
+
+
 def roles(names: Sequence[str], reading: Reading, source: str) -> Roles:
     """What the columns of these names are.
 
     Raises:
         InputError: where the names do not say it.
     """
-    again = next((name for name, count in Counter(names).items() if name and count > 1), None)
-    if again is not None:
-        raise InputError(f"data: {source} has two columns {again!r}; expected each name once")
+    check_names(names, source)
     if reading.wide:
         if len(names) < 2:
             raise InputError(f"data: {source} has the column {names[0]} alone; wide takes times and a column a series")

@@ -21,6 +21,8 @@ MOST_WORDS = 1000
 nor is one of times, or of longer words."""
 MOST_NAMED = 100_000
 LONGEST_WORD = 200
+ROW_NUMBERS = ("index", "level_0", "unnamed: 0")
+"""What pandas calls its numbers of rows where they become a column."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ def _inferred(extra: Extra, rows: Rows, target: Values) -> str | None:
     count = int(known.sum())
     if not count or (extra.values[known] == extra.values[known][0]).all():
         return None
+    if extra.name.lower() in ROW_NUMBERS and np.array_equal(extra.values, np.arange(count)):
+        return None
     if extra.words is not None and (max(map(len, extra.words)) > LONGEST_WORD or all(map(_is_date, extra.words))):
         return None
     if _varying(extra, rows) is None:
@@ -106,7 +110,9 @@ def _check_named(extra: Extra, role: str, rows: Rows) -> None:
     varying = _varying(extra, rows) if role == "static" else None
     if varying is not None:
         series = f"series {varying!r}" if varying else "the series"
-        raise InputError(f"static_cols: {extra.name!r} has several values in {series}, expected one; it may be past")
+        raise InputError(
+            f"static_cols: {extra.name!r} has several values in {series}, expected one; past_cols takes several"
+        )
 
 
 def text_of(covariate: Covariate, value: float) -> str:

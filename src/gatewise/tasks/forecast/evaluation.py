@@ -115,7 +115,7 @@ def rolling(chosen: Sequence[Series], horizon: int, n_windows: int, step_size: i
         if len(one.values) <= back[0] or np.isnan(one.values[: len(one.values) - back[0]]).all():
             raise InputError(
                 f"n_windows: the first of {n_windows} begins {back[0]} steps before the end, but"
-                f"{named(one)} has {len(one.values)} values and expected is one before it"
+                f"{named(one)} has {len(one.values)} values, expected at least one before that"
             )
     which = np.repeat(np.arange(len(chosen)), n_windows)
     return which, np.array([len(s.values) for s in chosen])[which] - np.tile(back, len(chosen))

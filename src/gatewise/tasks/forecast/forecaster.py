@@ -24,7 +24,7 @@ from gatewise.tasks.forecast.intervals import check_columns, columns_of, names
 from gatewise.tasks.forecast.later import future_of, table_of
 from gatewise.tasks.forecast.metrics import naive_error
 from gatewise.tasks.forecast.mixed import Mixed
-from gatewise.tasks.forecast.notes import LOG, log, remarks, said_seen, said_short, sentence_of
+from gatewise.tasks.forecast.notes import LOG, log, log_fit, remarks, said_seen, said_short
 from gatewise.tasks.forecast.options import MOST_STEPS, ForecastOptions
 from gatewise.tasks.forecast.partition import forecast_of
 from gatewise.tasks.forecast.picture import figure
@@ -112,11 +112,8 @@ class Forecaster(Task):
         reading = Reading.of(self.options)
         table = read(data, reading)
         self._take(table, inferred=table is not data and not reading.covariates)
-        assert self.table is not None
         if is_first(self._machines()):
-            log(self.not_read, self.unusable)
-            if self.scheme.features and not reading.covariates:
-                LOG.warning(sentence_of(self.scheme))
+            log_fit(self, bool(reading.covariates))
 
     def _take(self, table: Table, scheme: Scheme | None = None, inferred: bool = False) -> None:
         asked = self.options
@@ -184,7 +181,7 @@ class Forecaster(Task):
         Args:
             data: series to continue, as for ``fit``; the data of the fit, with all updates, when None.
             future: the covariates that are known ahead, for the horizon: a file or a data frame with ``unique_id``,
-                ``ds`` and their columns; when None those of ``data`` behind the last value of each series.
+                ``ds`` and their columns; when None those of ``data`` after the last value of each series.
 
         Returns:
             Columns of equal length: ``unique_id`` (str, or integers where a frame had these), ``ds`` (datetime64, or
@@ -275,7 +272,7 @@ class Forecaster(Task):
             InputError: for another strategy than *recursive*.
         """
         if not isinstance(self.strategy, Recursive):
-            raise InputError(f"sample_paths goes with strategy 'recursive', got it with {self.options.strategy!r}")
+            raise InputError(f"sample_paths needs strategy 'recursive', got {self.options.strategy!r}")
         return self.strategy.paths(self.fitted(), *self._ends(self.chosen_series(data), future))
 
     def score(self, data: Any = None, windows: int = 1, step_size: int | None = None) -> Scores:
@@ -344,10 +341,10 @@ class Forecaster(Task):
         The time it takes depends on the number of new values alone.
 
         Args:
-            data: as for ``fit``; every time must be behind the end of its series. Steps left out are missing values.
+            data: as for ``fit``; every time must be after the end of its series. Steps left out are missing values.
 
         Raises:
-            InputError: for an unknown series, or a time that is not behind its end; then nothing is taken.
+            InputError: for an unknown series, or a time that is not after its end; then nothing is taken.
         """
         self.fitted()
         growing = self.growing or Growing(self.series)

@@ -32,7 +32,8 @@ WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", 
 @dataclass(frozen=True)
 class Frequency:
     """The step of a grid: so many seconds, or so many calendar months (then ``month_end`` may hold), or a business day
-    (Monday to Friday), or so many ``units`` of integer time. anchor: the weekday or month that times are to show."""
+    (Monday to Friday), or so many ``units`` of integer time. anchor: the weekday or month that times are to show. day:
+    of the month, 29 or 30, where shorter months have their last day instead."""
 
     seconds: int = 0
     months: int = 0
@@ -40,6 +41,7 @@ class Frequency:
     business: bool = False
     units: int = 0
     anchor: str = ""
+    day: int = 0
 
     @property
     def name(self) -> str:
@@ -110,8 +112,8 @@ class Frequency:
         else:
             first = start.astype("datetime64[M]")
             months = first + (positions * self.months).astype("timedelta64[M]")
-            ends = _month_ends(months)
-            days = ends if self.month_end else np.minimum(months.astype("datetime64[D]") + (day - first), ends)
+            ends, after = _month_ends(months), np.timedelta64(self.day - 1, "D") if self.day else day - first
+            days = ends if self.month_end else np.minimum(months.astype("datetime64[D]") + after, ends)
         clock = start - day.astype("datetime64[s]")
         return np.asarray(days.astype("datetime64[s]") + clock)
 
@@ -171,10 +173,14 @@ def infer_frequency(times: Times) -> Frequency:
     months = days.astype("datetime64[M]")
     steps = np.diff(months.astype(np.int64))
     day_of_month = (days - months.astype("datetime64[D]")).astype(np.int64)
-    same_day = bool((day_of_month == day_of_month[0]).all())
-    month_end = bool((days == _month_ends(months)).all())
+    ends = _month_ends(months)
+    length = (ends - months.astype("datetime64[D]")).astype(np.int64)
+    same_day = bool((day_of_month == np.minimum(day_of_month.max(), length)).all())
+    month_end = bool((days == ends).all())
     if (same_day or month_end) and bool((steps > 0).all()):
-        return Frequency(months=int(np.gcd.reduce(steps)), month_end=month_end)
+        cut = not month_end and bool((day_of_month != day_of_month[0]).any())
+        day = int(day_of_month.max()) + 1 if cut else 0
+        return Frequency(months=int(np.gcd.reduce(steps)), month_end=month_end, day=day)
     differences = np.diff(times.astype(np.int64))
     found, counts = np.unique(differences, return_counts=True)
     if counts.max() * 2 >= len(differences):
@@ -183,6 +189,13 @@ def infer_frequency(times: Times) -> Frequency:
     middle = float(np.median(differences))
     nearest = min(NICE_SECONDS, key=lambda nice: abs(nice - middle) / nice)
     return Frequency(seconds=nearest if abs(nearest - middle) <= 0.1 * nearest else max(1, round(middle)))
+
+
+def few_weekends(series: Sequence[Times]) -> str:
+    """The first day at a weekend, where series of days have few of them, if any; else empty."""
+    days = np.concatenate([times.astype("datetime64[D]") for times in series])
+    at = _weekday(days) > 4
+    return str(days[at][0]) if 0 < 20 * int(at.sum()) <= len(days) else ""
 
 
 def has_business_days(times: Times) -> bool:

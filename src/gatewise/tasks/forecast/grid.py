@@ -137,8 +137,8 @@ def _series(name: str, times: Times, values: Values, frequency: Frequency, asked
     if not steps.all():
         i = int((steps == 0).argmax())
         return (
-            f"has the times {times[i]} and {times[i + 1]}, which fall on the same {frequency.name}; "
-            "expected one value for each"
+            f"has the times {times[i]} and {times[i + 1]}, which are nearest to the same step of its grid, one every "
+            f"{frequency.name}; expected one value for each step"
         )
     factor = int(np.gcd.reduce(steps)) if len(times) > FEW else 1
     if factor > 1:

@@ -34,9 +34,19 @@ def future_of(task: Any, chosen: list[Series], future: Any) -> list[Series]:
         InputError: as ``table_of``, and for rows that do not go with the series.
     """
     if not task.scheme.ahead:
-        raise InputError("future: the model knows no covariates ahead, expected none; see future_cols")
+        raise InputError(
+            "future: the model knows no covariates ahead, expected none; fit again with future_cols, such as "
+            "--future-cols promo"
+        )
     table = read_ahead(future, _reading(task), lambda table: _check(task, table))
     _say_unknown(task, table)
+    names = {one.name for one in chosen}
+    foreign = [name for name in table.series if name and name not in names]
+    if foreign:
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        LOG.warning(
+            f"future: not read: the rows of series {foreign[0]!r}{more}, of which there are no values to go on from"
+        )
     return with_future(chosen, table, task.horizon)
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from gatewise.tasks.forecast.frequency import DAY, few_weekends
 from gatewise.tasks.forecast.scheme import Scheme
 from gatewise.tasks.forecast.table import Unusable
 from gatewise.tasks.outcome import Scores, verdict
@@ -85,6 +86,44 @@ def log(ignored: Sequence[str], unusable: Sequence[Unusable]) -> None:
     """Warn of them."""
     for sentence in sentences(ignored, unusable):
         LOG.warning(sentence)
+
+
+def log_fit(task: Any, named: bool) -> None:
+    """Warn of what of the data of a fit is not used, and say what the rest was taken as.
+
+    Args:
+        named: whether its covariates were.
+    """
+    log(task.table.ignored, task.unusable)
+    for sentence in (
+        _left(task),
+        _weekends(task),
+        "" if named or not task.scheme.features else sentence_of(task.scheme),
+    ):
+        if sentence:
+            LOG.warning(sentence)
+
+
+def _left(task: Any) -> str:
+    """Why a strategy does not read some covariates."""
+    left = task.strategy.left
+    if not left:
+        return ""
+    return (
+        f"data: not read: the column{'s' * (len(left) > 1)} {', '.join(left)}, known up to the forecast; strategy "
+        f"{task.options.strategy!r} reads what is known for the horizon too"
+    )
+
+
+def _weekends(task: Any) -> str:
+    """That a few days at a weekend make days of business days."""
+    if task.options.freq is not None or task.series[0].frequency.seconds != DAY:
+        return ""
+    day = few_weekends([times for times, _ in task.table.series.values()])
+    return day and (
+        f"data: few times are at a weekend, the first of them {day}; so there is one value every day, and those of the "
+        "other weekends are missing; without these rows the data are business days"
+    )
 
 
 def print_unusable(unusable: Sequence[Unusable]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from gatewise.tasks import checks
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.forecast.columns import ROLES, split
@@ -25,6 +27,12 @@ RECURSIVE = ("distribution", "n_samples", "point")
 STRATEGIES = ("direct", "recursive", "steps")
 CHANNELS = ("independent", "mixed")
 COVARIATES = (*ROLES.values(), "cat_cols")
+
+
+def _order(name: str, value: Any) -> None:
+    """Raises InputError for no order of dates."""
+    if value not in ORDERS:
+        raise InputError(f"{name} must be dmy or mdy, got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +100,7 @@ class ForecastOptions(TaskOptions):
         None, "One value a … : h, D, B, W, MS, QS, YS, 15min; digits for integer time.", check_alias, shown="inferred"
     )
     date_order: str | None = option(
-        None, "Of dates such as 01/02/2020: dmy or mdy.", checks.choice(*ORDERS), shown="where only one is possible"
+        None, "Of dates such as 01/02/2020: dmy or mdy.", _order, shown="where only one is possible"
     )
     decimal: str | None = option(
         None,
@@ -139,6 +147,10 @@ class ForecastOptions(TaskOptions):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "level", _listed("level", self.level, 0.0, 100.0))
+        low = next((one for one in self.levels if one < 1), None)
+        if low is not None:
+            raise InputError(f"level must be at least 1 per cent, got {low:g}; was {100 * low:g} meant?")
+        object.__setattr__(self, "freq", _alias(self.freq))
         object.__setattr__(self, "lags", _listed("lags", self.lags, -MOST_STEPS, MOST_STEPS, whole=True))
         for name in COVARIATES:
             object.__setattr__(self, name, _names(name, getattr(self, name)))
@@ -187,9 +199,9 @@ class ForecastOptions(TaskOptions):
         ):
             given = next((name for name in names if getattr(self, name) is not None), None)
             if given is not None and self.strategy not in strategies:
-                raise InputError(f"{given} goes with strategy {strategies[0]!r}, got it with {self.strategy!r}")
+                raise InputError(f"{given} needs strategy {strategies[0]!r}, got {self.strategy!r}")
         if self.calendar and self.strategy != "direct":
-            raise InputError(f"calendar goes with strategy 'direct', got it with {self.strategy!r}")
+            raise InputError(f"calendar needs strategy 'direct', got {self.strategy!r}")
         if self.channels == "mixed" and (self.wide or self.strategy != "direct"):
             other = "wide" if self.wide else f"strategy {self.strategy!r}"
             raise InputError(
@@ -219,6 +231,13 @@ def _names(name: str, value: Any) -> Any:
     if not isinstance(value, Iterable) or not all(isinstance(part, str) and part and "," not in part for part in value):
         raise InputError(f"{name} must be names of columns, such as price,holiday, got {value!r}")
     return ",".join(value) or None
+
+
+def _alias(freq: Any) -> Any:
+    """A step of integer time, or an offset of pandas, as the text that names it; anything else as it is."""
+    if isinstance(freq, (int, np.integer)) and not isinstance(freq, bool):
+        return str(int(freq))
+    return getattr(freq, "freqstr", freq)
 
 
 def _listed(name: str, value: Any, above: float, below: float, whole: bool = False) -> str | None:

@@ -64,7 +64,7 @@ def _panel(
     axes.plot(times, beyond[:, 0], color=BEYOND, lw=1.8, label="forecast beyond the end")
     levels = forecaster.options.levels
     for k in range(len(levels)):
-        said = f"{', '.join(f'{level:g}' for level in levels)} % of what comes" if k == 0 else None
+        said = f"{' and '.join(f'{level:g}' for level in levels)} % interval" if k == 0 else None
         _band(axes, times, beyond[:, 1 + 2 * k : 3 + 2 * k], BEYOND, said)
     if times.dtype.kind == "M":
         _dates(axes)

@@ -143,7 +143,7 @@ class Recursive(Parted):
         return np.moveaxis(found, 0, 2)
 
     def sentences(self) -> list[str]:
-        why = "the values are small counts" if self.distribution.counts else "the values are no small counts"
+        why = "the values are small counts" if self.distribution.counts else "the values are not small counts"
         return [f"distribution {self.distribution.name}: {why}"] if self.inferred else []
 
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from gatewise.tasks.errors import InputError, need
-from gatewise.tasks.forecast.columns import Reading, Roles, roles
+from gatewise.tasks.forecast.columns import Reading, Roles, check_names, roles
 from gatewise.tasks.forecast.extras import Extra, of_frame, of_texts
 from gatewise.tasks.forecast.stamps import Clock, Place, Times, is_dotted, is_time, order_of, times_of, whole_seconds
 from gatewise.tasks.forecast.values import Values, checked, mark_of, values_of
@@ -200,7 +200,15 @@ def read_frame(frame: Any, reading: Reading) -> Sheet:
     if hasattr(frame, "reset_index") and (
         type(index).__name__ in ("DatetimeIndex", "PeriodIndex") or any(n is not None for n in index.names)
     ):
-        frame = (frame.rename("y") if getattr(frame, "name", "") is None else frame).reset_index()
+        frame = frame.rename("y") if getattr(frame, "name", "") is None else frame
+        again = [name for name in index.names if name is not None and name in getattr(frame, "columns", ())]
+        if again:
+            raise InputError(
+                f"data: the data frame has the name {again[0]!r} in its columns and its index; expected one"
+            )
+        frame = frame.reset_index()
+    if index is not None:  # of pandas, which alone has names twice, and of which narwhals says so in its own words
+        check_names([str(name) for name in getattr(frame, "columns", ())], "the data frame")
     try:
         eager = narwhals.from_native(frame, eager_only=True)
     except TypeError:

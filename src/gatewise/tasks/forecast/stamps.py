@@ -222,9 +222,21 @@ def _no_time(text: str, order: str) -> str:
     parts = PARTED.fullmatch(text)
     if parts is not None and 4 not in (len(parts[1]), len(parts[4])):
         return f"the time {shown(text)}; expected a year of four digits"
+    if _beyond(text, order):
+        return f"the time {shown(text)}, and there is no such day; expected a date such as 2001-12-29"
     if parts is not None:
         return f"the time {shown(text)}; expected a date such as 2001-12-29, or of the order {order}"
     return f"the time {shown(text)}; expected a date such as 2001-12-29, or integers in every row"
+
+
+def _beyond(text: str, order: str) -> bool:
+    """Whether a text is a date but for a day that its month does not have, such as 2020-02-30."""
+    found = PARTED.match(text)
+    if found is None:
+        return False
+    parts = found[1], found[3], found[4]
+    year, month, day = (parts[i] for i in ORDERS["ymd" if len(found[1]) == 4 else order])
+    return len(year) == 4 and 1 <= int(month) <= 12 and 28 < int(day) <= 31 and _parted(found[0], order) is None
 
 
 def _parted(text: str, order: str) -> Stamp | None:

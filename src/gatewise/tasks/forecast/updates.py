@@ -27,7 +27,7 @@ class Growing:
         value of a series say what these will be.
 
         Raises:
-            InputError: for an unknown series, or a time that is not behind its end.
+            InputError: for an unknown series, or a time that is not after its end.
         """
         given = {name: own for name, own in table.series.items() if self._is_asked(name, own[1], table)}
         found = [(name, self._steps(series, name, times), values) for name, (times, values) in given.items()]
@@ -62,7 +62,7 @@ class Growing:
         steps = one.frequency.positions(np.concatenate([[one.start], times]))[1:]
         if steps[0] < count:
             end = one.times(count - 1, count)[0]
-            raise InputError(f"data: the time {times[0]} of series {name!r} is not behind its end, which is {end}")
+            raise InputError(f"data: the time {times[0]} of series {name!r} is not after its end, which is {end}")
         if (np.diff(steps) == 0).any() or steps[-1] > count + MOST_GAPS * len(steps):
             raise InputError(
                 f"data: the new times of series {name!r} must lie on different steps of its grid, one a "
