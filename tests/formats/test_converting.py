@@ -91,6 +91,12 @@ def test_to_torch(name: str) -> None:
     assert torch.allclose(*pair, atol=1e-5)
 
 
+@pytest.mark.parametrize("given", [None, nn.Linear(3, 4), "layer.pt"])
+def test_what_is_no_layer_of_gatewises(given: Any) -> None:
+    with pytest.raises(InputError, match=f"layer must be a recurrent layer of Gatewise, got {type(given).__name__}"):
+        gw.formats.to_torch(given)
+
+
 def test_several_layers_keep_their_names(tmp_path: Path) -> None:
     model = filled(Model())
     names = ("encoder.rnn", "projected", "steps.1")

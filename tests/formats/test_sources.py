@@ -130,12 +130,18 @@ def test_what_torch_computes_otherwise_is_left_with_the_reason() -> None:
     class Own(nn.GRU):
         pass
 
+    class Twice(gw.GRU):
+        def forward(self, *given: Any, **more: Any) -> Any:
+            return super().forward(*given, **more)
+
     normed = nn.utils.parametrizations.weight_norm(nn.LSTM(2, 3), "weight_hh_l0")
     model = nn.ModuleDict({"own": Own(2, 3), "normed": normed, "mgu": gw.Recurrent(gw.cells.mgu, 2, 3)})
+    model["twice"] = Twice(2, 3)
     left = {one.name: one.reason for one in gw.formats.find(model) if isinstance(one, Left)}
     assert "subclass of torch's layer" in left["own"]
     assert "parametrised" in left["normed"]
     assert "belongs to Gatewise alone" in left["mgu"]
+    assert "Twice has a forward of its own" in left["twice"]
     with pytest.raises(InputError, match="subclass"):
         gw.formats.layers(model)
 

@@ -51,14 +51,22 @@ def _walked(module: nn.Module, name: str, seen: set[int]) -> Iterator[tuple[str,
         yield from _walked(child, f"{name}.{called}".lstrip("."), seen)
 
 
+def _computes_as_written(layer: nn.Module) -> bool:
+    """Whether its forward is Gatewise's: that of a subclass may compute anything."""
+    return "forward" not in vars(layer) and type(layer).forward.__module__.partition(".")[0] == "gatewise"
+
+
 def of_gatewise(name: str, layer: GatewiseLayer | Reversed) -> Found:
     """A layer of Gatewise's, which is its own reference.
 
     Raises:
-        InputError: when no other format has its cell, or a ``Reversed`` has two directions.
+        InputError: when no other format has its cell or its ``forward``, or a ``Reversed`` has two directions.
     """
     reverse, inner = isinstance(layer, Reversed), layer.layer if isinstance(layer, Reversed) else layer
     stack = replace(from_layer(inner), reverse=reverse)
+    for one in (layer, inner):
+        if not _computes_as_written(one):
+            raise UnsupportedError(f"{type(one).__name__} has a forward of its own, which no other format has")
     if reverse and stack.bidirectional:
         raise UnsupportedError("it is a Reversed layer of two directions, which no other format has")
     itself = Reference("Gatewise itself", lambda given: run(inner, given, reverse))
