@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,15 @@ def test_convert(run: Run, source: Path, tmp_path: Path) -> None:
     assert torch.equal(back["model.encoder.rnn.l1.weight_hh_l0_reverse"], own["encoder.rnn.weight_hh_l1_reverse"])
     own_bias = own["steps.1.bias_ih"] + own["steps.1.bias_hh"]
     assert torch.equal(back["model.steps.1.bias_ih_l0"] + back["model.steps.1.bias_hh_l0"], own_bias)
+
+
+def test_the_help_names_the_endings_of_every_format() -> None:
+    from gatewise.cli.convert import OUTPUT
+    from gatewise.formats.targets import TARGETS
+
+    for name, target in TARGETS.items():
+        own = next(part for part in re.split("[:;] ?", OUTPUT.replace("how: ", "how; ")) if name in part.split())
+        assert re.findall(r"\.[a-z5.]+[a-z5]", own) == list(target.suffixes)
 
 
 BAD = [

@@ -93,6 +93,8 @@ def _with_covariates(place: Path) -> None:
     days = np.datetime64("1981-01-01") + np.arange(500)
     (place / "temperatures.csv").write_text("\n".join(["Date,Temp", *(f"{d},{i % 9}" for i, d in enumerate(days))]))
     hours = np.datetime64("2016-07-01T00") + np.arange(1200)
+    heat = [f"{str(hour).replace('T', ' ')}:00:00,{i % 7},{20 + (i - 3) % 7}" for i, hour in enumerate(hours[:400])]
+    (place / "heat.csv").write_text("\n".join(["ds,oven,room", *heat]) + "\n")
     loads = [f"{str(h).replace('T', ' ')}:00:00,{i % 24},{i % 5},{i % 24 + i % 7}" for i, h in enumerate(hours)]
     (place / "ETTh1.csv").write_text("\n".join(["date,HUFL,LULL,OT", *loads]) + "\n")
 

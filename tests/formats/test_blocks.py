@@ -117,14 +117,14 @@ def _spoiled(layout: Layout, name: str, value: Tensor) -> Blocks:
     ("layout", "name", "shape", "sentence"),
     [
         ("torch GRU", "weight_ih", (13, 3), "weight_ih must have 3 gates of equal size, got shape (13, 3)"),
-        ("torch GRU", "weight_hh", (12, 5), "the weights of the state of gate r must be 4 wide, got 5"),
+        ("torch GRU", "weight_hh", (12, 5), "weight_hh must be 4 wide for the state, got 5"),
         ("torch GRU", "bias_hh", (11,), "bias_hh must have shape (12,), got (11,)"),
         ("keras GRU", "bias", (24,), "bias must have shape (2, 12), got (24,)"),
         ("keras GRU", "recurrent_kernel", (4, 15), "recurrent_kernel must have 3 gates of 4 units, got shape (4, 15)"),
         ("onnx LSTM P", "P", (16,), "P must have shape (12,), got (16,)"),
         ("torch LSTM proj_size", "weight_hr", (2, 5), "the projection must have 4 columns, got shape (2, 5)"),
         ("torch RNN", "weight_ih", (12,), "weight_ih must have 2 dimensions, got shape (12,)"),
-        ("flax.linen GRUCell", "iz.kernel", (5, 4), "the weights of the input of gate z must be 3 wide, got 5"),
+        ("flax.linen GRUCell", "iz.kernel", (5, 4), "iz.kernel must be 3 wide for the input, got 5"),
         ("textbook LSTM", "W_i", (4, 4), "W_i must have 1 gates of 4 units, got shape (4, 4)"),
     ],
 )

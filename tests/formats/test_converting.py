@@ -241,5 +241,10 @@ def test_textbooks_matrices() -> None:
     back = gw.formats.from_arrays("textbook GRU z renews", arrays).layer
     x = torch.randn(2, 5, 3)
     assert torch.allclose(back(x)[0], own(x.transpose(0, 1))[0].transpose(0, 1), atol=1e-6)
+    for name in ("W_r", "W_n"):
+        with pytest.raises(InputError, match=f"textbook GRU: {name} must be 3 wide for the input, got 1"):
+            gw.formats.from_arrays("textbook GRU", {**kept, name: torch.zeros(4, 5)})
+        with pytest.raises(InputError, match=rf"{name} must have 1 gates of 4 units, got shape \(5, 7\)"):
+            gw.formats.from_arrays("textbook GRU", {**kept, name: torch.zeros(5, 7)})
     with pytest.raises(InputError, match="textbook GRU has no array 'W_q', expected W_r, b_r"):
         gw.formats.from_arrays("textbook GRU", {"W_q": torch.zeros(1)})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +72,20 @@ def test_a_live_model_and_a_state_dict(model: Model) -> None:
     assert {f.name: str(f.stack) for f in gw.formats.find(model.state_dict())} == {n: s for n, (_, s) in FOUND.items()}
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_batch_first_of_a_live_layer_is_kept_and_of_a_file_noted(batch_first: bool) -> None:
+    theirs = filled(nn.GRU(3, 4, batch_first=batch_first))
+    ours = gw.formats.layer(theirs)
+    x = torch.randn(5, 2, 3)
+    assert ours.batch_first == batch_first
+    assert torch.allclose(ours(x)[0], theirs(x)[0], atol=1e-6)
+    assert gw.formats.to_torch(ours).batch_first == batch_first
+    for state in (theirs.state_dict(), gw.GRU(3, 4, batch_first=True).state_dict()):
+        (found,) = gw.formats.find(state)
+        assert found.notes == ("batch_first is not stored: False is taken",)
+    assert gw.formats.find(nn.GRUCell(3, 4).state_dict())[0].notes == ()
+
+
 def test_half_precision_is_widened_exactly(tmp_path: Path) -> None:
     for dtype, kept in ((torch.float16, torch.float32), (torch.bfloat16, torch.bfloat16)):
         module = filled(nn.LSTM(3, 4)).to(dtype)
@@ -81,10 +97,33 @@ def test_half_precision_is_widened_exactly(tmp_path: Path) -> None:
 def test_the_nonlinearity_is_asked_for(tmp_path: Path) -> None:
     path = write(filled(nn.RNN(3, 4, nonlinearity="relu")), tmp_path / "r.pt")
     (found,) = gw.formats.find(path)
-    assert found.notes == ("the nonlinearity is not stored: tanh is taken",)
-    assert gw.formats.layer(path, nonlinearity="relu").nonlinearity == "relu"
+    assert found.notes == (
+        "the nonlinearity is not stored: tanh is taken",
+        "batch_first is not stored: False is taken",
+    )
+    with pytest.warns(UserWarning, match="layer model: the nonlinearity is not stored: tanh is taken"):
+        assert gw.formats.layer(path).nonlinearity == "tanh"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert gw.formats.layer(path, nonlinearity="relu").nonlinearity == "relu"
     with pytest.raises(InputError, match="nonlinearity must be tanh or relu, got 'gelu'"):
         gw.formats.find(path, nonlinearity="gelu")
+
+
+def test_what_was_found_is_shown_without_its_weights(model: Model) -> None:
+    found = gw.formats.find(model)
+    assert repr(found[0]) == (
+        "Found(name='encoder.rnn', kind='torch.nn.GRU', stack=gru_reset_after(3, 4, num_layers=2, bidirectional), "
+        "notes=())"
+    )
+    assert len(repr(found)) < 150 * len(found)
+    assert "tensor" not in repr(gw.formats.layers(model))
+
+
+def test_weights_with_which_no_comparison_can_say_anything() -> None:
+    state = {name: torch.full_like(value, 1e30) for name, value in nn.GRU(3, 4).state_dict().items()}
+    (one,) = gw.formats.layers(state).values()
+    assert "the output is the same for every input" in one.found.notes[-1]
 
 
 def test_what_torch_computes_otherwise_is_left_with_the_reason() -> None:
@@ -143,6 +182,11 @@ def pickled(folder: Path) -> Path:
     return folder / "bad.pt"
 
 
+def pickled_raw(folder: Path) -> Path:
+    (folder / "bad.pt").write_bytes(pickle.dumps(Attack(folder / "attacked")))
+    return folder / "bad.pt"
+
+
 def pickled_array(folder: Path) -> Path:
     np.savez(folder / "bad.npz", weight_ih=np.array([Attack(folder / "attacked")], dtype=object))
     return folder / "bad.npz"
@@ -191,32 +235,37 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no file": (lambda folder: folder / "absent.pt", "absent.pt cannot be read: No such file"),
     "empty": (file("bad.pt", b""), "bad.pt is empty"),
     "another kind": (file("bad.txt", b"hello"), r"bad.txt must end in one of \.keras"),
-    "no torch file": (file("bad.pt", b"hello, this is text"), "bad.pt is damaged or no file of torch's"),
+    "no torch file": (file("bad.pt", b"hello, this is text"), "bad.pt is damaged, or torch did not write it"),
     "no safetensors": (file("bad.safetensors", b"hello, this is text"), "damaged or no safetensors file"),
     "no npz": (file("bad.npz", b"PK hello"), "bad.npz is damaged or no archive"),
     "truncated pt": (truncated(".pt"), "bad.pt is damaged"),
     "truncated safetensors": (truncated(".safetensors"), "bad.safetensors is damaged"),
     "truncated npz": (truncated(".npz"), "bad.npz is damaged"),
     "pickled code": (pickled, "pickled code or objects other than tensors, which Gatewise never executes"),
+    "a pickle of its own": (pickled_raw, "pickled code or objects other than tensors, which Gatewise never executes"),
     "pickled array": (pickled_array, "holds pickled objects, which Gatewise never executes"),
     "an entry outside": (outside("bad.npz"), r"has an entry that points outside it: '\.\./\.\./outside\.npy'"),
     "an entry outside pt": (outside("bad.pt"), "has an entry that points outside it"),
-    "nan": (spoiled(nan), r"the bias of gate r in layer 1 of the way back holds a number that is not finite"),
-    "inf": (spoiled(infinite), "the state's weights of gate r in layer 0 holds a number that is not finite"),
-    "integers": (spoiled(integers), "has dtype int64, expected floating point"),
+    "nan": (spoiled(nan), r"the bias of gate r in layer 1 of the way back must be finite, got a number that is not"),
+    "inf": (spoiled(infinite), "the state's weights of gate r in layer 0 must be finite, got a number that is not"),
+    "integers": (spoiled(integers), "must be floating point, got int64"),
     "a matrix missing": (spoiled(lambda s: s.pop("weight_hh_l0")), "weight_hh is missing"),
+    "a matrix of the second layer missing": (
+        spoiled(lambda s: s.pop("weight_hh_l1")),
+        r"layer \(unnamed\), arrays that end in _l1: torch GRU: weight_hh missing",
+    ),
     "a layer missing": (
         spoiled(lambda s: [s.pop(n) for n in list(s) if n.startswith("weight_ih_l0")]),
         "it has weight_ih of _l1, _l1_reverse, expected _l0, _l0_reverse",
     ),
-    "a bias missing": (spoiled(lambda s: s.pop("bias_hh_l0")), "torch GRU: bias_hh missing"),
+    "a bias missing": (spoiled(lambda s: s.pop("bias_hh_l0")), "arrays that end in _l0: torch GRU: bias_hh missing"),
     "a bias too much": (
         spoiled(lambda s: s.update(bias_ih_l2=torch.zeros(12))),
-        "bias_ih_l2 belong to no weights of the layer",
+        "bias_ih_l2 must belong to the layer, but it has no place for them",
     ),
     "wrong rows": (
         spoiled(lambda s: s.update(weight_ih_l0=torch.zeros(13, 3))),
-        r"weight_ih \(13, 3\), weight_hh \(12, 4\) are no weights of a GRU",
+        r"weight_ih \(13, 3\), weight_hh \(12, 4\) do not fit a GRU",
     ),
     "wrong width": (
         spoiled(lambda s: s.update(weight_ih_l1=torch.zeros(12, 5))),
@@ -256,8 +305,10 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
 def test_bad_input_gets_a_sentence(case: str, tmp_path: Path) -> None:
     make, sentence = BAD[case]
     path = make(tmp_path)
-    with pytest.raises(InputError, match=sentence) as caught:
-        gw.formats.layers(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match=sentence) as caught:
+            gw.formats.layers(path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "attacked").exists()
 

@@ -17,6 +17,7 @@ jax = pytest.importorskip("jax", exc_type=ImportError)
 linen = pytest.importorskip("flax.linen", exc_type=ImportError)
 nnx = pytest.importorskip("flax.nnx", exc_type=ImportError)
 equinox = pytest.importorskip("equinox", exc_type=ImportError)
+pytestmark = pytest.mark.filterwarnings("ignore:layer .* activations are not stored:UserWarning")
 
 X = np.random.default_rng(1).normal(size=(3, 6, 3)).astype(np.float32)
 CELLS = ("GRUCell", "LSTMCell", "OptimizedLSTMCell", "SimpleCell")
@@ -105,6 +106,9 @@ def test_cells_inside_larger_modules() -> None:
     assert [one.name for one in gw.formats.find(nnx_filled(Larger()))] == ["encoder"]
     with pytest.raises(InputError, match="a linen module holds no weights: give its variables"):
         gw.formats.find(linen.Dense(3))
+    for module in (linen.MGUCell(4), linen.RNN(linen.MGUCell(4))):
+        with pytest.raises(InputError, match="MGUCell is no cell of linen that Gatewise computes"):
+            gw.formats.find(module, variables={"params": {}})
 
 
 ROUTES = {"nnx": gw.formats.to_flax, "linen": lambda own: gw.formats.to_flax(own, "linen")}
@@ -158,9 +162,9 @@ def test_what_flax_saved_and_bad_files(tmp_path: Path) -> None:
     (tmp_path / "good.msgpack").write_bytes(content)
     assert list(gw.formats.layers(tmp_path / "good.msgpack")) == [""]
     for bad, sentence in (
-        (content[: len(content) // 2], "is damaged or no msgpack file of Flax's"),
+        (content[: len(content) // 2], "is damaged, or Flax did not write it"),
         (b"\x93\x01\x02\x03", "must hold a tree of parameters, got list"),
-        (b"hello", "is damaged or no msgpack file|must hold a tree"),
+        (b"hello", "is damaged, or Flax did not write it|must hold a tree"),
     ):
         (tmp_path / "bad.msgpack").write_bytes(bad)
         with pytest.raises(InputError, match=sentence):

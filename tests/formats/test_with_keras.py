@@ -162,6 +162,25 @@ def test_what_gatewise_does_not_compute_is_left_with_the_reason(tmp_path: Path) 
     assert list(gw.formats.layers(tmp_path / "model.keras", ["fine"])) == ["fine"]
 
 
+def test_what_weights_alone_do_not_say(tmp_path: Path) -> None:
+    x = keras.Input((None, 3))
+    outputs = [L.Bidirectional(L.GRU(4), name="both")(x), L.LSTM(2, go_backwards=True, name="back")(x)]
+    keras.Model(x, outputs).save_weights(tmp_path / "model.weights.h5")
+    both, back = gw.formats.find(tmp_path / "model.weights.h5")
+    assert both.notes == (*back.notes, "a .weights.h5 does not store merge_mode: 'concat' is taken")
+    assert "does not store go_backwards: False is taken" in back.notes[1]
+    with pytest.warns(UserWarning, match="layer both: a .weights.h5 does not store") as caught:
+        gw.formats.layer(tmp_path / "model.weights.h5", "both")
+    assert len([w for w in caught if "does not store" in str(w.message)]) == 3
+
+
+def test_two_directions_of_different_activations() -> None:
+    back = L.GRU(4, activation="relu", go_backwards=True, return_sequences=True)
+    theirs = built(L.Bidirectional(L.GRU(4, return_sequences=True), backward_layer=back))
+    with pytest.raises(InputError, match="got GRU with sigmoid, tanh and GRU with sigmoid, relu"):
+        gw.formats.layer(theirs)
+
+
 def changed(path: Path, out: Path, change: Any) -> Path:
     """A ``.keras`` file with another configuration, or other entries."""
     with zipfile.ZipFile(path) as archive:
@@ -194,6 +213,8 @@ BAD: dict[str, tuple[Any, str]] = {
         configured(lambda c: c.update(reset_after=False)),
         r"bias must have shape \(12,\), got \(2, ",
     ),
+    "other units": (configured(lambda c: c.update(units=9)), "has units=9, its weights units=4"),
+    "other biases": (configured(lambda c: c.update(use_bias=False)), "has use_bias=False, its weights use_bias=True"),
     "an activation of one's own": (configured(lambda c: c.update(activation="mine")), "got 'mine'"),
 }
 

@@ -147,6 +147,17 @@ def test_what_torch_exports(tmp_path: Path) -> None:
         ("GRU", {"clip": 3.0}, "node node: the attribute clip of GRU is 3.0, which Gatewise does not have"),
         ("LSTM", {"linear_before_reset": 1}, "the attribute linear_before_reset of LSTM is 1"),
         ("RNN", {"activations": ["Sign"]}, "activations must be of Sigmoid, Tanh, .* got 'Sign'"),
+        (
+            "GRU",
+            {"activations": ["Sigmoid", "ThresholdedRelu"]},
+            "node node: ThresholdedRelu has no activation_alpha, for",
+        ),
+        ("RNN", {"activations": ["Affine"]}, "Affine has no activation_alpha"),
+        (
+            "LSTM",
+            {"activations": ["Sigmoid", "ScaledTanh", "Tanh"], "activation_alpha": [0.5]},
+            "ScaledTanh has no activation_beta",
+        ),
         ("GRU", {"activations": ["Sigmoid"]}, "activations must name 2 functions, got Sigmoid"),
         ("GRU", {"direction": "sideways"}, "direction must be one of forward, reverse, bidirectional, got 'sideways'"),
         ("LSTM", {"input_forget": 1, "activations": ["Tanh"] * 3}, "input_forget=1 is exact where"),
@@ -176,7 +187,7 @@ def spoiled(name: str, change: Any) -> Any:
         ("W", lambda v: v[:, :-1], r"W must have shape \(1, 12, 'input_size'\), got \(1, 11, 3\)"),
         ("R", lambda v: v[:, :, :-1], r"R must have shape \(1, 12, 4\), got \(1, 12, 3\)"),
         ("B", lambda v: v[:, :12], r"B must have shape \(1, 24\), got \(1, 12\)"),
-        ("B", lambda v: v * np.float32("nan"), "holds a number that is not finite"),
+        ("B", lambda v: v * np.float32("nan"), "must be finite, got a number that is not"),
     ],
 )
 def test_weights_that_contradict_the_node(name: str, change: Any, sentence: str) -> None:
@@ -199,10 +210,17 @@ def test_bad_files(tmp_path: Path) -> None:
     weights = outside.graph.initializer[0]
     weights.ClearField("raw_data")
     weights.data_location = onnx.TensorProto.EXTERNAL
-    weights.external_data.add(key="location", value="../../secret.bin")
-    (tmp_path / "bad.onnx").write_bytes(outside.SerializeToString())
-    with pytest.raises(InputError, match=r"names a file for its weights that (may not|cannot) be read"):
-        gw.formats.layers(tmp_path / "bad.onnx")
+    place = weights.external_data.add(key="location")
+    for place.value, sentence in (
+        (
+            "../../secret.bin",
+            r"keeps weights in '\.\./\.\./secret\.bin', which lies outside its folder and is not read",
+        ),
+        ("missing.bin", "keeps weights in 'missing.bin', which is missing"),
+    ):
+        (tmp_path / "bad.onnx").write_bytes(outside.SerializeToString())
+        with pytest.raises(InputError, match=sentence):
+            gw.formats.layers(tmp_path / "bad.onnx")
 
 
 @pytest.mark.parametrize("fault", ["gates", "bias", "directions", "linear_before_reset"])

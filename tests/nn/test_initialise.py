@@ -104,7 +104,7 @@ def test_the_forget_gate_starts_open() -> None:
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ({"q": 1.0}, "names a gate 'q'; cell gru has biases of: r, z, n"),
+        ({"q": 1.0}, "names a gate 'q'; those of cell gru with a bias: r, z, n"),
         ({"z": "one"}, "the bias of gate 'z' must be a finite number, got 'one'"),
         ({"z": float("nan")}, "must be a finite number, got nan"),
         ("z=one", "initialise must be one of torch"),

@@ -14,6 +14,11 @@ from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import dumps
 from gatewise.tasks.verbs import print_table
 
+OUTPUT = (
+    "The file to be written. Its ending says how: torch and gatewise .safetensors or .pt; keras .keras or .weights.h5; "
+    "flax and linen .msgpack, .safetensors or .npz; equinox .npz or .safetensors; onnx .onnx."
+)
+
 
 def convert(
     source: Annotated[
@@ -31,7 +36,7 @@ def convert(
     ] = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045 (typer evaluates it at run time)
-        typer.Option("-o", "--output", metavar="OUT", parser=file, help="The file to be written.", show_default=False),
+        typer.Option("-o", "--output", metavar="OUT", parser=file, help=OUTPUT, show_default=False),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Only show the recurrent layers in SOURCE.")] = False,
     layer: Annotated[
@@ -106,7 +111,7 @@ def _show(source: Path, names: tuple[str, ...], nonlinearity: str, json: bool) -
         print_table(["layer", "is", "formula", "run beside", "difference"], rows_shown)
     _print_notes((one.found.shown, one.found.notes) for one in ready)
     for one in left:
-        print(f"left {one.name or '(all)'}: {one.reason}")
+        print(f"left {one.name or '(unnamed)'}: {one.reason}")
 
 
 def _print_notes(notes: Any) -> None:

@@ -7,6 +7,7 @@ place for it is refused, unless it is zero. All else is moved, transposed or neg
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -69,18 +70,26 @@ def _names(layout: Layout) -> str:
 
 
 def _units(layout: Layout, arrays: Mapping[str, Tensor]) -> int:
-    """hidden_size, from the first matrix."""
-    first = next(a for a in layout.arrays if not a.is_vector)
-    value = arrays[first.name]
-    if value.dim() != 2:
-        raise InputError(f"{layout.name}: {first.name} must have 2 dimensions, got shape {tuple(value.shape)}")
-    rows = value.shape[1 if first.transposed else 0]
-    if rows == 0 or rows % len(first.gates):
-        raise InputError(
-            f"{layout.name}: {first.name} must have {len(first.gates)} gates of equal size, got shape "
-            f"{tuple(value.shape)}"
-        )
-    return rows // len(first.gates)
+    """hidden_size, that of most matrices, so that a wrong one is named and not a right one."""
+    found = []
+    for array in layout.arrays:
+        if array.is_vector or array.parts == ("r",):
+            continue
+        shape = tuple(arrays[array.name].shape)
+        if len(shape) != 2:
+            raise InputError(f"{layout.name}: {array.name} must have 2 dimensions, got shape {shape}")
+        rows = shape[1 if array.transposed else 0]
+        if rows == 0 or rows % len(array.gates):
+            raise InputError(
+                f"{layout.name}: {array.name} must have {len(array.gates)} gates of equal size, got shape {shape}"
+            )
+        found.append(rows // len(array.gates))
+    return _most(found)
+
+
+def _most(widths: Sequence[int]) -> int:
+    """The commonest; the first of those that are as common."""
+    return Counter(widths).most_common(1)[0][0]
 
 
 def _taken_apart(array: Array, value: Tensor, units: int) -> Blocks:
@@ -127,13 +136,14 @@ def _check_sizes(layout: Layout, blocks: Blocks, units: int) -> None:
             f"{layout.name}: the projection must have {units} columns, got shape {tuple(projection.shape)}"
         )
     state = units if projection is None else projection.shape[0]
-    inputs = next(b.shape[1] for (part, _), b in blocks.items() if part == "x")
+    inputs = _most([b.shape[1] for (part, _), b in blocks.items() if part == "x"])
     for (part, gate), block in blocks.items():
         width = {"x": inputs, "h": state}.get(part)
         if width is not None and block.shape[1] != width:
+            array = next(a.name for a in layout.arrays if a.holds(part, gate))
             raise InputError(
-                f"{layout.name}: the weights of the {'input' if part == 'x' else 'state'} of gate {gate} must be "
-                f"{width} wide, got {block.shape[1]}"
+                f"{layout.name}: {array} must be {width} wide for the {'input' if part == 'x' else 'state'}, got "
+                f"{block.shape[1]}"
             )
 
 

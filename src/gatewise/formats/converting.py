@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from gatewise.errors import InputError
 from gatewise.formats.found import Converted, Found, Here, Left, converted
 from gatewise.formats.sources import find
+from gatewise.formats.state_dicts import Nonlinearity
 from gatewise.formats.targets import TARGETS
 from gatewise.formats.written import Checks, checked_content
 from gatewise.writing import write_beside
@@ -44,7 +46,7 @@ class Report:
 
 
 def layers(
-    source: Any, names: Sequence[str] = (), *, variables: Any = None, nonlinearity: str = "tanh"
+    source: Any, names: Sequence[str] = (), *, variables: Any = None, nonlinearity: Nonlinearity = None
 ) -> dict[str, Converted]:
     """The recurrent layers of a source as Gatewise's layers, each run beside what it was made of.
 
@@ -60,8 +62,11 @@ def layers(
     return {found.name: converted(found) for found in here}
 
 
-def layer(source: Any, name: str | None = None, *, variables: Any = None, nonlinearity: str = "tanh") -> Any:
+def layer(source: Any, name: str | None = None, *, variables: Any = None, nonlinearity: Nonlinearity = None) -> Any:
     """The one recurrent layer of a source, or the one of that name, as a checked layer of Gatewise's.
+
+    A layer alone has no notes, as the results of ``layers`` and ``convert`` have: where the source does not say which
+    activations it computes with, a ``UserWarning`` says which were taken.
 
     Raises:
         InputError: as ``layers``; and where there are several and none is named.
@@ -70,7 +75,10 @@ def layer(source: Any, name: str | None = None, *, variables: Any = None, nonlin
     found = layers(source, wanted, variables=variables, nonlinearity=nonlinearity)
     if len(found) > 1:
         raise InputError(f"the source holds {len(found)} layers, name one of them: {', '.join(found)}")
-    return next(iter(found.values())).layer
+    (one,) = found.values()
+    for note in one.found.assumed:
+        warnings.warn(f"layer {one.found.shown}: {note}", stacklevel=2)
+    return one.layer
 
 
 def chosen(here: Here, names: Sequence[str]) -> list[Found]:
@@ -83,14 +91,14 @@ def chosen(here: Here, names: Sequence[str]) -> list[Found]:
     known = [one.name for one in here]
     for name in names:
         if name not in known:
-            raise InputError(f"layer must be one of {', '.join(n or '(all)' for n in known)}, got {name!r}")
+            raise InputError(f"layer must be one of {', '.join(n or '(unnamed)' for n in known)}, got {name!r}")
     wanted = [one for one in here if not names or one.name in names]
     twice = next((one.name for k, one in enumerate(wanted) if one.name in [o.name for o in wanted[:k]]), None)
     if twice is not None:
         raise InputError(f"two layers are called {twice!r}, expected different names")
     for one in wanted:
         if isinstance(one, Left):
-            shown = "" if one.name and one.name in one.reason else f"layer {one.name or '(all)'}: "
+            shown = "" if one.name and one.name in one.reason else f"layer {one.name or '(unnamed)'}: "
             raise InputError(f"{shown}{one.reason}")
     return [one for one in wanted if isinstance(one, Found)]
 
@@ -102,7 +110,7 @@ def convert(
     names: Sequence[str] = (),
     *,
     variables: Any = None,
-    nonlinearity: str = "tanh",
+    nonlinearity: Nonlinearity = None,
     force: bool = False,
 ) -> Report:
     """Write the recurrent layers of a source in another format.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
@@ -72,16 +73,18 @@ def _torch(path: Path) -> Flat:
     if zipfile.is_zipfile(path):
         check_archive(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch says of an old pickle, which is refused in a sentence below
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error) or "Unsupported" in str(error) or "global" in str(error).lower():
             raise InputError(
                 f"{path} holds pickled code or objects other than tensors, which Gatewise never executes; save the "
                 "model's state_dict() instead"
             ) from None
-        raise InputError(f"{path} is damaged or no file of torch's") from None
+        raise InputError(f"{path} is damaged, or torch did not write it") from None
     except Exception:  # what torch raises for a damaged file has many types
-        raise InputError(f"{path} is damaged or no file of torch's") from None
+        raise InputError(f"{path} is damaged, or torch did not write it") from None
     if isinstance(loaded, nn.Module):
         return dict(loaded.state_dict()), {}
     return _flattened(loaded), {}
@@ -156,7 +159,7 @@ def _msgpack(path: Path) -> Flat:
     try:
         tree = restore(path.read_bytes())
     except Exception:  # msgpack's and numpy's errors have many types
-        raise InputError(f"{path} is damaged or no msgpack file of Flax's") from None
+        raise InputError(f"{path} is damaged, or Flax did not write it") from None
     if not isinstance(tree, Mapping):
         raise InputError(f"{path} must hold a tree of parameters, got {type(tree).__name__}")
     notes = tree.pop(METADATA, "") if isinstance(tree, dict) else ""

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
-from gatewise.formats.compare import Reference, difference
+from gatewise.formats.compare import Problem, Reference, difference, problem, run
 from gatewise.formats.reverse import Reversed
-from gatewise.formats.stack import Stack, checked, to_layer
+from gatewise.formats.stack import GatewiseLayer, Stack, checked, to_layer
 from gatewise.nn import Recurrent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Found:
     """A layer in a source.
 
     Args:
         name: its prefix or name there; empty where the source is the layer. kind: such as ``torch.nn.GRU``. stack: its
             weights. reference: computes what it must. notes: what the source does not say, and what was taken.
+            assumed: those of the notes without which the numbers may be others.
     """
 
     name: str
@@ -26,10 +27,15 @@ class Found:
     stack: Stack
     reference: Reference
     notes: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     @property
     def shown(self) -> str:
-        return self.name or "(all)"
+        return self.name or "(unnamed)"
+
+    def __repr__(self) -> str:
+        """Without its weights."""
+        return f"Found(name={self.name!r}, kind={self.kind!r}, stack={self.stack}, notes={self.notes})"
 
 
 @dataclass(frozen=True)
@@ -68,4 +74,15 @@ def converted(found: Found) -> Converted:
     layer = to_layer(stack)
     apart = difference(layer, stack, found.reference, found.shown)
     made = Reversed(layer) if isinstance(layer, Recurrent) and stack.reverse else layer
-    return Converted(found, made, apart)
+    notes = (*found.notes, SATURATED) if _saturated(layer, stack) else found.notes
+    return Converted(replace(found, notes=notes), made, apart)
+
+
+SATURATED = "the output is the same for every input, so that the comparison says little (all gates are saturated)"
+
+
+def _saturated(layer: GatewiseLayer, stack: Stack) -> bool:
+    """Whether other input gives the same output to the last bit."""
+    given = problem(stack)
+    other = Problem(given.x * 1.1, given.initial)
+    return bool((run(layer, given).y == run(layer, other).y).all())

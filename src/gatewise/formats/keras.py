@@ -12,6 +12,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,6 +39,10 @@ ACTIVATIONS |= {"hard_sigmoid": Activation("hard_sigmoid", (1 / 6, 0.5)), "elu":
 ACTIVATIONS |= {"leaky_relu": Activation("leaky_relu", (0.2,)), "linear": Activation("affine", (1.0, 0.0))}
 """By Keras' names."""
 KINDS = {"GRU": 3, "LSTM": 4, "SimpleRNN": 1}
+UNSAID = (
+    "a .weights.h5 does not store activations: Keras' defaults are taken",
+    "a .weights.h5 does not store go_backwards: False is taken",
+)
 Own = dict[str, Tensor]
 
 
@@ -50,6 +55,16 @@ def keras() -> ModuleType:
     if "keras" not in sys.modules:
         os.environ.setdefault("KERAS_BACKEND", "torch")
     return need("keras", "formats")
+
+
+def single_only(module: ModuleType) -> bool:
+    """Whether this Keras makes float32 of float64: on JAX, unless ``jax_enable_x64`` is set."""
+    return str(module.backend.backend()) == "jax" and not need("jax", "formats").config.jax_enable_x64
+
+
+def doubles() -> AbstractContextManager[Any]:
+    """In which Keras computes in float64 on every backend: a check in float32 would have to let a small bias pass."""
+    return need("jax", "formats").enable_x64(True) if single_only(keras()) else nullcontext()
 
 
 def find(path: Path) -> Here:
@@ -174,8 +189,10 @@ def _weights(layer: Any) -> Own:
 
 def _single(name: str, own: Own, config: Config | None) -> Found:
     kind, layout, activations, settings, notes = _meaning(name, own, config)
-    stack = Stack(layout.formula, activations, (_read(name, layout, own),), reverse=bool(settings.get("go_backwards")))
-    return Found(name, f"keras.layers.{kind}", stack, _reference(layout, [own], stack, kind), notes)
+    stack = Stack(
+        layout.formula, activations, (_read(name, layout, own, settings),), reverse=bool(settings.get("go_backwards"))
+    )
+    return Found(name, f"keras.layers.{kind}", stack, _reference(layout, [own], stack, kind), notes, notes)
 
 
 def _bidirectional(name: str, pair: list[Own], config: Config | None) -> Found:
@@ -188,21 +205,34 @@ def _bidirectional(name: str, pair: list[Own], config: Config | None) -> Found:
     one, other = (_meaning(name, own, c) for own, c in zip(pair, (forward, backward), strict=True))
     if one[:3] != other[:3]:
         raise UnsupportedError(
-            f"layer {name}: its two directions must have the same formula, got {one[:3]} and {other[:3]}"
+            f"layer {name}: its two directions must have the same formula and activations, got {_said(one)} and "
+            f"{_said(other)}"
         )
     kind, layout, activations, settings, notes = one
     if settings.get("go_backwards"):
         raise UnsupportedError(f"layer {name}: its first direction must run forwards, got go_backwards=True")
-    directions = tuple(_read(name, layout, own) for own in pair)
+    directions = tuple(_read(name, layout, own, said) for own, said in zip(pair, (settings, other[3]), strict=True))
     stack = Stack(layout.formula, activations, directions, bidirectional=True)
-    return Found(name, f"keras.layers.Bidirectional({kind})", stack, _reference(layout, pair, stack, kind), notes)
+    notes += () if inner is not None else ("a .weights.h5 does not store merge_mode: 'concat' is taken",)
+    reference = _reference(layout, pair, stack, kind)
+    return Found(name, f"keras.layers.Bidirectional({kind})", stack, reference, notes, notes)
 
 
-def _read(name: str, layout: Layout, own: Own) -> Any:
+def _read(name: str, layout: Layout, own: Own, settings: Mapping[str, Any]) -> Any:
+    """The blocks of one direction.
+
+    Raises:
+        InputError: when shapes contradict each other, or the configuration.
+    """
     try:
-        return read(layout, own)
+        blocks = read(layout, own)
     except InputError as error:
         raise InputError(f"layer {name}: {error}") from None
+    units, biased = own["recurrent_kernel"].shape[0], "bias" in own
+    for key, actual in (("units", units), ("use_bias", biased)):
+        if settings.get(key, actual) != actual:
+            raise InputError(f"layer {name}: its configuration has {key}={settings[key]}, its weights {key}={actual}")
+    return blocks
 
 
 Meaning = tuple[str, Layout, Activations, Mapping[str, Any], tuple[str, ...]]
@@ -212,8 +242,7 @@ def _meaning(name: str, own: Own, config: Config | None) -> Meaning:
     """Kind, layout, activations and settings of a layer, and what had to be taken for granted."""
     if config is None:
         kind, layout = _by_shape(name, own)
-        notes = ("a .weights.h5 does not store activations: Keras' defaults are taken",)
-        return kind, layout, _activations(name, kind, {}), {}, notes
+        return kind, layout, _activations(name, kind, {}), {}, UNSAID
     kind, settings = str(config.get("class_name")), config.get("config", {})
     if kind == "RNN":
         cell = settings.get("cell", {})
@@ -225,6 +254,12 @@ def _meaning(name: str, own: Own, config: Config | None) -> Meaning:
     after = kind == "GRU" and not settings.get("reset_after", True)
     layout = LAYOUTS[f"keras {kind}" + (" reset_after=False" if after else "")]
     return kind, layout, _activations(name, kind, settings), settings, ()
+
+
+def _said(meaning: Meaning) -> str:
+    """Such as ``LSTM with sigmoid, relu, relu``."""
+    _, layout, activations, *_ = meaning
+    return f"{layout.layer} with {', '.join(map(str, activations))}"
 
 
 def _by_shape(name: str, own: Own) -> tuple[str, Layout]:
@@ -266,10 +301,15 @@ def _reference(layout: Layout, pair: list[Own], stack: Stack, kind: str) -> Refe
         module = keras()
     except InputError:
         return exact
-    layer = empty(stack, kind)
-    return Reference(
-        f"keras {module.__version__}", lambda given: _run(layer, pair, given, module), torch.float32, exact
-    )
+    with doubles():
+        # On JAX its SimpleRNN cannot run in float64: the products are float32, and the scan wants one dtype.
+        layer = empty(stack, kind, dtype="float32" if module.backend.backend() == "jax" else "float64")
+
+    def run_keras(given: Problem) -> Results:
+        with doubles():
+            return _run(layer, pair, given, module)
+
+    return Reference(f"keras {module.__version__}", run_keras, torch.float32, exact)
 
 
 def empty(stack: Stack, kind: str, name: str = "layer", dtype: str = "float64", states: bool = True) -> Any:

@@ -13,7 +13,7 @@ import torch
 from gatewise.errors import InputError, need
 from gatewise.formats.blocks import write
 from gatewise.formats.found import Converted
-from gatewise.formats.keras import ARRAYS, empty, keras
+from gatewise.formats.keras import ARRAYS, doubles, empty, keras
 from gatewise.formats.layouts import LAYOUTS
 from gatewise.formats.stack import Stack, express, parts, widened
 
@@ -26,9 +26,8 @@ def content(layers: Mapping[str, Converted], suffix: str) -> bytes:
     stacks = {name: one.found.stack for name, one in layers.items()}
     if suffix != ".keras" and not all(stack.usual_activations() for stack in stacks.values()):
         raise InputError("a .weights.h5 stores no activations, and some of these are not Keras' defaults: write .keras")
-    made = model(stacks)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"model{suffix}"
+    with doubles(), tempfile.TemporaryDirectory() as folder:
+        made, path = model(stacks), Path(folder) / f"model{suffix}"
         made.save(path) if suffix == ".keras" else made.save_weights(path)
         return path.read_bytes()
 

@@ -62,6 +62,10 @@ class Array:
     def is_vector(self) -> bool:
         return self.is_bias or self.parts == ("p",)
 
+    def holds(self, part: str, gate: str) -> bool:
+        """Whether it has a place for this part of this gate."""
+        return part in self.parts and gate in (g.lstrip("-") for g in self.gates)
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -85,7 +89,7 @@ class Layout:
 
     def holds(self, part: str, gate: str) -> bool:
         """Whether some array has a place for this part of this gate."""
-        return any(part in a.parts and gate in (g.lstrip("-") for g in a.gates) for a in self.arrays)
+        return any(array.holds(part, gate) for array in self.arrays)
 
 
 def _array(name: str, parts: str, gates: str, transposed: bool = False, rows: int = 0) -> Array:

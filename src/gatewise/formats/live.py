@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,12 +16,14 @@ from gatewise.formats.flat import as_tensor, flattened
 from gatewise.formats.found import Found, Here, Left
 from gatewise.formats.jax_cells import layout_of
 from gatewise.formats.layouts import Layout
+from gatewise.formats.reverse import Reversed
 from gatewise.formats.stack import GatewiseLayer, from_layer
 from gatewise.formats.state_dicts import found_under
 from gatewise.formats.trees import from_arrays
 from gatewise.nn import Recurrent
 from gatewise.nn.single_step import SingleStep
 
+TORCH_BASES = (nn.RNNBase, nn.RNNCellBase)
 TORCH = (nn.GRU, nn.LSTM, nn.RNN, nn.GRUCell, nn.LSTMCell, nn.RNNCell)
 Own = dict[str, Tensor]
 
@@ -28,24 +31,38 @@ Own = dict[str, Tensor]
 def of_module(module: nn.Module) -> Here:
     """The recurrent layers of torch's and Gatewise's in a module, by the names that ``named_modules`` gives them."""
     here: Here = []
-    for name, child in module.named_modules():
-        if isinstance(child, (nn.RNNBase, nn.RNNCellBase, Recurrent, SingleStep)):
-            try:
-                if isinstance(child, (Recurrent, SingleStep)):
-                    here.append(of_gatewise(name, child))
-                else:
-                    here.append(_of_torch(name, child))
-            except UnsupportedError as error:
-                here.append(Left(name, str(error)))
+    for name, child in _walked(module, "", set()):
+        try:
+            here.append(_of_torch(name, child) if isinstance(child, TORCH_BASES) else of_gatewise(name, child))
+        except UnsupportedError as error:
+            here.append(Left(name, str(error)))
     return here
 
 
-def of_gatewise(name: str, layer: GatewiseLayer) -> Found:
-    """A layer of Gatewise's, which is its own reference."""
-    stack = from_layer(layer)
-    return Found(
-        name, f"gatewise {layer.cell.name}", stack, Reference("Gatewise itself", lambda given: run(layer, given))
-    )
+def _walked(module: nn.Module, name: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """The recurrent modules, each once. The layer inside a ``Reversed`` is no layer of its own: it would be taken for
+    one that runs forwards."""
+    if id(module) in seen:
+        return
+    seen.add(id(module))
+    if isinstance(module, (*TORCH_BASES, Recurrent, SingleStep, Reversed)):
+        yield name, module
+    for called, child in () if isinstance(module, Reversed) else module.named_children():
+        yield from _walked(child, f"{name}.{called}".lstrip("."), seen)
+
+
+def of_gatewise(name: str, layer: GatewiseLayer | Reversed) -> Found:
+    """A layer of Gatewise's, which is its own reference.
+
+    Raises:
+        InputError: when no other format has its cell, or a ``Reversed`` has two directions.
+    """
+    reverse, inner = isinstance(layer, Reversed), layer.layer if isinstance(layer, Reversed) else layer
+    stack = replace(from_layer(inner), reverse=reverse)
+    if reverse and stack.bidirectional:
+        raise UnsupportedError("it is a Reversed layer of two directions, which no other format has")
+    itself = Reference("Gatewise itself", lambda given: run(inner, given, reverse))
+    return Found(name, f"gatewise {inner.cell.name}", stack, itself)
 
 
 def _of_torch(name: str, layer: Any) -> Found:
@@ -54,8 +71,9 @@ def _of_torch(name: str, layer: Any) -> Found:
     if type(layer) not in TORCH or "forward" in vars(layer):
         raise UnsupportedError(f"{type(layer).__name__} is a subclass of torch's layer, or has a forward of its own")
     own = {n: v.detach() for n, v in layer.state_dict().items()}
-    found = found_under(name, isinstance(layer, nn.RNNCellBase), own, getattr(layer, "nonlinearity", "tanh"))
-    return Found(name, found.kind, found.stack, found.reference)
+    found = found_under(name, isinstance(layer, nn.RNNCellBase), own, getattr(layer, "nonlinearity", None))
+    stack = replace(found.stack, batch_first=bool(getattr(layer, "batch_first", False)))
+    return Found(name, found.kind, stack, found.reference)
 
 
 def of_jax(module: Any, variables: Any = None) -> Here:
@@ -69,13 +87,21 @@ def of_jax(module: Any, variables: Any = None) -> Here:
         raise InputError(f"module must be a module of Flax or Equinox, got {type(module).__name__}")
     tree = None if variables is None else variables.get("params", variables)
     found = _jax("", module, tree)
+    if not found and tree is not None:
+        kind = type(module.cell if type(module).__name__ == "RNN" and _is_flax(module) else module).__name__
+        raise UnsupportedError(
+            f"{kind} is no cell of linen that Gatewise computes; cells inside a larger module are found by their names "
+            "when its variables alone are the source"
+        )
     return found if found else _inside(module)
 
 
 def _inside(module: Any) -> Here:
     """The cells of a larger module."""
     if type(module).__module__.startswith("flax.linen") or hasattr(module, "init_with_output"):
-        raise InputError("a linen module holds no weights: give its variables, and find cells in them by their names")
+        raise InputError(
+            "a linen module holds no weights: give its variables as the source; cells are found in them by their names"
+        )
     here: Here = []
     for name, child in _children(module):
         here += [_renamed(f, f"{name}.{f.name}".rstrip(".")) for f in _jax("", child, None) or _inside(child)]
@@ -85,7 +111,7 @@ def _inside(module: Any) -> Here:
 def _renamed(found: Found | Left, name: str) -> Found | Left:
     if isinstance(found, Left):
         return Left(name, found.reason)
-    return Found(name, found.kind, found.stack, found.reference, found.notes)
+    return Found(name, found.kind, found.stack, found.reference, found.notes, found.assumed)
 
 
 def _children(module: Any) -> list[tuple[str, Any]]:

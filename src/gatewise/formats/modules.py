@@ -12,6 +12,7 @@ from gatewise.formats import keras_out
 from gatewise.formats.compare import difference
 from gatewise.formats.found import Converted, Found, Here
 from gatewise.formats.jax_cells import equinox_cell, linen_cell, nested, nnx_cell
+from gatewise.formats.keras import keras, single_only
 from gatewise.formats.layouts import LAYOUTS
 from gatewise.formats.live import of_gatewise
 from gatewise.formats.sources import find
@@ -56,6 +57,8 @@ def to_keras(layer: GatewiseLayer, name: str = "layer") -> Any:
         InputError: when Keras has no layer of the formula, is not installed, or the two differ.
     """
     stack = of_gatewise("", layer).stack
+    if stack.dtype == torch.float64 and single_only(keras()):
+        raise InputError("the layer is in float64, of which Keras on JAX makes float32 unless jax_enable_x64 is set")
     _exact(layer, "keras", ".keras")
     model = keras_out.model({name: stack})
     _check(layer, stack, find(model))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -26,18 +26,19 @@ INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 KNOWN = {"activations", "activation_alpha", "activation_beta", "direction", "hidden_size", "layout"}
 OWN = {"GRU": {"linear_before_reset"}, "LSTM": {"input_forget"}, "RNN": set[str]()}
 DIRECTIONS = ("forward", "reverse", "bidirectional")
-# Gatewise's name, ONNX's, and the numbers that stand for absent ones.
-ACTIVATIONS: dict[str, tuple[str, str, tuple[float, ...]]] = {
+# Gatewise's name, ONNX's, and the numbers that stand for absent ones. None: the standard refers to the operator of that
+# name, and ONNX Runtime 1.32 computes with 0 instead, so that nobody can know what was meant.
+ACTIVATIONS: dict[str, tuple[str, str, tuple[float | None, ...]]] = {
     "sigmoid": ("sigmoid", "Sigmoid", ()),
     "tanh": ("tanh", "Tanh", ()),
     "relu": ("relu", "Relu", ()),
     "softplus": ("softplus", "Softplus", ()),
     "softsign": ("softsign", "Softsign", ()),
     "hardsigmoid": ("hard_sigmoid", "HardSigmoid", (0.2, 0.5)),
-    "affine": ("affine", "Affine", (1.0, 0.0)),
+    "affine": ("affine", "Affine", (None, 0.0)),
     "leakyrelu": ("leaky_relu", "LeakyRelu", (0.01,)),
-    "thresholdedrelu": ("thresholded_relu", "ThresholdedRelu", (1.0,)),
-    "scaledtanh": ("scaled_tanh", "ScaledTanh", (1.0, 1.0)),
+    "thresholdedrelu": ("thresholded_relu", "ThresholdedRelu", (None,)),
+    "scaledtanh": ("scaled_tanh", "ScaledTanh", (None, None)),
     "elu": ("elu", "Elu", (1.0,)),
 }
 """By ONNX's names, which ONNX Runtime reads in any case."""
@@ -96,10 +97,8 @@ def load(source: Any) -> Any:
     check_file(path)
     try:
         model = onnx.load(path)
-    except onnx.checker.ValidationError as error:
-        raise InputError(f"{path} names a file for its weights that may not be read: {_first(error)}") from None
-    except OSError as error:
-        raise InputError(f"{path} names a file for its weights that cannot be read: {_first(error)}") from None
+    except (onnx.checker.ValidationError, OSError):
+        raise InputError(_unread(path, onnx)) from None
     except Exception:  # protobuf's errors have no common base
         raise InputError(f"{path} is damaged or no ONNX file") from None
     if not model.ir_version or not model.graph.node:
@@ -107,8 +106,17 @@ def load(source: Any) -> Any:
     return model
 
 
-def _first(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+def _unread(path: Path, onnx: Any) -> str:
+    """Why the files that hold a model's weights cannot be read."""
+    graph = onnx.load(path, load_external_data=False).graph
+    named = [e.value for tensor in graph.initializer for e in tensor.external_data if e.key == "location"]
+    for name in named:
+        place = PurePosixPath(name.replace("\\", "/"))
+        if place.is_absolute() or ".." in place.parts:
+            return f"{path} keeps weights in {name!r}, which lies outside its folder and is not read"
+        if not (path.parent / name).exists():
+            return f"{path} keeps weights in {name!r}, which is missing"
+    return f"{path} keeps weights in {', '.join(sorted(set(named)))}, which cannot be read"
 
 
 def nodes(model: Any) -> Iterator[Node | Left]:
@@ -223,16 +231,29 @@ def activations(node: Node) -> Activations:
         if name.lower() not in ACTIVATIONS:
             known = ", ".join(onnx_name for _, onnx_name, _ in ACTIVATIONS.values())
             raise UnsupportedError(f"node {node.name}: activations must be of {known}, got {name!r}")
-        own, _, defaults = ACTIVATIONS[name.lower()]
-        # Those that have numbers take them from the lists in turn.
-        given = tuple(float(numbers[k].pop(0)) if numbers[k] else d for k, d in enumerate(defaults))
-        found.append(Activation(own, given))
+        found.append(_activation(node.name, name, numbers))
     first, second = found[: len(usual)], found[len(usual) :]
     if second and first != second:
         raise UnsupportedError(
             f"node {node.name}: activations must be the same in both directions, got {', '.join(names)}"
         )
     return tuple(first)
+
+
+def _activation(node: str, name: str, numbers: list[list[float]]) -> Activation:
+    """One with its numbers, which are taken from the lists in turn."""
+    own, known, defaults = ACTIVATIONS[name.lower()]
+    given = []
+    for k, default in enumerate(defaults):
+        number = numbers[k].pop(0) if numbers[k] else default
+        if number is None:
+            which = ("activation_alpha", "activation_beta")[k]
+            raise UnsupportedError(
+                f"node {node}: {known} has no {which}, for which ONNX Runtime takes 0 and the operator {known} another "
+                "number; write the number into the node"
+            )
+        given.append(float(number))
+    return Activation(own, tuple(given))
 
 
 class Constants:

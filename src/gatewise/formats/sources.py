@@ -15,11 +15,12 @@ from gatewise.formats import flat, keras, live, onnx_in, state_dicts, trees
 from gatewise.formats.flat import METADATA, Flat
 from gatewise.formats.formulas import Activation, Activations, cell_of
 from gatewise.formats.found import Here
+from gatewise.formats.state_dicts import Nonlinearity
 
 NONLINEARITIES = ("tanh", "relu")
 
 
-def find(source: Any, *, variables: Any = None, nonlinearity: str | Mapping[str, str] = "tanh") -> Here:
+def find(source: Any, *, variables: Any = None, nonlinearity: Nonlinearity = None) -> Here:
     """The recurrent layers in a source.
 
     Args:
@@ -28,7 +29,7 @@ def find(source: Any, *, variables: Any = None, nonlinearity: str | Mapping[str,
             live module of torch, Gatewise, Keras, Flax or Equinox; an ONNX ``ModelProto``; a state_dict or a tree of
             arrays by name.
         variables: of a linen module. nonlinearity: of ``torch.nn.RNN`` in files, whose weights do not say it: tanh or
-            relu.
+            relu; where it is None, tanh is taken, and ``layer`` warns of it.
 
     Raises:
         InputError: when it cannot be read, is damaged or holds no recurrent layer.
@@ -44,13 +45,13 @@ def find(source: Any, *, variables: Any = None, nonlinearity: str | Mapping[str,
     return here
 
 
-def _check_nonlinearity(given: str | Mapping[str, str]) -> None:
-    for one in [given] if isinstance(given, str) else given.values():
-        if one not in NONLINEARITIES:
+def _check_nonlinearity(given: Nonlinearity) -> None:
+    for one in given.values() if isinstance(given, Mapping) else [given]:
+        if one is not None and one not in NONLINEARITIES:
             raise InputError(f"nonlinearity must be {' or '.join(NONLINEARITIES)}, got {one!r}")
 
 
-def _in_file(path: Path, nonlinearity: str | Mapping[str, str]) -> Here:
+def _in_file(path: Path, nonlinearity: Nonlinearity) -> Here:
     if not str(path) or str(path) == ".":
         raise InputError("source must be the name of a file, got ''")
     if os.path.isdir(path):  # Path.is_dir raises for a name that is too long
@@ -70,7 +71,7 @@ def _in_file(path: Path, nonlinearity: str | Mapping[str, str]) -> Here:
 READERS: dict[str, Callable[[Path], Here]] = {".keras": keras.find, ".h5": keras.find, ".onnx": onnx_in.find}
 
 
-def in_flat(content: Flat, nonlinearity: str | Mapping[str, str] = "tanh") -> Here:
+def in_flat(content: Flat, nonlinearity: Nonlinearity = None) -> Here:
     """The layers in tensors by name; what a file says of itself comes before ``nonlinearity``."""
     tensors, notes = content
     said = _said(notes.get(METADATA, ""))

@@ -25,7 +25,7 @@ DTYPES[torch.float64] = torch.float64
 """In which dtype Gatewise keeps weights that came in another."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Stack:
     """Layers of one formula, each on what the one below gives.
 
@@ -91,6 +91,10 @@ class Stack:
         used = "" if self.usual_activations() else f" with {', '.join(map(str, self.activations))}"
         return f"{self.formula}({', '.join(parts)}){used}"
 
+    def __repr__(self) -> str:
+        """Without the numbers."""
+        return f"Stack({self})"
+
 
 def double(stack: Stack) -> Stack:
     """The same numbers in float64."""
@@ -134,9 +138,9 @@ def checked(stack: Stack, name: str) -> Stack:
         for (part, gate), block in blocks.items():
             what = f"layer {name}: {_called(part, gate, k, per_layer)}"
             if block.dtype not in DTYPES:
-                raise InputError(f"{what} has dtype {str(block.dtype).removeprefix('torch.')}, expected floating point")
+                raise InputError(f"{what} must be floating point, got {str(block.dtype).removeprefix('torch.')}")
             if not block.isfinite().all():
-                raise InputError(f"{what} holds a number that is not finite")
+                raise InputError(f"{what} must be finite, got a number that is not")
             if part == "x" and block.shape != (units, expected):
                 raise InputError(f"{what} must have shape {(units, expected)}, got {tuple(block.shape)}")
             if part == "r" and block.shape != (stack.proj_size, units):

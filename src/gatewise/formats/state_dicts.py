@@ -21,16 +21,20 @@ from gatewise.nn import GRUCell, Recurrent
 from gatewise.nn.formula import FORMULA, formula_key
 
 Own = dict[str, Tensor]
+Nonlinearity = str | Mapping[str, str] | None
+"""Of ``nn.RNN``: of all, of each by its prefix, or nothing that is known."""
 _NAME = re.compile(r"(?:(?P<prefix>.+)\.)?weight_ih(?P<layer>_l\d+(?:_reverse)?)?")
 _KINDS = {3: "GRU", 4: "LSTM", 1: "RNN"}
 """By the number of gates."""
+UNSAID_ORDER = "batch_first is not stored: False is taken"
 
 
-def find(tensors: Mapping[str, Tensor], nonlinearity: str | Mapping[str, str] = "tanh") -> Here:
+def find(tensors: Mapping[str, Tensor], nonlinearity: Nonlinearity = None) -> Here:
     """The layers with torch's names, in the order of their prefixes in the file.
 
     Args:
-        tensors: by name. nonlinearity: of ``nn.RNN``, which its weights do not say; or that of each by its prefix.
+        tensors: by name. nonlinearity: of ``nn.RNN``, which its weights do not say; or that of each by its prefix; tanh
+            is assumed where there is none.
 
     Raises:
         InputError: when a layer is not whole, or its shapes contradict each other.
@@ -45,7 +49,7 @@ def find(tensors: Mapping[str, Tensor], nonlinearity: str | Mapping[str, str] = 
         own = _under(tensors, prefix)
         if "bias" in own or "bias_n" in own:
             continue  # Equinox
-        given = nonlinearity if isinstance(nonlinearity, str) else nonlinearity.get(prefix, "tanh")
+        given = nonlinearity.get(prefix) if isinstance(nonlinearity, Mapping) else nonlinearity
         try:
             here.append(found_under(prefix, step, own, given))
         except UnsupportedError as error:
@@ -59,36 +63,42 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> Own:
     return {n[len(lead) :]: t for n, t in tensors.items() if n.startswith(lead) and "." not in n[len(lead) :]}
 
 
-def found_under(prefix: str, step: bool, own: Own, nonlinearity: str) -> Found:
+def found_under(prefix: str, step: bool, own: Own, nonlinearity: str | None) -> Found:
     """The layer with these tensors.
 
     Args:
         prefix: of their names. step: whether it is a single step. own: by their names without the prefix.
-        nonlinearity: of a plain network.
+        nonlinearity: of a plain network; tanh is assumed where it is None.
 
     Raises:
         InputError: when it is not whole, or its shapes contradict each other.
     """
-    shown = prefix or "(all)"
+    shown = prefix or "(unnamed)"
     suffixes = [""] if step else _suffixes(own, shown)
     arrays = [_arrays(own, suffix) for suffix in suffixes]
+    place = ""
     keys = [n for n in own if FORMULA.fullmatch(n)]
     try:
         if keys:
             return _of_gatewise(prefix, step, own, keys, suffixes, arrays)
         kind = _kind(arrays[0])
         layout = LAYOUTS[f"torch {kind}" + (" proj_size" if "weight_hr" in arrays[0] else "")]
-        directions = tuple(read(layout, one) for one in arrays)
+        directions: tuple[Blocks, ...] = ()
+        for suffix, one in zip(suffixes, arrays, strict=True):
+            place = f", arrays that end in {suffix}" if suffix else ""
+            directions += (read(layout, one),)
     except UnsupportedError:
         raise
     except InputError as error:
-        raise InputError(f"layer {shown}: {error}") from None
+        raise InputError(f"layer {shown}{place}: {error}") from None
     _check_all_read(own, suffixes, layout.arrays, shown)
-    used = (Activation(nonlinearity),) if kind == "RNN" else usual(layout.formula)
+    used = (Activation(nonlinearity or "tanh"),) if kind == "RNN" else usual(layout.formula)
     both = any(s.endswith("_reverse") for s in suffixes)
     stack = Stack(layout.formula, used, directions, bidirectional=both, step=step, batch_first=False)
-    notes = (f"the nonlinearity is not stored: {nonlinearity} is taken",) if kind == "RNN" else ()
-    return Found(prefix, f"torch.nn.{kind}{'Cell' * step}", stack, torch_reference(stack, kind, own), notes)
+    plain = (f"the nonlinearity is not stored: {nonlinearity or 'tanh'} is taken",) if kind == "RNN" else ()
+    notes = (*plain, *(() if step else (UNSAID_ORDER,)))
+    assumed = plain if nonlinearity is None else ()
+    return Found(prefix, f"torch.nn.{kind}{'Cell' * step}", stack, torch_reference(stack, kind, own), notes, assumed)
 
 
 def _suffixes(own: Own, shown: str) -> list[str]:
@@ -117,7 +127,7 @@ def _kind(arrays: Own) -> str:
     gates = rows.shape[0] // units if units and rows.dim() == 2 and rows.shape[0] % units == 0 else 0
     if gates not in _KINDS or arrays["weight_hh"].shape[0] != rows.shape[0]:
         shapes = ", ".join(f"{n} {tuple(arrays[n].shape)}" for n in ("weight_ih", "weight_hh"))
-        raise InputError(f"{shapes} are no weights of a GRU (3 gates), LSTM (4) or RNN (1)")
+        raise InputError(f"{shapes} do not fit a GRU (3 gates), an LSTM (4) or an RNN (1)")
     return _KINDS[gates]
 
 
@@ -127,7 +137,7 @@ def _check_all_read(own: Own, suffixes: list[str], arrays: Any, shown: str) -> N
     pattern = re.compile(r"(weight|bias)_(ih|hh|hr|diagonal)(_l\d+(_reverse)?)?")
     left = [n for n in own if pattern.fullmatch(n) and n not in known]
     if left:
-        raise InputError(f"layer {shown}: {', '.join(left)} belong to no weights of the layer")
+        raise InputError(f"layer {shown}: {', '.join(left)} must belong to the layer, but it has no place for them")
 
 
 def torch_reference(stack: Stack, kind: str, own: Own) -> Reference:
@@ -183,7 +193,8 @@ def _of_gatewise(prefix: str, step: bool, own: Own, keys: list[str], suffixes: l
     initial = tuple(torch.stack([s[k] for s in starts]) for k in range(states)) if starts else None
     both = any(s.endswith("_reverse") for s in suffixes)
     stack = Stack(formula, activations, directions, bidirectional=both, step=step, batch_first=False, initial=initial)
-    return Found(prefix, f"gatewise {name}", stack, gatewise_reference(stack, name, own))
+    notes = () if step else (UNSAID_ORDER,)
+    return Found(prefix, f"gatewise {name}", stack, gatewise_reference(stack, name, own), notes)
 
 
 def _formula_of(key: str, name: str) -> tuple[str, Activations, str]:

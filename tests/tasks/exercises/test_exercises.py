@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_result_and_a_saved_run_loads(tmp_path: Pat
         (Adding, {"learning_rate": 0.0}, "learning_rate must be a number above 0"),
         (Adding, {"clip_norm": -1.0}, "clip_norm must be a number above 0, got"),
         (Adding, {"initialise": "zeros"}, "initialise must be one of torch"),
-        (Adding, {"initialise": "q=1"}, "initialise names a gate 'q'; cell gru"),
+        (Adding, {"initialise": "q=1"}, "initialise names a gate 'q'; those of cell gru"),
         (Adding, {"initialise": "chrono", "cell": "rnn"}, "chrono needs a gate that keeps the state"),
         (Adding, {"cell": "gro"}, "cell must be one of gru"),
         (Adding, {"cell": "augru"}, "takes attention"),

@@ -25,9 +25,9 @@ def with_future(series: Sequence[Series], table: Table, horizon: int) -> list[Se
 
 def _rows_of(one: Series, series: Sequence[Series], table: Table) -> str:
     """The name that a series has in a table; a single one may have none."""
-    if one.name in table.series:
-        return one.name
-    if len(series) == 1 and list(table.series) == [""]:
+    if one.unique_id in table.series:
+        return one.unique_id
+    if len({other.unique_id for other in series}) == 1 and list(table.series) == [""]:
         return ""
     raise InputError(f"future: {_named(one)} has no rows in it, expected one for each step of the horizon")
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gatewise.tasks.forecast import calendars
 from gatewise.tasks.forecast.grid import Series
-from gatewise.tasks.forecast.panel import Panel, Places
+from gatewise.tasks.forecast.panel import Panel, Places, merged
 from gatewise.tasks.forecast.scaling import Scaled
 from gatewise.tasks.forecast.scheme import Feature, Scheme, first_known
 
@@ -37,8 +37,9 @@ class Beside(NamedTuple):
     """Covariates of windows: past (B, window, …), future (B, horizon, …) and static (B, …), columns as in ``Widths``.
 
     past: the numbers of all that goes with time, whether each of them is known, the calendar, codes. future: the same
-    of those known ahead, with their distance from the naive forecast of themselves behind the numbers: as far as the
-    target follows them, the error of its naive forecast does too. static: numbers, whether they are known, codes.
+    of those known ahead, with their distance from the naive forecast of themselves behind the numbers, made as that of
+    each target: as far as it follows them, the error of its naive forecast does too. static: numbers, whether they are
+    known, codes.
     """
 
     past: Floats
@@ -46,15 +47,15 @@ class Beside(NamedTuple):
     static: Floats
 
 
-def widths(scheme: Scheme) -> Widths:
-    """The columns for the covariates of a model."""
+def widths(scheme: Scheme, targets: int = 1) -> Widths:
+    """The columns for the covariates of a model, whose network reads so many targets together."""
     calendar = calendars.width(scheme.calendar)
 
     def part(each: int, more: int, *roles: str) -> Part:
         words = tuple(len(f.words or ()) for f in scheme.of(*roles, words=True))
         return Part(each * len(scheme.of(*roles, words=False)) + more, words)
 
-    return Widths(part(2, calendar, "past", "future"), part(3, calendar, "future"), part(2, 0, "static"))
+    return Widths(part(2, calendar, "past", "future"), part(2 + targets, calendar, "future"), part(2, 0, "static"))
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ class Stretch:
 class Covariates:
     """The covariates of the series of a panel, laid out as it is: 4 bytes a number, 8 for a time of the calendar."""
 
-    def __init__(self, scheme: Scheme, panel: Panel, stretches: Sequence[Stretch]) -> None:
-        self.scheme, self.panel = scheme, panel
+    def __init__(self, scheme: Scheme, panel: Panel, stretches: Sequence[Stretch], targets: int = 1) -> None:
+        self.scheme, self.panel, self.targets = scheme, panel, targets
         numbers = [scheme.of(role, words=False) for role in ("past", "future")]
         words = [scheme.of(role, words=True) for role in ("past", "future")]
         self.ahead, self.numbers = len(numbers[1]), len(numbers[0]) + len(numbers[1])
@@ -109,12 +110,14 @@ class Covariates:
 
     def of(self, series: Places, origins: Places, view: Scaled) -> Beside:
         """What stands beside windows, which are scaled in a view."""
+        series = series * self.targets  # those of one series have the same covariates
         before, behind = self.panel.before(series, origins), self.panel.behind(series, origins)
         past, future = self.flat[before], self.flat[behind]
         numbers, ahead = past[..., : self.numbers], future[..., self.numbers - self.ahead : self.numbers]
         known, there = ~np.isnan(numbers), ~np.isnan(ahead)
-        naive = view.alike(numbers[..., self.numbers - self.ahead :].astype(np.float64))
-        apart = np.where(there, ahead - naive, 0)
+        columns = numbers[..., self.numbers - self.ahead :].astype(np.float64)
+        naive = merged(view.alike(np.repeat(columns, self.targets, 0)), self.targets)
+        apart = np.where(np.tile(there, self.targets), np.tile(ahead, self.targets) - naive, 0)
         codes, codes_ahead = past[..., self.numbers :], future[..., self.flat.shape[1] - self.ahead_words :]
         calendar = [self._calendar(at) for at in (before, behind)]
         told = [np.nan_to_num(numbers), known, calendar[0], codes]

@@ -14,6 +14,8 @@ ROLES = {"static": "static_cols", "past": "past_cols", "future": "future_cols"}
 """What a covariate may be, and the option that names such columns."""
 SAME = ("date_order", "decimal", "id_col", "time_col", "target_col", "wide")
 MOST_NAMES, MOST_LETTERS = 8, 40
+BETWEEN = "  "
+"""Parts unique_id and target in the name of a series. Names of columns have single spaces, so it is found again."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,17 @@ def split(names: str | None) -> list[str]:
     return [part.strip() for part in names.split(",")] if names else []
 
 
+def joined(unique_id: str, target: str) -> str:
+    """The name of one of several targets of a series: inside, each is a series of its own."""
+    return f"{unique_id}{BETWEEN}{target}" if unique_id else target
+
+
+def parted(name: str) -> tuple[str, str]:
+    """The unique_id and the target of such a name."""
+    unique_id, _, target = name.rpartition(BETWEEN)
+    return unique_id, target
+
+
 def check_names(names: Sequence[str], source: str) -> None:
     """Raises InputError for a name that two columns have."""
     again = next((name for name, count in Counter(names).items() if name and count > 1), None)
@@ -93,8 +106,9 @@ def roles(names: Sequence[str], reading: Reading, source: str) -> Roles:
         first = 0 if time is None else time
         return Roles(None, first, tuple(i for i in range(len(names)) if i != first), "y")
     asked = {option: getattr(reading, option) for option in ("id_col", "time_col", "target_col")}
-    if reading.ahead:
-        asked["target_col"] = None
+    several = () if reading.ahead else _several(names, reading, source)
+    if reading.ahead or several:
+        asked["target_col"] = None if reading.ahead else names[several[0]]
     given = {option: _position(names, name, option, source) for option, name in asked.items()}
     found = [
         _known(names, standard) if at is None else at for at, standard in zip(given.values(), COLUMNS, strict=True)
@@ -107,13 +121,26 @@ def roles(names: Sequence[str], reading: Reading, source: str) -> Roles:
         target, identifier = 1 - time, None
     if time is None or target is None:
         raise InputError(f"data: {source} has the columns {_listed(names)}; {_expected(names, reading)}")
-    used = [i for i in (identifier, time, target) if i is not None]
+    targets = several or (target,)
+    used = [i for i in (identifier, time, *targets) if i is not None]
     if len(set(used)) < len(used):
         raise InputError(f"data: {source}: id_col, time_col and target_col must be different columns")
-    label = names[target] if names[target].lower() != "y" else "y"
+    label = ", ".join(names[i] if names[i].lower() != "y" else "y" for i in targets)
     extras = _extras(names, used, reading, source)
     ignored = tuple(n or f"{i + 1} without a name" for i, n in enumerate(names) if i not in (*used, *extras))
-    return Roles(identifier, time, (target,), label, ignored, extras)
+    return Roles(identifier, time, targets, label, ignored, extras)
+
+
+def _several(names: Sequence[str], reading: Reading, source: str) -> tuple[int, ...]:
+    """The positions of several targets; none where there is one, whose name may have commas."""
+    asked = split(reading.target_col)
+    if len(asked) < 2 or reading.target_col in names:
+        return ()
+    twice = next((name for name in asked if asked.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"target_col: expected each column once, got {twice!r} again")
+    found = [_position(names, name, "target_col", source) for name in asked]
+    return tuple(at for at in found if at is not None)
 
 
 def _extras(names: Sequence[str], used: Sequence[int], reading: Reading, source: str) -> tuple[int, ...]:
@@ -125,7 +152,10 @@ def _extras(names: Sequence[str], used: Sequence[int], reading: Reading, source:
         at = _position(names, name, ROLES[role], source)
         assert at is not None
         if at in used or name.lower() in COLUMNS:
-            raise InputError(f"{ROLES[role]}: {name!r} is no covariate, expected a column beside unique_id, ds and y")
+            beside = "the targets" if len(used) > len(COLUMNS) else "y"
+            raise InputError(
+                f"{ROLES[role]}: {name!r} is no covariate, expected a column beside unique_id, ds and {beside}"
+            )
         found.append(at)
     if reading.covariates or not reading.infer:
         return tuple(found)

@@ -29,6 +29,7 @@ class DirectNetwork(nn.Module):
     Args:
         segment: values in a step. horizon: steps to forecast. outputs: numbers for each of them.
         series: how many series have an embedding; 0 for none. beside: columns of the covariates, if there are any.
+        targets: variables that are read and forecast together, each with its own channels and outputs.
     """
 
     def __init__(
@@ -43,15 +44,17 @@ class DirectNetwork(nn.Module):
         series: int = 0,
         initialise: str = "torch",
         beside: Widths | None = None,
+        targets: int = 1,
     ) -> None:
         super().__init__()
+        outputs *= targets
         self.segment, self.horizon, self.outputs = segment, horizon, outputs
         self.ahead = -(-horizon // segment)
         self.gappy = bool(cell.inputs)
-        width = segment if self.gappy else hidden_size
+        width = segment * targets if self.gappy else hidden_size
         if self.gappy and beside is not None:
             width += Beside.gappy_width(beside, segment)
-        self.project = None if self.gappy else nn.Linear(CHANNELS * segment, width)
+        self.project = None if self.gappy else nn.Linear(CHANNELS * targets * segment, width)
         between = dropout if num_layers > 1 else 0.0
         self.encoder = Recurrent(
             cell, width, hidden_size, num_layers, batch_first=True, dropout=between, initialise=initialise
@@ -65,19 +68,20 @@ class DirectNetwork(nn.Module):
         self.beside = None if beside is None else Beside(beside, segment, width, outputs, self.gappy)
 
     def forward(self, x: Tensor, series: Tensor, told: Told | None = None) -> Tensor:
-        """From scaled windows (B, S·segment, CHANNELS), the number of the series of each (B,), 0 for a new one, and
-        their covariates to (B, horizon, outputs) in units of the scale."""
+        """From scaled windows (B, S·segment, targets · CHANNELS), the number of the series of each (B,), 0 for a new
+        one, and their covariates to (B, horizon, targets · outputs) in units of the scale of each target."""
         said = self._decoded(self._encoded(x, told)[1], series, told)
         return said if self.beside is None or told is None else self.beside.effect(said, told)
 
     def _encoded(self, x: Tensor, told: Told | None = None) -> Any:
         more = None if self.beside is None or told is None else self.beside.segments(told)
         if self.project is not None:
-            read = self.project(x.reshape(x.shape[0], -1, self.segment * CHANNELS))
+            read = self.project(x.reshape(x.shape[0], -1, self.project.in_features))
             if self.beside is not None and self.beside.project is not None:
                 read = read + self.beside.project(more)
             return self.encoder(torch.relu(read))
-        values, mask = (x[..., i].unflatten(1, (-1, self.segment)) for i in (0, -1))
+        each = x.unflatten(-1, (-1, CHANNELS))
+        values, mask = (each[..., i].unflatten(1, (-1, self.segment)).flatten(2) for i in (0, -1))
         values = torch.where(mask > 0, values, torch.nan)
         found = gaps(values if more is None else torch.cat([values, more], -1), batch_first=True)
         return self.encoder(found.x, **self._named(found.inputs))
@@ -105,7 +109,8 @@ class Members(nn.Module):
     In training each of them has windows of its own: they differ in these and in how they start.
 
     Args:
-        members: how many. levels: how many intervals. how: as for ``DirectNetwork``, without ``outputs``.
+        members: how many. levels: how many intervals, which of several targets have widths of their own.
+        how: as for ``DirectNetwork``, without ``outputs``.
     """
 
     widths: Tensor
@@ -113,7 +118,8 @@ class Members(nn.Module):
     def __init__(self, members: int, levels: int, **how: Any) -> None:
         super().__init__()
         self.members = nn.ModuleList(DirectNetwork(outputs=1 + 2 * levels, **how) for _ in range(members))
-        self.register_buffer("widths", torch.ones(levels))
+        targets = how.get("targets", 1)
+        self.register_buffer("widths", torch.ones(levels if targets == 1 else (targets, levels)))
 
     def forward(self, x: Tensor, series: Tensor, told: Told | None = None) -> Tensor:
         """From windows (B, W, CHANNELS), numbers of series (B,) and covariates to the mean (B, horizon, outputs); with

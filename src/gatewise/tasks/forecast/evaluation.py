@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,13 +48,18 @@ class Forecasts:
         return int(self.values.shape[1])
 
     @property
+    def targets(self) -> list[str]:
+        """The targets of series that have several."""
+        return list(dict.fromkeys(one.target for one in self.series if one.target))
+
+    @property
     def reach(self) -> int:
         """Steps at the end of its series from the first origin on."""
         return max(len(self.series[i].values) - int(origin) for i, origin in zip(self.which, self.origins, strict=True))
 
     def columns(self, point: str = "y") -> dict[str, Any]:
         """The long table: ``unique_id``, ``ds``, the point forecast and ends of intervals, by the series."""
-        names_of = np.array([one.name for one in self.series], dtype=object)
+        names_of = np.array([one.unique_id for one in self.series], dtype=object)
         times = [self.series[i].times(o, o + self.horizon) for i, o in zip(self.which, self.origins, strict=True)]
         found = {"unique_id": np.repeat(names_of[self.which], self.horizon), "ds": np.concatenate(times)}
         flat = self.values.reshape(-1, self.values.shape[2])
@@ -85,7 +90,7 @@ def up_to_origins(found: Forecasts, label: str) -> Iterator[tuple[NDArray[np.boo
     """For all forecasts that leave as much of their series: which they are, and the series up to the ends of their
     horizons, with their covariates."""
     ends = np.array([len(one.values) for one in found.series])
-    backs = ends[found.which] - found.origins
+    backs, targets = ends[found.which] - found.origins, tuple(found.targets)
     columns = max((one.columns for one in found.series), key=lambda own: sum(len(c.words or ()) for c in own))
     for back in np.unique(backs):
         counts = {one.name: end - back + found.horizon for one, end in zip(found.series, ends, strict=True)}
@@ -93,7 +98,7 @@ def up_to_origins(found: Forecasts, label: str) -> Iterator[tuple[NDArray[np.boo
             one.name: (one.times(0, n), one.values[:n]) for one, n in zip(found.series, counts.values(), strict=True)
         }
         beside = {one.name: one.extras[: counts[one.name]] for one in found.series if one.extras is not None}
-        yield backs == back, Table(series, label, columns=columns, extras=beside, whole=True)
+        yield backs == back, Table(series, label, columns=columns, extras=beside, whole=True, targets=targets)
 
 
 def rolling(chosen: Sequence[Series], horizon: int, n_windows: int, step_size: int | None) -> tuple[Places, Places]:
@@ -145,6 +150,16 @@ def scores(found: Forecasts, model: str, season: int) -> Scores:
         labels = ["quantile loss", *(f"coverage {level:g}" for level in found.levels)]
         result[model] |= dict(zip(labels, nanmean(np.array(extra)), strict=True))
     return {name: {metric: float(value) for metric, value in figures.items()} for name, figures in result.items()}
+
+
+def by_target(found: Forecasts, model: str, season: int) -> dict[str, Scores]:
+    """The figures of each of several targets."""
+    result = {}
+    for target in found.targets:
+        mine = np.array([found.series[i].target == target for i in found.which], np.bool_)
+        part = replace(found, which=found.which[mine], origins=found.origins[mine], values=found.values[mine])
+        result[target] = scores(part, model, season)
+    return result
 
 
 def _of_intervals(truth: Values, said: Values, levels: Sequence[float], unit: float) -> list[float]:

@@ -16,6 +16,7 @@ from gatewise.tasks.forecast import export_steps, scaling, scaling_torch
 from gatewise.tasks.forecast.direct import DirectNetwork, Members
 from gatewise.tasks.forecast.forecaster import Forecaster
 from gatewise.tasks.forecast.intervals import names
+from gatewise.tasks.forecast.mixed import Mixed
 from gatewise.tasks.forecast.network import ForecastNetwork
 from gatewise.tasks.forecast.strategies import Direct, Steps
 from gatewise.tasks.parts import Pair, Part, Parts, Port, Run
@@ -58,6 +59,8 @@ class ExportForecast(Export):
             raise InputError(
                 "export: strategy 'recursive' draws sample paths, which no format here writes; fit 'direct'"
             )
+        if isinstance(strategy, Mixed):
+            raise InputError("export: channels 'mixed' are not written; fit 'independent'")
         assert isinstance(network, Members)
         if any(isinstance(one, DirectNetwork) and one.beside is not None for one in network.members):
             raise InputError("export: forecasters with covariates or calendar are not written; fit one without")

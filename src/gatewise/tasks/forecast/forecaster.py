@@ -15,16 +15,20 @@ from gatewise.tasks.base import Scores, Task
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.forecast import defaults, saved
 from gatewise.tasks.forecast.ahead import check_ahead
-from gatewise.tasks.forecast.columns import Reading
-from gatewise.tasks.forecast.evaluation import Forecasts, HeldOut, rolling, scores, up_to_origins
+from gatewise.tasks.forecast.columns import Reading, split
+from gatewise.tasks.forecast.evaluation import Forecasts, HeldOut, by_target, rolling, scores, up_to_origins
 from gatewise.tasks.forecast.frequency import named as frequency_named
 from gatewise.tasks.forecast.grid import Series, regular, short_of
+from gatewise.tasks.forecast.groups import aligned
+from gatewise.tasks.forecast.intervals import check_columns, columns_of, names
 from gatewise.tasks.forecast.later import future_of, table_of
 from gatewise.tasks.forecast.metrics import naive_error
+from gatewise.tasks.forecast.mixed import Mixed
 from gatewise.tasks.forecast.notes import LOG, log, log_fit, remarks, said_seen, said_short
 from gatewise.tasks.forecast.options import MOST_STEPS, ForecastOptions
 from gatewise.tasks.forecast.partition import forecast_of
 from gatewise.tasks.forecast.picture import figure
+from gatewise.tasks.forecast.pivot import predicted, rolled
 from gatewise.tasks.forecast.recursive import Recursive
 from gatewise.tasks.forecast.scheme import Scheme
 from gatewise.tasks.forecast.strategies import Direct, Parted, Steps, Strategy, check_held_out
@@ -113,8 +117,14 @@ class Forecaster(Task):
 
     def _take(self, table: Table, scheme: Scheme | None = None, inferred: bool = False) -> None:
         asked = self.options
+        several = table.targets
+        if several and asked.strategy != "direct":
+            raise InputError(f"target_col: several go with strategy 'direct', got them with {asked.strategy!r}")
+        if not several and asked.channels == "mixed":
+            raise InputError("channels: 'mixed' reads several targets together, expected their names in target_col")
+        check_columns(asked.levels, several)
         grid = regular(table, None if asked.freq is None else frequency_named("freq", asked.freq))
-        series = grid.series
+        series = aligned(grid.series, asked.channels == "mixed") if several else grid.series
         season = asked.season or grid.frequency.season
         horizon = asked.horizon or max(season, 12 if season == 1 else season)
         short = short_of(series, horizon) if inferred else []
@@ -124,6 +134,8 @@ class Forecaster(Task):
         defaults.check_season(max(len(one.values) for one in series), asked.season)
         if asked.strategy == "steps":
             self.strategy = Steps(series, horizon, season)
+        elif asked.channels == "mixed":
+            self.strategy = Mixed(series, horizon, season, asked, scheme, several)
         else:
             kind = Recursive if asked.strategy == "recursive" else Direct
             self.strategy = kind(series, horizon, season, asked, scheme)
@@ -148,7 +160,7 @@ class Forecaster(Task):
         saved.write(folder, table, self.scheme)
 
     def load_data(self, folder: Path) -> None:
-        self._take(*saved.read(folder))
+        self._take(*saved.read(folder, split(self.options.target_col)))
 
     def _saved(self) -> dict[str, str]:
         return {name: digest for name, digest in super()._saved().items() if name != saved.FORM}
@@ -175,7 +187,8 @@ class Forecaster(Task):
             Columns of equal length: ``unique_id`` (str, or integers where a frame had these), ``ds`` (datetime64, or
             int64 where time is counted in integers), ``y`` (float64, in units of the data: the median) and for each
             level the ends of its interval, ``y-lo-80`` and ``y-hi-80``: a data frame of the library whose frame was
-            read, or a dict.
+            read, or a dict. Of several targets each has such columns under its own name, NaN
+            where a series does not have it.
 
         Raises:
             InputError: where a covariate is missing within the horizon, with the first series and time.
@@ -183,7 +196,7 @@ class Forecaster(Task):
         self.fitted()
         source = self.table if data is None else self._table(data)
         assert source is not None
-        return like(source, self.forecast(self.chosen_series(None if data is None else source), future).columns())
+        return like(source, predicted(self.forecast(self.chosen_series(None if data is None else source), future)))
 
     def plot(
         self,
@@ -205,14 +218,16 @@ class Forecaster(Task):
         """
         checks.check_integer("max_ids", max_ids, 1, MOST_DRAWN)
         checks.check_integer("max_insample_length", max_insample_length or 1, 1, MOST_STEPS)
-        by_name = {one.name: one for one in self.chosen_series(data)}
+        by_name: dict[str, list[Series]] = {}
+        for one in self.chosen_series(data):
+            by_name.setdefault(one.unique_id, []).append(one)
         unknown = next((name for name in ids or () if name not in by_name), None)
         if unknown is not None:
             raise InputError(
                 f"ids: there is no series {unknown!r}, expected some of {len(by_name)} that can be forecast"
             )
-        chosen = [by_name[name] for name in (ids or by_name)][:max_ids]
-        return figure(self, self.forecast(chosen, future), max_ids, max_insample_length)
+        chosen = [one for name in list(ids or by_name)[:max_ids] for one in by_name[name]]
+        return figure(self, self.forecast(chosen, future), len(chosen), max_insample_length)
 
     def predict_partition(self, data: Any) -> Any:
         """Forecast the series of a part of a large table, such as a worker of Ray Data or Spark has.
@@ -230,7 +245,8 @@ class Forecaster(Task):
             InputError: for what is no data frame, or cannot be read.
         """
         self.fitted()
-        return forecast_of(data, self.predict, self.options.levels, self.series[0].frequency.units > 0)
+        columns = columns_of(self.options.levels, self.table.targets if self.table else ())
+        return forecast_of(data, self.predict, columns, self.series[0].frequency.units > 0)
 
     def forecast(self, chosen: list[Series], future: Any = None) -> Forecasts:
         """Forecasts beyond the end of series that were read, with covariates known ahead as for ``predict``."""
@@ -276,6 +292,10 @@ class Forecaster(Task):
             LOG.warning(sentence)
         return figures
 
+    def target_scores(self, data: Any = None, windows: int = 1, step_size: int | None = None) -> dict[str, Scores]:
+        """What ``score`` says, for each of several targets by itself."""
+        return by_target(self._rolling(self._scored(data), windows, step_size), self.cell.name, self.season)
+
     def _train(self, folder: Path | None, report: MakeReporter | None, resume: bool) -> Self:
         was, self.silent = self.silent, self.silent or report is not None  # who is told of it has the scores from there
         try:
@@ -299,7 +319,8 @@ class Forecaster(Task):
         Returns:
             Columns of equal length: ``unique_id``, ``ds``, ``cutoff`` (the last time that was known), ``y`` (what came,
             NaN where missing), and the forecast, named by the cell, with its intervals (``gru``, ``gru-lo-80`` …):
-            a data frame or a dict, as ``predict``.
+            a data frame or a dict, as ``predict``. Of several targets each has ``HUFL-y``, what came, and ``HUFL``
+            with its intervals.
 
         Raises:
             InputError: for a number that is not positive, or series that are too short.
@@ -311,10 +332,8 @@ class Forecaster(Task):
             found = self._refitted(found)
         elif data is None and said_seen(self, found.reach):
             LOG.warning(said_seen(self, found.reach))
-        columns = found.columns(self.cell.name)
-        first = {name: columns.pop(name) for name in ("unique_id", "ds")}
         assert source is not None
-        return like(source, {**first, "cutoff": found.cutoffs(), "y": found.truth().reshape(-1), **columns})
+        return like(source, rolled(found, self.cell.name))
 
     def update(self, data: Any) -> Forecaster:
         """Take new observations of the series of the fit; ``predict`` goes on from them, the network stays as it is.
@@ -357,10 +376,15 @@ class Forecaster(Task):
 
     # Beyond the protocol
 
-    def held_out_of(self, series: Series) -> HeldOut:
-        """Forecasts of the last horizon of a series by the model, with its intervals, and by the naive forecasts."""
-        found = self._rolling([series], 1, None)
-        ends = dict(zip(["", *found.columns(self.cell.name)][3:], found.values[0].T, strict=True))
+    def held_out_of(self, series: Series, among: Sequence[Series] = ()) -> HeldOut:
+        """Forecasts of the last horizon of a series by the model, with its intervals, and by the naive forecasts.
+
+        Args:
+            among: series in which it is, and the other targets that are read with it.
+        """
+        together = [one for one in among if one.unique_id == series.unique_id and one is not series]
+        found = self._from([series, *together], np.zeros(1, np.int64), np.array([len(series.values) - self.horizon]))
+        ends = dict(zip(names(self.options.levels, self.cell.name), found.values[0].T, strict=True))
         naive = {name: values[0] for name, values in found.naive(self.season).items()}
         return HeldOut(series, series.times(int(found.origins[0])), found.truth()[0], {**ends, **naive})
 
@@ -375,6 +399,8 @@ class Forecaster(Task):
             return self.series
         table = self._table(data)
         grid = regular(table, self.series[0].frequency)
+        if table.targets:
+            grid = replace(grid, series=aligned(grid.series, self.options.channels == "mixed"))
         short = [one for one in grid.series if len(one.values) < needed]
         reasons = [Unusable(s.name, f"has {len(s.values)} values, expected at least {needed}") for s in short]
         self.unusable = [*grid.unusable, *reasons]
@@ -409,8 +435,8 @@ class Forecaster(Task):
     def _scored(self, data: Any) -> list[Series]:
         """The series that can be scored, of the fit or of other data."""
         if data is None and isinstance(self.strategy, Parted):
-            names = {one.name for one in self.strategy.held_out}
-            return [one for one in self.chosen_series() if one.name in names]
+            held_out = {one.name for one in self.strategy.held_out}
+            return [one for one in self.chosen_series() if one.name in held_out]
         chosen = self.chosen_series(data, needed=self.horizon + 1)
         for one in chosen:
             check_held_out(one, self.horizon)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gatewise.tasks.errors import InputError
+from gatewise.tasks.forecast.columns import parted
 from gatewise.tasks.forecast.covariates import Covariate
 from gatewise.tasks.forecast.frequency import DAY, Frequency, common_frequency, has_business_days, infer_frequency
 from gatewise.tasks.forecast.stamps import LAST_TIME, Times
@@ -24,6 +25,7 @@ class Series:
     """One series on its grid: the first time, and a value or NaN for every grid point.
 
     extras: covariates (grid points, columns), NaN where missing, which may go on behind the values; columns: what of.
+    target: which of several it is.
     """
 
     name: str
@@ -32,6 +34,12 @@ class Series:
     frequency: Frequency
     extras: Values | None = None
     columns: tuple[Covariate, ...] = ()
+    target: str = ""
+
+    @property
+    def unique_id(self) -> str:
+        """What users call it: its name without the target."""
+        return parted(self.name)[0] if self.target else self.name
 
     def times(self, first: int = 0, last: int | None = None) -> Times:
         """Times of the grid points first … last - 1, which may lie beyond the end.
@@ -71,10 +79,12 @@ def regular(table: Table, frequency: Frequency | None = None) -> Grid:
     ahead = not table.whole and any(column.role == "future" for column in table.columns)
     for name, (times, values) in table.series.items():
         found = _series(name, times, values, frequency, asked)
+        unique_id, target = parted(name) if table.targets else (name, "")
         if isinstance(found, Series):
+            found = replace(found, target=target)
             series.append(with_extras(found, times, table, ahead) if table.columns else found)
         else:
-            unusable.append(Unusable(name, found))
+            unusable.append(Unusable(unique_id, f"{found} (target {target!r})" if target else found))
     if not series:
         raise none_left(unusable[len(table.unusable) :])
     return Grid(frequency, series, unusable)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from torch import Tensor
 
+from gatewise.tasks.errors import InputError
 from gatewise.tasks.forecast.table import Values
 
 WIDEST = 50.0
 """How far a calibration may stretch an interval."""
+CAME = "-y"
+"""Behind the name of a target: the column of what came, beside that of its forecast."""
 
 
 def quantiles(levels: Sequence[float]) -> list[float]:
@@ -21,6 +25,19 @@ def quantiles(levels: Sequence[float]) -> list[float]:
 def names(levels: Sequence[float], point: str) -> list[str]:
     """Columns of a forecast with its intervals: y, y-lo-80, y-hi-80 …"""
     return [point, *(f"{point}-{end}-{level:g}" for level in levels for end in ("lo", "hi"))]
+
+
+def columns_of(levels: Sequence[float], targets: Sequence[str]) -> list[str]:
+    """The columns of a forecast with its intervals: y, y-lo-80 … or those of each of several targets."""
+    return [name for target in targets or ("y",) for name in names(levels, target)]
+
+
+def check_columns(levels: Sequence[float], targets: Sequence[str]) -> None:
+    """Raises InputError where two columns of a result would have the same name."""
+    found = ["unique_id", "ds", "cutoff", *columns_of(levels, targets), *(target + CAME for target in targets)]
+    again = next((name for name, count in Counter(found).items() if count > 1), None)
+    if again is not None:
+        raise InputError(f"target_col: a forecast would have two columns {again!r}, expected other names of targets")
 
 
 def pinball(said: Tensor, target: Tensor, shares: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from gatewise.tasks.forecast.beside import Covariates
 from gatewise.tasks.forecast.direct import Members
 from gatewise.tasks.forecast.inputs import Told
 from gatewise.tasks.forecast.intervals import calibrated, ordered, pinball, quantiles
-from gatewise.tasks.forecast.panel import Origins, Panel, Places
+from gatewise.tasks.forecast.panel import Origins, Panel, Places, apart, merged, places
 from gatewise.tasks.forecast.scaling import Scaled, scale
 from gatewise.tasks.forecast.table import Values
 from gatewise.tasks.forecast.validation import Validation
@@ -31,12 +31,14 @@ HEAVIEST = 10.0
 
 @dataclass(frozen=True)
 class Ahead:
-    """How windows are read: how far ahead they are forecast, which naive forecasts are corrected, which levels."""
+    """How windows are read: how far ahead they are forecast, which naive forecasts are corrected, which levels, and
+    how many targets of a series a network reads together."""
 
     horizon: int
     lags: Sequence[int]
     levels: Sequence[float]
     segment: int = 1
+    targets: int = 1
 
     def scaled(self, windows: Values) -> Scaled:
         return scale(windows, self.horizon, self.lags)
@@ -51,27 +53,30 @@ def forecasts(
     numbers: Places,
     covariates: Covariates | None = None,
 ) -> Values:
-    """Quantiles (n, horizon, outputs) from origins, not yet stretched, in units of the data.
+    """Quantiles (n · targets, horizon, outputs) from origins, not yet stretched, in units of the data.
 
     Args:
-        which: series of the panel. numbers: by which the network knows them. covariates: of the panel, if any.
+        which: series of the panel, in which their targets lie beside each other. numbers: by which the network knows
+            them. covariates: of the panel, if any.
     """
     found, device = [], module.widths.device
     with torch.no_grad():
         for start in range(0, len(which), AT_ONCE):
             part = slice(start, start + AT_ONCE)
-            view = how.scaled(panel.windows(which[part], origins[part]))
+            at = places(which[part], how.targets), np.repeat(origins[part], how.targets)
+            view = how.scaled(panel.windows(*at))
             told = None if covariates is None else covariates.of(which[part], origins[part], view)
-            inputs = torch.from_numpy(view.x).to(device), torch.from_numpy(numbers[part]).to(device)
+            x = torch.from_numpy(merged(view.x, how.targets)).to(device)
+            inputs = x, torch.from_numpy(numbers[part]).to(device)
             output = module(*inputs, None if told is None else Told(*(torch.from_numpy(t).to(device) for t in told)))
-            found.append(view.restored(output.double().cpu().numpy()))
+            found.append(view.restored(apart(output.double().cpu().numpy(), how.targets)))
     return ordered(np.concatenate(found))
 
 
 @dataclass(frozen=True)
 class Batch:
     """Windows (B, members, W, channels), numbers of series (B, members), targets and their weights (B, members,
-    horizon), and covariates (B, members, …)."""
+    horizon, targets), and covariates (B, members, …)."""
 
     inputs: Tensor
     series: Tensor
@@ -87,7 +92,8 @@ class DirectObjective(Objective):
     window, weighted by how that compares to the series: so it is in units of MASE.
 
     Args:
-        series: the values that may be seen at all. ends: of the training parts. numbers: whether series have one.
+        series: the values that may be seen at all, targets beside each other. ends: of the training parts.
+        numbers: whether series have one.
         covariates: gives those of a panel, if there are any.
     """
 
@@ -111,10 +117,12 @@ class DirectObjective(Objective):
         self.panel = Panel(series, window, how.horizon)
         self.covariates = None if covariates is None else covariates(self.panel)
         self.ends = np.array(ends)
-        self.origins = Origins([min(window, end // 2) for end in ends], ends)
+        own = ends[:: how.targets]
+        self.origins = Origins([min(window, end // 2) for end in own], own)
         self.shares = torch.tensor(quantiles(how.levels))
-        self.validation = Validation(self.panel, ends, season, MOST_ORIGINS)
-        self.units, self.which, self.at = self.validation.units, self.validation.which, self.validation.at
+        self.validation = Validation(self.panel, ends, season, MOST_ORIGINS, how.targets)
+        self.units, self.at = self.validation.units, self.validation.at[:: how.targets]
+        self.which = self.validation.which[:: how.targets] // how.targets
 
     def numbers(self, which: Places) -> Places:
         """By which the network knows series: from 1 on; 0 where it knows none."""
@@ -127,10 +135,12 @@ class DirectObjective(Objective):
             yield self._batch(*self.origins.at(drawn), members)
 
     def _batch(self, which: Places, origins: Places, members: int) -> Batch:
-        view = self.how.scaled(self.panel.windows(which, origins))
-        seen = origins[:, None] + np.arange(self.how.horizon) < self.ends[which][:, None]
-        targets = view.targets(np.where(seen, self.panel.futures(which, origins), np.nan))
-        heavy = np.clip(view.scale / self.units[which], 1 / HEAVIEST, HEAVIEST)[:, None]
+        count = self.how.targets
+        place, at = places(which, count), np.repeat(origins, count)
+        view = self.how.scaled(self.panel.windows(place, at))
+        seen = at[:, None] + np.arange(self.how.horizon) < self.ends[place][:, None]
+        targets = view.targets(np.where(seen, self.panel.futures(place, at), np.nan))
+        heavy = np.clip(view.scale / self.units[place], 1 / HEAVIEST, HEAVIEST)[:, None]
         weights = np.where(np.isnan(targets), 0.0, heavy)
 
         def part(values: NDArray[Any]) -> Tensor:
@@ -139,10 +149,12 @@ class DirectObjective(Objective):
 
         numbers = torch.from_numpy(self.numbers(which)).unflatten(0, (-1, members))
         told = None if self.covariates is None else Told(*map(part, self.covariates.of(which, origins, view)))
-        return Batch(part(view.x), numbers, part(np.nan_to_num(targets)), part(weights), told)
+        targets, weights = (merged(each[..., None], count) for each in (np.nan_to_num(targets), weights))
+        return Batch(part(merged(view.x, count)), numbers, part(targets), part(weights), told)
 
     def loss(self, forward: Callable[..., Tensor], batch: Batch) -> Tensor:
         said = forward(batch.inputs, batch.series, *([] if batch.told is None else [batch.told]))
+        said = said.unflatten(-1, (self.how.targets, -1))
         each = pinball(said, batch.targets, self.shares.to(said.device)).mean(-1)
         total: Tensor = (each * batch.weights).sum() / (batch.weights > 0).sum().clamp(min=1)
         return total
@@ -158,8 +170,10 @@ class DirectObjective(Objective):
         """MASE of the medians; the intervals are calibrated by the same forecasts."""
         at = self.which, self.at, self.numbers(self.which)
         said = forecasts(self.module, self.panel, self.how, *at, self.covariates)
-        factors = calibrated(self.validation.truth, said, self.how.levels)
-        self.module.widths.copy_(torch.tensor(factors).to(self.module.widths))
+        count = self.how.targets
+        pairs = [(self.validation.truth[k::count], said[k::count]) for k in range(count)]
+        factors = torch.tensor([calibrated(*pair, self.how.levels) for pair in pairs])
+        self.module.widths.copy_(factors.view_as(self.module.widths).to(self.module.widths))
         value = self.validation.mase(said[..., 0])
         self.note = self.validation.note(value)
         return value

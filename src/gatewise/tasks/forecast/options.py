@@ -25,6 +25,7 @@ POINTS = ("median", "mean")
 RECURSIVE = ("distribution", "n_samples", "point")
 """Options of that strategy alone."""
 STRATEGIES = ("direct", "recursive", "steps")
+CHANNELS = ("independent", "mixed")
 COVARIATES = (*ROLES.values(), "cat_cols")
 
 
@@ -109,7 +110,17 @@ class ForecastOptions(TaskOptions):
     )
     id_col: str | None = option(None, "Column that names the series.", checks.text, shown="unique_id")
     time_col: str | None = option(None, "Column of times.", checks.text, shown="ds, or the first of two columns")
-    target_col: str | None = option(None, "Column of values.", checks.text, shown="y, or the second of two columns")
+    target_col: str | None = option(
+        None,
+        "Column of values; several, such as HUFL,OT, are forecast together (direct); in Python also a list.",
+        checks.text,
+        shown="y, or the second of two columns",
+    )
+    channels: str = option(
+        "independent",
+        "Several targets: independent reads each by itself, mixed all of a series together.",
+        checks.choice(*CHANNELS),
+    )
     wide: bool = option(False, "One column a series beside the column of times.", checks.flag)
     static_cols: str | None = option(
         None, "Covariates with one value a series: names of columns.", checks.text, shown="inferred"
@@ -143,6 +154,8 @@ class ForecastOptions(TaskOptions):
         object.__setattr__(self, "lags", _listed("lags", self.lags, -MOST_STEPS, MOST_STEPS, whole=True))
         for name in COVARIATES:
             object.__setattr__(self, name, _names(name, getattr(self, name)))
+        if not isinstance(self.target_col, str):
+            object.__setattr__(self, "target_col", _names("target_col", self.target_col))
         super().__post_init__()
 
     def epochs_of(self, steps: int) -> int:
@@ -189,6 +202,11 @@ class ForecastOptions(TaskOptions):
                 raise InputError(f"{given} needs strategy {strategies[0]!r}, got {self.strategy!r}")
         if self.calendar and self.strategy != "direct":
             raise InputError(f"calendar needs strategy 'direct', got {self.strategy!r}")
+        if self.channels == "mixed" and (self.wide or self.strategy != "direct"):
+            other = "wide" if self.wide else f"strategy {self.strategy!r}"
+            raise InputError(
+                f"channels: 'mixed' goes with several target_col and strategy 'direct', got it with {other}"
+            )
         if self.strategy == "recursive":
             self._check_recursive()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,25 @@ class Panel:
             origins[:, None] + np.arange(self.horizon), (self.lengths[series] + self.horizon - 1)[:, None]
         )
         return np.asarray((self.starts[series] + self.window)[:, None] + steps)
+
+
+def places(which: Places, targets: int) -> Places:
+    """Where the targets of series stand, which lie beside each other: (n · targets,)."""
+    return np.asarray((which[:, None] * targets + np.arange(targets)).reshape(-1))
+
+
+def merged(x: NDArray[Any], targets: int) -> NDArray[Any]:
+    """Columns (n · targets, T, C) of targets beside each other: (n, T, targets · C)."""
+    rows, steps, columns = x.shape  # there may be no columns, so that no size is left to be found
+    each = x.reshape(rows // targets, targets, steps, columns).swapaxes(1, 2)
+    return np.asarray(each.reshape(rows // targets, steps, targets * columns))
+
+
+def apart(x: NDArray[Any], targets: int) -> NDArray[Any]:
+    """The other way round."""
+    rows, steps, columns = x.shape
+    each = x.reshape(rows, steps, targets, columns // targets).swapaxes(1, 2)
+    return np.asarray(each.reshape(rows * targets, steps, columns // targets))
 
 
 class Origins:

@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 
 from gatewise.tasks.errors import InputError, need
-from gatewise.tasks.forecast.intervals import names
 from gatewise.tasks.forecast.notes import LOG
 from gatewise.tasks.forecast.stamps import Clock
 from gatewise.tasks.forecast.table import NoSeries, Table, like
 
 
-def forecast_of(frame: Any, predict: Callable[[Any], Any], levels: Sequence[float], integers: bool) -> Any:
+def forecast_of(frame: Any, predict: Callable[[Any], Any], names: Sequence[str], integers: bool) -> Any:
     """The forecasts of the series of a data frame; of none where it has no rows, or no series that can be used.
 
     Args:
-        predict: forecasts a frame with series. levels: of the intervals. integers: whether time is counted.
+        predict: forecasts a frame with series. names: columns of a forecast. integers: whether time is counted.
 
     Raises:
         InputError: for what is no data frame, and for one that cannot be read.
@@ -41,4 +40,4 @@ def forecast_of(frame: Any, predict: Callable[[Any], Any], levels: Sequence[floa
         "unique_id": np.array([], np.int64 if counted else str),
         "ds": np.array([], np.int64 if integers else "datetime64[s]"),
     }
-    return like(table, columns | {name: np.array([], np.float64) for name in names(levels, "y")})
+    return like(table, columns | {name: np.array([], np.float64) for name in names})

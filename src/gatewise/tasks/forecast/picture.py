@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +45,21 @@ def figure(forecaster: Any, forecasts: Forecasts, most: int, history: int | None
     drawn = Figure(figsize=(10, 1.2 + 3.6 * len(chosen)), dpi=130, layout="constrained")
     panels = drawn.subplots(len(chosen), 1, squeeze=False)[:, 0]
     for axes, series, values in zip(panels, chosen, forecasts.values, strict=False):
-        _panel(axes, forecaster, series, values, history)
+        _panel(axes, forecaster, series, forecasts.series, values, history)
     panels[-1].set_xlabel(f"date, one value a {chosen[0].frequency.name}")
     return drawn
 
 
-def _panel(axes: Any, forecaster: Any, series: Series, beyond: Values, history: int | None) -> None:
+def _panel(
+    axes: Any, forecaster: Any, series: Series, among: Sequence[Series], beyond: Values, history: int | None
+) -> None:
     horizon, end = forecaster.horizon, len(series.values)
     times = series.times(end, end + horizon)
     first = max(0, end - (horizon + 2 * max(horizon, forecaster.season) if history is None else history))
     axes.plot(series.times(first), series.values[first:], color=INK, lw=1.2, marker=".", ms=3, label="observed")
     title = series.name
     if end - horizon > max(1, first) and not np.isnan(series.values[:-horizon]).all():
-        held = forecaster.held_out_of(series)
+        held = forecaster.held_out_of(series, among)
         title = f"{title}  {_held_out(axes, held, forecaster)}".strip()
     axes.plot(times, beyond[:, 0], color=BEYOND, lw=1.8, label="forecast beyond the end")
     levels = forecaster.options.levels
@@ -67,7 +70,7 @@ def _panel(axes: Any, forecaster: Any, series: Series, beyond: Values, history: 
         _dates(axes)
     axes.axvline(series.times(end - 1, end)[0], color=INK, lw=0.8, ls=":")
     axes.set_title(title, loc="left", fontsize=10)
-    axes.set_ylabel(forecaster.label)
+    axes.set_ylabel(series.target or forecaster.label)
     axes.margins(x=0.01)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -61,8 +62,11 @@ def write(folder: Path, table: Table, scheme: Scheme) -> None:
         write_bytes(folder / FORM, dumps(asdict(Form.of(table))).encode())
 
 
-def read(folder: Path) -> tuple[Table, Scheme]:
+def read(folder: Path, targets: Sequence[str] = ()) -> tuple[Table, Scheme]:
     """What ``write`` wrote.
+
+    Args:
+        targets: what series are of, if all of them are of one of several.
 
     Raises:
         InputError: for a missing or damaged file.
@@ -71,6 +75,6 @@ def read(folder: Path) -> tuple[Table, Scheme]:
     if not path.is_file():
         raise InputError(f"{folder} is not a forecast model directory: {DATA} is missing")
     known = Scheme.read(folder / COVARIATES) if (folder / COVARIATES).is_file() else Scheme()
-    table = read_saved(path, known.reading(Reading()))
+    table = read_saved(path, known.reading(Reading()), targets)
     form = Form.read(folder / FORM) if (folder / FORM).is_file() else Form()
     return form.given(table), known

@@ -96,9 +96,9 @@ def _read(file: IO[str], path: Path, reading: Reading, separators: Sequence[str]
     ids = None if found.identifier is None else columns[found.identifier]
     dotted = separator == ";" or is_dotted(columns[found.time][0])
     other = _other([columns[i] for i in found.targets], dotted, reading)
-    how = reading.decimal, dotted, other
-    values = tuple(values_of(columns[i], _cell(place, names[i], reading), *how) for i in found.targets)
-    targets = tuple(names[i] for i in found.targets) if reading.wide else ()
+    how, many = (reading.decimal, dotted, other), _many(found, reading)
+    values = tuple(values_of(columns[i], _cell(place, names[i], many), *how) for i in found.targets)
+    targets = tuple(names[i] for i in found.targets) if many else ()
     extras = tuple(of_texts(names[i], columns[i], place, reading, dotted, other) for i in found.extras)
     clock = Clock("UTC" if zoned else "")
     beside = [columns[i] for i, extra in zip(found.extras, extras, strict=True) if extra.words is None]
@@ -121,9 +121,14 @@ def _shown(times: Sequence[str], beside: Sequence[Sequence[str]], mark: str | No
     return {name: value for name, value in (("date_order", order), ("decimal", agreed)) if value}
 
 
-def _cell(place: Place, name: str, reading: Reading) -> Place:
-    """Where a value of a wide table stands: its row and its column."""
-    return (lambda i: f"{place(i)}, column {name!r},") if reading.wide else place
+def _many(found: Roles, reading: Reading) -> bool:
+    """Whether the columns of values have names: those of a wide table, and several targets."""
+    return reading.wide or len(found.targets) > 1
+
+
+def _cell(place: Place, name: str, many: bool) -> Place:
+    """Where a value stands: its row and, of many, its column."""
+    return (lambda i: f"{place(i)}, column {name!r},") if many else place
 
 
 def _separator(head: list[str], separators: Sequence[str]) -> str:
@@ -227,14 +232,14 @@ def _of_frame(eager: Any, reading: Reading, source: str, origin: str) -> Sheet:
     texts = {i: _texts(columns[i]) for i in found.targets if not columns[i].dtype.is_numeric()}
     dates = _texts(columns[found.time]) if columns[found.time].dtype == need("narwhals").String else []
     dotted = bool(dates) and is_dotted(dates[0])
-    other = _other(list(texts.values()), dotted, reading)
+    other, many = _other(list(texts.values()), dotted, reading), _many(found, reading)
     values = tuple(
-        values_of(texts[i], _cell(place, names[i], reading), reading.decimal, dotted, other)
+        values_of(texts[i], _cell(place, names[i], many), reading.decimal, dotted, other)
         if i in texts
-        else _values(columns[i], _cell(place, names[i], reading))
+        else _values(columns[i], _cell(place, names[i], many))
         for i in found.targets
     )
-    targets = tuple(names[i] for i in found.targets) if reading.wide else ()
+    targets = tuple(names[i] for i in found.targets) if many else ()
     found, extras = _frame_extras(columns, names, found, place, reading, dotted, other)
     shown = _shown(dates, [], other, reading)
     counted = found.identifier is not None and columns[found.identifier].dtype.is_integer()

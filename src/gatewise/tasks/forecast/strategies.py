@@ -111,6 +111,13 @@ class Parted(Strategy):
         scheme: what is known of covariates; None to learn it from the training parts.
     """
 
+    targets: int = 1
+    """How many series beside each other are read together."""
+
+    def known_as(self, one: Series) -> str:
+        """By which name a series has a number."""
+        return one.name
+
     def __init__(
         self,
         series: Sequence[Series],
@@ -130,7 +137,8 @@ class Parted(Strategy):
             check_held_out(max(series, key=lambda one: len(one.values)), horizon)
         self.series = series
         self.scheme = learnt(series, self.ends) if scheme is None else scheme
-        self.numbers = {one.name: i + 1 for i, one in enumerate(series)} if 1 < len(series) <= MOST_NUMBERED else {}
+        own = [self.known_as(one) for one in series[:: self.targets]]
+        self.numbers = {name: i + 1 for i, name in enumerate(own)} if 1 < len(own) <= MOST_NUMBERED else {}
 
 
 class Direct(Parted):
@@ -151,7 +159,7 @@ class Direct(Parted):
         self._decided = defaults.decided(values, self.ends, horizon, season, week, asked)
         self.window, self.segment = self._decided["window"], self._decided["segment"]
         lags = [int(lag) for lag in self._decided["lags"].split(",")]
-        self.ahead = Ahead(horizon, lags, options.levels, self.segment)
+        self.ahead = Ahead(horizon, lags, options.levels, self.segment, self.targets)
         calendar = cycles(series[0].frequency) if options.calendar else ()
         self.scheme = replace(self.scheme, calendar=calendar)
 
@@ -171,37 +179,45 @@ class Direct(Parted):
             horizon=self.horizon,
             series=len(self.numbers),
             initialise=o.initialise,
-            beside=widths(self.scheme) if self.scheme else None,
+            beside=widths(self.scheme, self.targets) if self.scheme else None,
+            targets=self.targets,
         )
 
     def objective(self, module: Any, options: ForecastOptions) -> Objective:
         values = [one.values[:seen] for one, seen in zip(self.series, self.seen, strict=True)]
         how = self.ahead, self.window, self.season, self.batch_size()
         stretches = [Stretch(one, 0, seen) for one, seen in zip(self.series, self.seen, strict=True)]
-        covariates = partial(Covariates, self.scheme, stretches=stretches) if self.scheme else None
+        beside = partial(Covariates, self.scheme, stretches=stretches, targets=self.targets)
+        covariates = beside if self.scheme else None
         return DirectObjective(module, values, self.ends, *how, bool(self.numbers), covariates)
 
     def windows_of_training(self) -> int:
         """How many windows training can draw."""
-        return sum(max(1, end - min(self.window, end // 2)) for end in self.ends)
+        return sum(max(1, end - min(self.window, end // 2)) for end in self.ends[:: self.targets])
 
     def batch_size(self) -> int:
         """Windows in a batch: a thirtieth of all, within bounds."""
         return int(np.clip(self.windows_of_training() // 30, 32, 256))
 
     def forecasts(self, module: Any, series: Sequence[Series], which: Places, origins: Places) -> Values:
-        first = np.full(len(series), np.iinfo(np.int64).max)
-        last = np.zeros(len(series), np.int64)
+        return stretched(self._said(module, series, which, origins), module.widths.double().tolist())
+
+    def _said(self, module: Any, series: Sequence[Series], which: Places, origins: Places) -> Values:
+        """Quantiles (n · targets, horizon, outputs), not yet stretched; which: of series whose targets lie beside each
+        other."""
+        own = series[:: self.targets]
+        first = np.full(len(own), np.iinfo(np.int64).max)
+        last = np.zeros(len(own), np.int64)
         np.minimum.at(first, which, np.maximum(0, origins - self.window))
         np.maximum.at(last, which, origins)
-        parts = [one.values[a:b] for one, a, b in zip(series, first, last, strict=True)]
-        numbers = np.array([self.numbers.get(one.name, 0) for one in series])
+        ends = [(int(min(a, b)), int(b)) for a, b in zip(first, last, strict=True) for _ in range(self.targets)]
+        parts = [one.values[a:b] for one, (a, b) in zip(series, ends, strict=True)]
+        numbers = np.array([self.numbers.get(self.known_as(one), 0) for one in own])
         panel, covariates = Panel(parts, self.window, self.horizon), None
         if self.scheme:
-            stretches = [Stretch(one, int(min(a, b)), int(b)) for one, a, b in zip(series, first, last, strict=True)]
-            covariates = Covariates(self.scheme, panel, stretches)
-        said = forecasts(module, panel, self.ahead, which, origins - first[which], numbers[which], covariates)
-        return stretched(said, module.widths.double().tolist())
+            stretches = [Stretch(one, a, b) for one, (a, b) in zip(series, ends, strict=True)]
+            covariates = Covariates(self.scheme, panel, stretches, self.targets)
+        return forecasts(module, panel, self.ahead, which, origins - first[which], numbers[which], covariates)
 
 
 def long_season(frequency: Frequency, season: int) -> int | None:

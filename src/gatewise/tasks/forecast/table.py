@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.tasks.errors import InputError, need
-from gatewise.tasks.forecast.columns import COLUMNS, Reading
+from gatewise.tasks.forecast.columns import COLUMNS, Reading, joined, parted
 from gatewise.tasks.forecast.covariates import Covariate, chosen, text_of
 from gatewise.tasks.forecast.sheets import Sheet, read_csv, read_frame, read_parquet
 from gatewise.tasks.forecast.stamps import Clock
@@ -52,7 +52,8 @@ class Table:
     it was read from, such as pandas; clock: the time zone of its times; counted: whether ``unique_id`` are integers;
     dates: whether its times are of a type of dates. columns: the covariates; extras: their values (times, columns) by
     series, where there are any. whole: whether missing values at the end of a series with covariates known ahead are
-    part of it; else it ends before them. shown: options of reading that its texts show.
+    part of it; else it ends before them. shown: options of reading that its texts show. targets: where there are
+    several, each of them is a series, named as ``columns.joined`` says.
     """
 
     series: dict[str, tuple[Times, Values]]
@@ -64,6 +65,7 @@ class Table:
     columns: tuple[Covariate, ...] = ()
     extras: Mapping[str, Values] = field(default_factory=dict)
     whole: bool = False
+    targets: tuple[str, ...] = ()
     shown: Mapping[str, str] = field(default_factory=dict)
     counted: bool = False
     dates: bool = False
@@ -100,14 +102,16 @@ def as_past(table: Table, names: Sequence[str]) -> Table:
     return replace(table, columns=tuple(replace(c, role="past") if c.name in names else c for c in table.columns))
 
 
-def read_saved(path: Path, roles: Reading = SAVED) -> Table:
+def read_saved(path: Path, roles: Reading = SAVED, targets: Sequence[str] = ()) -> Table:
     """Read what ``to_csv`` wrote, whatever options the data were once read by: digits are integers there, no dates.
 
     Args:
-        roles: names the columns of covariates.
+        roles: names the columns of covariates. targets: what series are of, if all of them are of one of these.
     """
     reading = replace(roles, **SAVED_AS)
-    return _table(read_csv(path, reading, ","), reading)
+    table = _table(read_csv(path, reading, ","), reading)
+    several = len(targets) > 1 and all(parted(name)[1] in targets for name in table.series)
+    return replace(table, targets=tuple(targets)) if several else table
 
 
 def read_ahead(data: Any, reading: Reading, check: Callable[[Table], None] = lambda table: None) -> Table:
@@ -140,12 +144,22 @@ def _table(sheet: Sheet, reading: Reading) -> Table:
     if not rows:
         hint = "; id_col names the column that tells series apart" if sheet.ids is None and not reading.wide else ""
         raise none_left(unusable, hint if ignored or sheet.extras else "")
-    columns, extras, left = chosen(sheet.extras, reading, rows, values[0])
+    targets = sheet.names if len(values) > 1 and not reading.wide else ()
+    columns, extras, left = chosen(sheet.extras, reading, rows, _any(values) if targets else values[0])
+    if targets:
+        of = {joined(name, target): own for name in rows for target, own in zip(targets, values, strict=True)}
+        rows = {joined(name, target): part for name, part in rows.items() for target in targets}
     series = {name: (sheet.times[part], of[name][part]) for name, part in rows.items()}
     beside = {name: extras[part] for name, part in rows.items()} if columns else {}
     ignored = (*ignored, *left)
     found_as: dict[str, Any] = {"shown": sheet.shown, "counted": sheet.counted, "dates": sheet.dates}
+    found_as["targets"] = targets
     return Table(series, label, ignored, unusable, sheet.origin, sheet.clock, columns, beside, **found_as)
+
+
+def _any(values: Sequence[Values]) -> Values:
+    """A value where any target has one."""
+    return np.where(np.isnan(np.stack(values)).all(0), np.nan, 0.0)
 
 
 def _groups(sheet: Sheet) -> dict[str, NDArray[np.intp]]:

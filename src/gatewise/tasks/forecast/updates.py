@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -28,17 +29,27 @@ class Growing:
         Raises:
             InputError: for an unknown series, or a time that is not after its end.
         """
-        found = [(name, self._steps(series, name, times), values) for name, (times, values) in table.series.items()]
+        given = {name: own for name, own in table.series.items() if self._is_asked(name, own[1], table)}
+        found = [(name, self._steps(series, name, times), values) for name, (times, values) in given.items()]
         longer, ahead = list(series), any(column.role == "future" for column in self.columns)
+        more = Counter[str]()  # steps by unique_id: all targets of a series end at the same time
         for name, steps, values in found:
             one = series[self.places[name]]
             known = steps[~np.isnan(values)] if ahead else steps
-            length = int(known[-1]) + 1 if len(known) else len(one.values)
+            if len(known):
+                more[one.unique_id] = max(more[one.unique_id], int(known[-1]) + 1 - len(one.values))
+        for name, steps, values in found:
+            one = series[self.places[name]]
+            length = len(one.values) + more[one.unique_id]
             one = replace(one, values=self._written(name, len(one.values), length, steps, values))
             if one.extras is not None:
                 one = self._beside(one, steps, table)
             longer[self.places[name]] = one
         return longer
+
+    def _is_asked(self, name: str, values: Values, table: Table) -> bool:
+        """Whether rows are of a series of the model; a target that has no values there may have none here."""
+        return name in self.places or not table.targets or not np.isnan(values).all()
 
     def _steps(self, series: list[Series], name: str, times: np.ndarray) -> np.ndarray:
         """Places of times on the grid of a series."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gatewise.tasks.forecast.metrics import nanmean, unit_of
-from gatewise.tasks.forecast.panel import Panel, Places
+from gatewise.tasks.forecast.panel import Panel, Places, places
 from gatewise.tasks.forecast.scaling import scale
 from gatewise.tasks.forecast.table import Values
 
@@ -17,20 +17,20 @@ class Validation:
 
     Args:
         panel: with a window of values for the naive forecast. ends: of the training parts. most: origins at most; with
-            more series than these, every k-th series has them.
+            more series than these, every k-th series has them. targets: of each series, that many beside each other.
     """
 
-    def __init__(self, panel: Panel, ends: Sequence[int], season: int, most: int) -> None:
+    def __init__(self, panel: Panel, ends: Sequence[int], season: int, most: int, targets: int = 1) -> None:
         self.panel, self.season, self.ends = panel, season, np.array(ends)
         self.units = np.array([unit_of(panel.series(i)[:end], season) for i, end in enumerate(ends)])
-        last = panel.lengths - panel.horizon
-        chosen = np.flatnonzero(last >= self.ends)
+        last, first = (panel.lengths - panel.horizon)[::targets], self.ends[::targets]
+        chosen = np.flatnonzero(last >= first)
         chosen = chosen[:: -(-len(chosen) // most)]
         each = max(1, most // max(1, len(chosen)))
-        every = [-(-(last[i] - self.ends[i] + 1) // each) for i in chosen]
-        origins = [np.arange(last[i], self.ends[i] - 1, -step) for i, step in zip(chosen, every, strict=True)]
-        self.which: Places = np.repeat(chosen, [len(found) for found in origins])
-        self.at: Places = np.concatenate(origins)
+        every = [-(-(last[i] - first[i] + 1) // each) for i in chosen]
+        origins = [np.arange(last[i], first[i] - 1, -step) for i, step in zip(chosen, every, strict=True)]
+        self.which: Places = places(np.repeat(chosen, [len(found) for found in origins]), targets)
+        self.at: Places = np.repeat(np.concatenate(origins), targets)
         self.truth = panel.futures(self.which, self.at)
         lag = season if season < panel.window else 1
         self.naive = self.mase(scale(panel.windows(self.which, self.at), panel.horizon, [lag]).base)

@@ -17,6 +17,7 @@ from gatewise.tasks.forecast.forecaster import Forecaster
 from gatewise.tasks.forecast.notes import listed, print_scheme, print_unusable, remarks, said_seen
 from gatewise.tasks.forecast.options import MOST_STEPS
 from gatewise.tasks.forecast.picture import draw
+from gatewise.tasks.forecast.pivot import predicted
 from gatewise.tasks.forecast.table import time_text
 from gatewise.tasks.options import argument, option
 from gatewise.tasks.verbs import FitData, ScoreData, Verb, print_scores, print_table
@@ -62,7 +63,7 @@ class PredictForecast(Verb):
         if self.data is not None and self.history is not None:
             raise InputError(f"history: got {self.history} beside DATA {self.data}, expected one of them")
         found = task.forecast(task.chosen_series(self.data or self.history), self.future)
-        columns = found.columns()
+        columns = predicted(found)
         columns["ds"] = time_text(columns["ds"])
         header, rows = list(columns), list(zip(*(np.asarray(c).tolist() for c in columns.values()), strict=True))
         with whole(folder, locked=False):
@@ -74,7 +75,7 @@ class PredictForecast(Verb):
             print(dumps({"forecasts": records, "picture": str(folder / PICTURE), "unusable": left}), end="")
             return
         shown = [(name, str(time), *(f"{value:.6g}" for value in values)) for name, time, *values in rows[:MOST_ROWS]]
-        print_table([*header[:2], task.label, *header[3:]], shown)
+        print_table(header if found.targets else [*header[:2], task.label, *header[3:]], shown)
         if len(rows) > MOST_ROWS:
             print(f"… {len(rows) - MOST_ROWS} more rows in {folder / TABLE}")
         print_unusable(task.unusable)
@@ -95,11 +96,18 @@ class ScoreForecast(ScoreData):
     def run(self, task: Any, model: Path, json: bool) -> None:
         task.silent = not json  # what score logs is printed below
         scores = task.score(self.chosen(), self.windows, self.step_size)
+        several = task.target_scores(self.chosen(), self.windows, self.step_size) if task.table.targets else {}
         steps = 0 if self.data else task.horizon + (self.windows - 1) * (self.step_size or task.horizon)
         if json:
-            print(dumps({"scores": scores, "remarks": remarks(task, scores, steps)}), end="")
+            told = {"scores": scores, "remarks": remarks(task, scores, steps)}
+            print(dumps(told | ({"targets": several} if several else {})), end="")
             return
         print_scores(task, scores, f"{self.windows} horizons" if self.windows > 1 else None)
+        if several:
+            rows = [
+                (target, *(f"{own['MASE']:.4g}" for own in figures.values())) for target, figures in several.items()
+            ]
+            print_table(["MASE of", *scores], rows)
         print(said_seen(task, steps), end="\n" * bool(said_seen(task, steps)))
 
 
