@@ -246,12 +246,12 @@ def test_many_origins_take_the_covariates_of_the_table(model: Forecaster, table:
     found = model.cross_validation(n_windows=3, step_size=2)
     truth = shops(behind=0)
     last = truth[truth.unique_id == "a"].y.to_numpy()[144 - HORIZON : 144]
-    np.testing.assert_array_equal(found["y"].reshape(2, 3, HORIZON)[0, 2], last)
+    np.testing.assert_array_equal(found["y"].to_numpy().reshape(2, 3, HORIZON)[0, 2], last)
     one = model.continue_series(model.series[1], 144 - HORIZON - 4)
-    np.testing.assert_allclose(found["gru"].reshape(2, 3, HORIZON)[1, 0], one, rtol=1e-6)
+    np.testing.assert_allclose(found["gru"].to_numpy().reshape(2, 3, HORIZON)[1, 0], one, rtol=1e-6)
     again = Forecaster(**{**OPTIONS, "max_steps": 25}).fit(table).cross_validation(n_windows=2, refit=True)
     assert np.isfinite(again["gru"]).all()
-    np.testing.assert_array_equal(again["y"].reshape(2, 2, HORIZON)[0, 1], last)
+    np.testing.assert_array_equal(again["y"].to_numpy().reshape(2, 2, HORIZON)[0, 1], last)
 
 
 def test_a_cell_for_gaps_takes_covariates(table: Any) -> None:
