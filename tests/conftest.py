@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-sys.path[:0] = [str(Path(__file__).parent / "support"), str(Path(__file__).parent)]
+# The root first: `benches` is the package there, and a folder of tests here.
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent / "support"), str(Path(__file__).parent)]
 
 # One cache for the whole run, its workers and the processes that tests start: they inherit what is set here. A
 # GATEWISE_CACHE that is already set is used instead.
