@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gatewise.backends.base import Meaning
+from gatewise.backends.base import Backend, Meaning
 from gatewise.backends.kernels import calls
 from gatewise.backends.signature import KERNEL_DTYPES
 from gatewise.compiler.cell import Cell
@@ -136,4 +136,4 @@ class Cpu:
         }
 
 
-BACKEND = Cpu()
+BACKEND: Backend = Cpu()

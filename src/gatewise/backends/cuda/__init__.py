@@ -17,7 +17,7 @@ from torch import Tensor
 from gatewise.torch_internals import constant
 
 if TYPE_CHECKING:
-    from gatewise.backends.base import Meaning
+    from gatewise.backends.base import Backend, Meaning
     from gatewise.backends.cuda.gpu import Gpu
     from gatewise.compiler.cell import Cell
 
@@ -113,6 +113,7 @@ class Cuda:
         sizes: tuple[int, int, int],
         parameters: Sequence[Mapping[str, Tensor]],
         halves: bool,
+        threads: int | None,
     ) -> NoReturn:
         raise RuntimeError("streams have no kernels on a GPU; open them without asking for the cuda backend")
 
@@ -126,4 +127,4 @@ def _gpu(tensors: Sequence[Tensor]) -> Gpu:
     return gpu(tensors[0].device.index or 0)
 
 
-BACKEND = Cuda()
+BACKEND: Backend = Cuda()
