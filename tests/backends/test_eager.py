@@ -12,6 +12,7 @@ from torch import Tensor
 import gatewise as gw
 from gatewise import Cell, cell, cells, ops
 from gatewise.backends import eager
+from gatewise.compiler.expression import order
 
 ALL = {**BUILT_IN, **ZOO}
 DTYPE = torch.float64
@@ -138,7 +139,7 @@ def test_given_operands_are_not_computed_again() -> None:
     parameters = make_parameters(made, 5, 7, DTYPE)
     nodes = [node for use in made.uses for _, node in use.inputs]
     leaves = {"x": x, **inputs}
-    known = {n: leaves[n.attr] for root in nodes for n in eager.order([root], ()) if n.op == "input"}
+    known = {n: leaves[n.attr] for root in nodes for n in order([root], ()) if n.op == "input"}
     operands = dict(zip(nodes, eager.evaluate(nodes, known), strict=True))
     found = eager.interpret(made, operands, {}, states, parameters, steps=4)
     torch.testing.assert_close(found, eager.sequence(made, x, inputs, states, parameters))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gatewise import Cell, cell, hard_sigmoid, maximum, minimum, relu, softplus, where
 from gatewise.backends import eager
-from gatewise.compiler.expression import Node, postorder
+from gatewise.compiler.expression import Node, order, postorder
 from gatewise.compiler.gradient import Gradient, gradient
 
 ALL = {**BUILT_IN, **ZOO}
@@ -49,7 +49,7 @@ def backward(
     values = {n: v.detach() if isinstance(v, Tensor) else v for n, v in known.items()}
     roots = [*result.states, *result.affines, *(node for _, node in result.inputs)]
     affine = eager.Affine(made, parameters, HIDDEN)
-    for node in eager.order(roots, values):
+    for node in order(roots, values):
         if node.op == "adjoint":
             values[node] = adjoints[str(node.attr)]
         elif node.op == "parameter":

@@ -6,7 +6,7 @@ Slow and plain. It is the oracle that every kernel is tested against, what secon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -18,7 +18,7 @@ from gatewise.backends.autocast import linear
 from gatewise.compiler import functions
 from gatewise.compiler.cell import Cell, vector_name
 from gatewise.compiler.definition import weight_name
-from gatewise.compiler.expression import Node, postorder
+from gatewise.compiler.expression import Node, order, postorder
 
 
 def hard_sigmoid(x: Tensor, slope: float = 1 / 6, offset: float = 0.5) -> Tensor:
@@ -64,20 +64,6 @@ def evaluate(roots: Sequence[Node], values: dict[Node, Any], affine: Callable[[N
     """The values of expressions. ``values`` holds what is known and is filled with what is computed."""
     compute(order(roots, values), values, affine)
     return [values[r] for r in roots]
-
-
-def order(roots: Sequence[Node], known: Container[Node]) -> list[Node]:
-    """What must be computed for the roots when some values are known, arguments before users."""
-    seen: dict[Node, None] = {}
-    stack = [(root, False) for root in reversed(roots)]
-    while stack:
-        node, done = stack.pop()
-        if done:
-            seen[node] = None
-        elif node not in seen and node not in known:
-            stack.append((node, True))
-            stack.extend((a, False) for a in reversed(node.args))
-    return list(seen)
 
 
 def compute(nodes: Sequence[Node], values: dict[Node, Any], affine: Callable[[Node], Any] | None = None) -> None:

@@ -16,7 +16,7 @@ import numbers
 import operator
 import threading
 import weakref
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 Width = str | int
@@ -289,7 +289,21 @@ def _decided(op: str, nodes: tuple[Node, ...]) -> Node | None:
     return const(fold(op, values))
 
 
-def postorder(roots: Iterable[Node], ends: Container[Node] = ()) -> list[Node]:
+def arguments(node: Node) -> Sequence[Node]:
+    """What a node is computed from."""
+    return node.args
+
+
+def order(
+    roots: Iterable[Node], known: Container[Node] = (), parts: Callable[[Node], Sequence[Node]] = arguments
+) -> list[Node]:
+    """What must be computed for the roots when some values are known, arguments before users."""
+    return [node for node in postorder(roots, known, parts) if node not in known]
+
+
+def postorder(
+    roots: Iterable[Node], ends: Container[Node] = (), parts: Callable[[Node], Sequence[Node]] = arguments
+) -> list[Node]:
     """Every node reachable from the roots, arguments before users; not through ``ends``."""
     seen: dict[Node, None] = {}
     stack: list[tuple[Node, bool]] = [(r, False) for r in reversed(list(roots))]
@@ -302,7 +316,7 @@ def postorder(roots: Iterable[Node], ends: Container[Node] = ()) -> list[Node]:
             continue
         stack.append((node, True))
         if node not in ends:
-            stack.extend((a, False) for a in reversed(node.args) if a not in seen)
+            stack.extend((a, False) for a in reversed(parts(node)) if a not in seen)
     return list(seen)
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gatewise.compiler.expression import ARITHMETIC, COMPARISONS, Node, float_of, postorder
+from gatewise.compiler.expression import ARITHMETIC, COMPARISONS, Node, float_of, order
 
 _LONGEST = 100
 """Characters of an expression; a longer one gets a name, so that lines stay readable and parentheses few."""
@@ -89,7 +89,7 @@ class _Printer:
     def __init__(self, roots: Sequence[Node], known: Mapping[Node, str], dialect: Dialect, prefix: str) -> None:
         self.dialect, self.lines = dialect, list[str]()
         self.written = dict(known)
-        nodes = [n for n in postorder(roots, known) if n not in known]
+        nodes = order(roots, known)
         users = Counter([*roots, *(arg for node in nodes for arg in node.args)])
         named = 0
         for node in nodes:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.definition import Use, depends_on_recurrence, weight_name
-from gatewise.compiler.expression import Node, float_of, make, postorder
+from gatewise.compiler.expression import Node, float_of, make, order, postorder
 from gatewise.formats.onnx.builder import Builder, Value
 
 OPERATORS = {
@@ -101,19 +101,6 @@ class Maps:
         use = self.uses[node]
         return [*use.diagonals, *([] if use.state is None else [use.state])]
 
-    def order(self, roots: Sequence[Node], known: Container[Node] = ()) -> list[Node]:
-        """What the roots are computed from, themselves among it, arguments before users; not what is known."""
-        seen: dict[Node, None] = {}
-        stack = [(root, False) for root in reversed(roots)]
-        while stack:
-            node, done = stack.pop()
-            if done:
-                seen[node] = None
-            elif node not in seen and node not in known:
-                stack.append((node, True))
-                stack.extend((part, False) for part in reversed(self.parts(node)))
-        return list(seen)
-
 
 def _plus(b: Builder, total: Value | None, term: Value) -> Value:
     if total is None:
@@ -125,7 +112,7 @@ def _plus(b: Builder, total: Value | None, term: Value) -> Value:
 
 def compute(b: Builder, maps: Maps, roots: Sequence[Node], values: dict[Node, Value], affine: Affine) -> None:
     """Fill ``values``, which holds what is known, with those of the roots and of what they need."""
-    for node in maps.order(roots, values):
+    for node in order(roots, values, maps.parts):
         if node.op == "const":
             values[node] = float_of(node)
         elif node.op == "affine":
@@ -170,7 +157,7 @@ class Before:
 
 def _frontier(maps: Maps) -> list[Node]:
     """The expressions without a state that the rest of a step takes; numbers are left out."""
-    inner = [node for node in maps.order(maps.cell.outputs) if depends_on_recurrence(node)]
+    inner = [node for node in order(maps.cell.outputs, parts=maps.parts) if depends_on_recurrence(node)]
     edge = dict.fromkeys(part for node in inner for part in maps.parts(node))
     edge |= dict.fromkeys(maps.cell.outputs)
     return [node for node in edge if node.op != "const" and not depends_on_recurrence(node)]
