@@ -21,26 +21,18 @@ from gatewise.tasks.forecast.frequency import named as frequency_named
 from gatewise.tasks.forecast.grid import Series, regular, short_of
 from gatewise.tasks.forecast.groups import aligned
 from gatewise.tasks.forecast.intervals import check_columns, columns_of, names
-from gatewise.tasks.forecast.later import future_of, table_of
+from gatewise.tasks.forecast.later import future_of, series_of, table_of
 from gatewise.tasks.forecast.metrics import naive_error
 from gatewise.tasks.forecast.mixed import Mixed
-from gatewise.tasks.forecast.notes import LOG, log, log_fit, remarks, said_seen, said_short
+from gatewise.tasks.forecast.notes import LOG, log_fit, remarks, said_seen, said_short
 from gatewise.tasks.forecast.options import MOST_STEPS, ForecastOptions
 from gatewise.tasks.forecast.partition import forecast_of
-from gatewise.tasks.forecast.picture import figure
+from gatewise.tasks.forecast.picture import figure, some_of
 from gatewise.tasks.forecast.pivot import predicted, rolled
 from gatewise.tasks.forecast.recursive import Recursive
 from gatewise.tasks.forecast.scheme import Scheme
 from gatewise.tasks.forecast.strategies import Direct, Parted, Steps, Strategy, check_held_out
-from gatewise.tasks.forecast.table import (
-    Table,
-    Unusable,
-    Values,
-    as_past,
-    like,
-    none_left,
-    read,
-)
+from gatewise.tasks.forecast.table import Table, Unusable, Values, as_past, like, read
 from gatewise.tasks.forecast.updates import Growing
 from gatewise.tasks.machines import is_first
 from gatewise.tasks.objective import Objective, Schedule
@@ -194,7 +186,7 @@ class Forecaster(Task):
             InputError: where a covariate is missing within the horizon, with the first series and time.
         """
         self.fitted()
-        source = self.table if data is None else self._table(data)
+        source = self.table if data is None else table_of(self, data)
         assert source is not None
         return like(source, predicted(self.forecast(self.chosen_series(None if data is None else source), future)))
 
@@ -218,15 +210,7 @@ class Forecaster(Task):
         """
         checks.check_integer("max_ids", max_ids, 1, MOST_DRAWN)
         checks.check_integer("max_insample_length", max_insample_length or 1, 1, MOST_STEPS)
-        by_name: dict[str, list[Series]] = {}
-        for one in self.chosen_series(data):
-            by_name.setdefault(one.unique_id, []).append(one)
-        unknown = next((name for name in ids or () if name not in by_name), None)
-        if unknown is not None:
-            raise InputError(
-                f"ids: there is no series {unknown!r}, expected some of {len(by_name)} that can be forecast"
-            )
-        chosen = [one for name in list(ids or by_name)[:max_ids] for one in by_name[name]]
+        chosen = some_of(self.chosen_series(data), ids, max_ids)
         return figure(self, self.forecast(chosen, future), len(chosen), max_insample_length)
 
     def predict_partition(self, data: Any) -> Any:
@@ -286,7 +270,7 @@ class Forecaster(Task):
             MASE, sMAPE (per cent), RMSSE and OWA (beside the first naive forecast) by name of model; with levels also
             the quantile loss in units of MASE, and the coverage of each interval (per cent).
         """
-        found = self._rolling(self._scored(data), windows, step_size)
+        found = self.scored(data, windows, step_size)
         figures = scores(found, self.cell.name, self.season)
         for sentence in [] if self.silent else remarks(self, figures, 0 if data is not None else found.reach):
             LOG.warning(sentence)
@@ -294,7 +278,18 @@ class Forecaster(Task):
 
     def target_scores(self, data: Any = None, windows: int = 1, step_size: int | None = None) -> dict[str, Scores]:
         """What ``score`` says, for each of several targets by itself."""
-        return by_target(self._rolling(self._scored(data), windows, step_size), self.cell.name, self.season)
+        return by_target(self.scored(data, windows, step_size), self.cell.name, self.season)
+
+    def scored(self, data: Any = None, windows: int = 1, step_size: int | None = None) -> Forecasts:
+        """The forecasts that ``score`` gives the figures of."""
+        if data is None and isinstance(self.strategy, Parted):
+            held_out = {one.name for one in self.strategy.held_out}
+            chosen = [one for one in self.chosen_series() if one.name in held_out]
+        else:
+            chosen = self.chosen_series(data, needed=self.horizon + 1)
+            for one in chosen:
+                check_held_out(one, self.horizon)
+        return self._rolling(chosen, windows, step_size)
 
     def _train(self, folder: Path | None, report: MakeReporter | None, resume: bool) -> Self:
         was, self.silent = self.silent, self.silent or report is not None  # who is told of it has the scores from there
@@ -325,13 +320,13 @@ class Forecaster(Task):
         Raises:
             InputError: for a number that is not positive, or series that are too short.
         """
-        source = self.table if data is None else self._table(data)
+        source = self.table if data is None else table_of(self, data)
         chosen = self.chosen_series(None if data is None else source, needed=self.horizon + 1)
         found = self._rolling(chosen, n_windows, step_size)
         if refit:
             found = self._refitted(found)
-        elif data is None and said_seen(self, found.reach):
-            LOG.warning(said_seen(self, found.reach))
+        elif data is None and (said := said_seen(self, found.reach)):
+            LOG.warning(said)
         assert source is not None
         return like(source, rolled(found, self.cell.name))
 
@@ -348,7 +343,7 @@ class Forecaster(Task):
         """
         self.fitted()
         growing = self.growing or Growing(self.series)
-        self.series, self.growing = growing.grown(self.series, self._table(data)), growing
+        self.series, self.growing = growing.grown(self.series, table_of(self, data)), growing
         return self
 
     def positions(self, data: Any = None) -> tuple[list[str], Values | None]:
@@ -397,21 +392,7 @@ class Forecaster(Task):
         self.fitted()
         if data is None:
             return self.series
-        table = self._table(data)
-        grid = regular(table, self.series[0].frequency)
-        if table.targets:
-            grid = replace(grid, series=aligned(grid.series, self.options.channels == "mixed"))
-        short = [one for one in grid.series if len(one.values) < needed]
-        reasons = [Unusable(s.name, f"has {len(s.values)} values, expected at least {needed}") for s in short]
-        self.unusable = [*grid.unusable, *reasons]
-        if len(short) == len(grid.series):
-            raise none_left(reasons)
-        log(table.ignored, self.unusable)
-        return [one for one in grid.series if len(one.values) >= needed]
-
-    def _table(self, data: Any) -> Table:
-        """Data read as those of the fit were."""
-        return table_of(self, data)
+        return series_of(self, table_of(self, data), needed)
 
     def _from(self, series: list[Series], which: Any, origins: Any) -> Forecasts:
         """Forecasts of series from origins."""
@@ -431,13 +412,3 @@ class Forecaster(Task):
             one.fit(table)
             values[rows] = one._rolling(one.series, 1, None).values
         return replace(found, values=values)
-
-    def _scored(self, data: Any) -> list[Series]:
-        """The series that can be scored, of the fit or of other data."""
-        if data is None and isinstance(self.strategy, Parted):
-            held_out = {one.name for one in self.strategy.held_out}
-            return [one for one in self.chosen_series() if one.name in held_out]
-        chosen = self.chosen_series(data, needed=self.horizon + 1)
-        for one in chosen:
-            check_held_out(one, self.horizon)
-        return chosen

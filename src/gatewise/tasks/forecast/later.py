@@ -8,9 +8,10 @@ from typing import Any
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.forecast.ahead import with_future
 from gatewise.tasks.forecast.columns import Reading
-from gatewise.tasks.forecast.grid import Series
-from gatewise.tasks.forecast.notes import LOG
-from gatewise.tasks.forecast.table import Table, check_zone, read, read_ahead
+from gatewise.tasks.forecast.grid import Series, regular
+from gatewise.tasks.forecast.groups import aligned
+from gatewise.tasks.forecast.notes import LOG, log
+from gatewise.tasks.forecast.table import Table, Unusable, check_zone, none_left, read, read_ahead
 
 
 def table_of(task: Any, data: Any) -> Table:
@@ -25,6 +26,24 @@ def table_of(task: Any, data: Any) -> Table:
     _check(task, table)
     _say_unknown(task, table)
     return table
+
+
+def series_of(task: Any, table: Table, needed: int) -> list[Series]:
+    """The series of a table on the grid of the fit, each at least ``needed`` values long; the others are ``unusable``.
+
+    Raises:
+        InputError: where none is long enough.
+    """
+    grid = regular(table, task.series[0].frequency)
+    if table.targets:
+        grid = replace(grid, series=aligned(grid.series, task.options.channels == "mixed"))
+    short = [one for one in grid.series if len(one.values) < needed]
+    reasons = [Unusable(s.name, f"has {len(s.values)} values, expected at least {needed}") for s in short]
+    task.unusable = [*grid.unusable, *reasons]
+    if len(short) == len(grid.series):
+        raise none_left(reasons)
+    log(table.ignored, task.unusable)
+    return [one for one in grid.series if len(one.values) >= needed]
 
 
 def future_of(task: Any, chosen: list[Series], future: Any) -> list[Series]:

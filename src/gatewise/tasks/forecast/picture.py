@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gatewise.tasks.errors import need
+from gatewise.tasks.errors import InputError, need
 from gatewise.tasks.figures import save
 from gatewise.tasks.forecast.evaluation import Forecasts, HeldOut
 from gatewise.tasks.forecast.grid import Series
@@ -26,6 +26,21 @@ def draw(forecaster: Any, path: Path, forecasts: Forecasts) -> None:
         InputError: without matplotlib.
     """
     save(figure(forecaster, forecasts, MOST_PANELS), path)
+
+
+def some_of(series: Sequence[Series], ids: Sequence[str] | None, most: int) -> list[Series]:
+    """The series of the first names, or of these, with all their targets.
+
+    Raises:
+        InputError: for a name that no series has.
+    """
+    by_name: dict[str, list[Series]] = {}
+    for one in series:
+        by_name.setdefault(one.unique_id, []).append(one)
+    unknown = next((name for name in ids or () if name not in by_name), None)
+    if unknown is not None:
+        raise InputError(f"ids: there is no series {unknown!r}, expected some of {len(by_name)} that can be forecast")
+    return [one for name in list(ids or by_name)[:most] for one in by_name[name]]
 
 
 def figure(forecaster: Any, forecasts: Forecasts, most: int, history: int | None = None) -> Any:

@@ -13,8 +13,9 @@ import numpy as np
 from gatewise.tasks import checks
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import dumps, whole, write_bytes
+from gatewise.tasks.forecast.evaluation import by_target, scores
 from gatewise.tasks.forecast.forecaster import Forecaster
-from gatewise.tasks.forecast.notes import listed, print_scheme, print_unusable, remarks, said_seen
+from gatewise.tasks.forecast.notes import LOG, listed, print_scheme, print_unusable, remarks, said_seen
 from gatewise.tasks.forecast.options import MOST_STEPS
 from gatewise.tasks.forecast.picture import draw
 from gatewise.tasks.forecast.pivot import predicted
@@ -94,21 +95,23 @@ class ScoreForecast(ScoreData):
     )
 
     def run(self, task: Any, model: Path, json: bool) -> None:
-        task.silent = not json  # what score logs is printed below
-        scores = task.score(self.chosen(), self.windows, self.step_size)
-        several = task.target_scores(self.chosen(), self.windows, self.step_size) if task.table.targets else {}
-        steps = 0 if self.data else task.horizon + (self.windows - 1) * (self.step_size or task.horizon)
+        found = task.scored(self.chosen(), self.windows, self.step_size)
+        figures = scores(found, task.cell.name, task.season)
+        several = by_target(found, task.cell.name, task.season) if task.table.targets else {}
+        steps = 0 if self.data else found.reach
         if json:
-            told = {"scores": scores, "remarks": remarks(task, scores, steps)}
+            said = remarks(task, figures, steps)
+            for sentence in said:
+                LOG.warning(sentence)
+            told = {"scores": figures, "remarks": said}
             print(dumps(told | ({"targets": several} if several else {})), end="")
             return
-        print_scores(task, scores, f"{self.windows} horizons" if self.windows > 1 else None)
+        print_scores(task, figures, f"{self.windows} horizons" if self.windows > 1 else None)
         if several:
-            rows = [
-                (target, *(f"{own['MASE']:.4g}" for own in figures.values())) for target, figures in several.items()
-            ]
-            print_table(["MASE of", *scores], rows)
-        print(said_seen(task, steps), end="\n" * bool(said_seen(task, steps)))
+            rows = [(target, *(f"{one['MASE']:.4g}" for one in own.values())) for target, own in several.items()]
+            print_table(["MASE of", *figures], rows)
+        if seen := said_seen(task, steps):
+            print(seen)
 
 
 def csv_text(header: list[str], rows: list[tuple[Any, ...]]) -> str:
