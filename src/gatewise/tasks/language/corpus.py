@@ -7,7 +7,8 @@ from typing import Any
 
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import read_json, remove, sha256, write_json
-from gatewise.tasks.language.store import NAME, Tokens, copy_tokens, files, read_tokens, tokens_of
+from gatewise.tasks.language.store import NAME, Tokens, copy_tokens, read_tokens, tokens_of
+from gatewise.tasks.stored import files
 from gatewise.tasks.text.sources import Sources, sources
 from gatewise.tasks.text.tokenizers import Tokenizer, from_json, learned
 

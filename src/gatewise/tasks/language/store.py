@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,28 +18,18 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.tasks.claim import claim_on
-from gatewise.tasks.errors import InputError, WriteError, reason
-from gatewise.tasks.folder import read_json, remove, sha256, write_json
+from gatewise.tasks.errors import InputError, reason
+from gatewise.tasks.folder import read_json
+from gatewise.tasks.stored import Stored, files
 from gatewise.tasks.text.sources import Piece, Sources
 from gatewise.tasks.text.tokenizers import Ids, Tokenizer
 
 NAME = "tokens"
-
-
-def files(name: str) -> tuple[str, str, str, str]:
-    """The files of a store of this name: the tokens, what they are, and both while they are written."""
-    return (
-        f"{name}.bin",
-        f"{name}.json",
-        f"{name}.partial",
-        f"{name}.progress.json",
-    )
 
 
 TOKENS, ABOUT, PARTIAL, PROGRESS = FILES = files(NAME)
@@ -135,21 +124,11 @@ def tokens_of(
     if folder is None:
         kept = tempfile.TemporaryDirectory(prefix="gatewise-tokens-", ignore_cleanup_errors=True)
         return replace(tokens_of(sources, tokenizer, Path(kept.name), tell), keep=kept)
-    tokens, about, partial, progress = (folder / file for file in files(name))
+    stored = Stored(folder, name)
     mark = {"text": sources.mark, "tokenizer": _digest(json.dumps(tokenizer.to_json()).encode())}
-    if tokens.exists() and about.exists() and read_json(about).get("mark") == mark:
-        remove(progress)  # of a process that was killed between its last two steps
+    if stored.whole(mark):
         return read_tokens(folder, tokenizer, name=name)
-    try:
-        _write(folder, name, sources, tokenizer, mark, tell)
-    except OSError as error:
-        raise WriteError(f"{partial} cannot be written: {reason(error)}") from error
-    except WriteError:
-        raise
-    except InputError:  # text that cannot be read is not gone on with
-        remove(partial)
-        remove(progress)
-        raise
+    _write(stored, sources, tokenizer, mark, tell)
     return read_tokens(folder, tokenizer, verify=False, name=name)
 
 
@@ -162,18 +141,16 @@ def read_tokens(folder: Path, tokenizer: Tokenizer, verify: bool = True, name: s
     Raises:
         InputError: when it is missing, damaged, or was written by another tokenizer.
     """
-    path, described = (folder / file for file in files(name)[:2])
-    about = read_json(described)
+    stored = Stored(folder, name)
+    about = read_json(stored.described)
     found = about.get("mark", {}).get("tokenizer")
     if found != _digest(json.dumps(tokenizer.to_json()).encode()):
-        raise InputError(f"{described} is foreign: its tokens are not of this model's tokenizer")
+        raise InputError(f"{stored.described} is foreign: its tokens are not of this model's tokenizer")
+    stored.check(about, about.get("count", -1) * tokenizer.dtype.itemsize, verify)
     try:
-        whole = path.stat().st_size == about.get("count", -1) * tokenizer.dtype.itemsize
-        if not whole or (verify and sha256(path) != about.get("sha256")):
-            raise InputError(f"{path} is damaged: it is not as {described.name} says it was written")
-        return Tokens(_mapped(path, tokenizer.dtype), tokenizer.end, place=(path, 0))
+        return Tokens(_mapped(stored.path, tokenizer.dtype), tokenizer.end, place=(stored.path, 0))
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {reason(error)}") from None
+        raise InputError(f"{stored.path} cannot be read: {reason(error)}") from None
 
 
 def copy_tokens(tokens: Tokens, folder: Path, name: str = NAME) -> None:
@@ -183,17 +160,7 @@ def copy_tokens(tokens: Tokens, folder: Path, name: str = NAME) -> None:
         WriteError: when it cannot be written.
     """
     assert tokens.place is not None
-    source = tokens.place[0]
-    target, described, partial, _ = (folder / file for file in files(name))
-    claim = claim_on(folder)
-    try:
-        write_json(described, read_json(source.with_suffix(".json")))
-        shutil.copyfile(source, partial)
-        if claim is not None:
-            claim.note(target, partial.stat())
-        os.replace(partial, target)
-    except OSError as error:
-        raise WriteError(f"{partial} cannot be written: {reason(error)}") from error
+    Stored(folder, name).copied(tokens.place[0])
 
 
 def _mapped(path: Path, dtype: np.dtype[Any]) -> Ids:
@@ -202,37 +169,22 @@ def _mapped(path: Path, dtype: np.dtype[Any]) -> Ids:
 
 
 def _write(
-    folder: Path,
-    name: str,
-    sources: Sources,
-    tokenizer: Tokenizer,
-    mark: dict[str, str],
-    tell: Callable[[int], None] | None,
+    stored: Stored, sources: Sources, tokenizer: Tokenizer, mark: dict[str, str], tell: Callable[[int], None] | None
 ) -> None:
-    tokens, described, partial, progress = (folder / file for file in files(name))
-    done = _Progress.read(progress, partial, mark)
-    claim, started = claim_on(folder), done.pieces
-    with partial.open("r+b" if started else "wb") as file:
-        file.truncate(done.tokens * tokenizer.dtype.itemsize)
-        file.seek(0, os.SEEK_END)
+    done = _Done(*stored.begun(mark).get("done", ()))
+    started = done.pieces
+    with stored.opened(done.tokens * tokenizer.dtype.itemsize) as file:
         for piece, ids in _encoded(islice(sources.pieces(), started, None), tokenizer):
             file.write(_as_written(ids, piece, tokenizer))
             done.pieces, done.size = done.pieces + 1, done.size + len(piece.raw)
             done.tokens += len(ids) + piece.first
             if (done.pieces - started) % SAVED == 0:
-                if claim is not None:
-                    claim.check()
-                done.save(progress, mark, file)
+                stored.note(mark, done.noted, file)
             if tell is not None:
                 tell(done.size)
-        done.save(progress, mark, file)
-        written = os.stat(file.fileno())
-    about = {"mark": mark, "count": done.tokens, "bytes": done.size, "sha256": sha256(partial)}
-    write_json(described, about)
-    if claim is not None:
-        claim.note(tokens, written)
-    os.replace(partial, tokens)
-    remove(progress)
+        stored.note(mark, done.noted, file)
+        written = os.fstat(file.fileno())
+    stored.seal(mark, {"count": done.tokens, "bytes": done.size}, written)
 
 
 def _as_written(ids: Ids, piece: Piece, tokenizer: Tokenizer) -> bytes:
@@ -258,25 +210,16 @@ def _encoded(pieces: Iterator[Piece], tokenizer: Tokenizer) -> Iterator[tuple[Pi
 
 
 @dataclass
-class _Progress:
-    """What of the text is in ``tokens.partial``: whole pieces, and how many tokens and bytes they are."""
+class _Done:
+    """What of the text is in the partial file: whole pieces, and how many tokens and bytes they are."""
 
     pieces: int = 0
     tokens: int = 0
     size: int = 0
 
-    @classmethod
-    def read(cls, progress: Path, partial: Path, mark: dict[str, str]) -> _Progress:
-        """Nothing, unless a process was killed while it wrote tokens of the same text."""
-        if not progress.exists() or not partial.exists():
-            return cls()
-        saved = read_json(progress)
-        return cls(*saved["done"]) if saved.get("mark") == mark else cls()
-
-    def save(self, progress: Path, mark: dict[str, str], file: IO[bytes]) -> None:
-        file.flush()
-        os.fsync(file.fileno())
-        write_json(progress, {"mark": mark, "done": [self.pieces, self.tokens, self.size]})
+    @property
+    def noted(self) -> dict[str, list[int]]:
+        return {"done": [self.pieces, self.tokens, self.size]}
 
 
 def _digest(raw: bytes) -> str:

@@ -10,29 +10,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.tasks.claim import claim_on
-from gatewise.tasks.errors import InputError, WriteError, reason
-from gatewise.tasks.folder import read_json, remove, sha256, write_json
+from gatewise.tasks.errors import InputError, reason
+from gatewise.tasks.folder import read_json
+from gatewise.tasks.stored import Stored, files
 from gatewise.tasks.transcribe import sound
 from gatewise.tasks.transcribe.features import BANDS, Frames, log_mel
 from gatewise.tasks.transcribe.sound import Clip
 
-STORED, ABOUT, PARTIAL, PROGRESS = FILES = (
-    "features.bin",
-    "features.json",
-    "features.partial",
-    "features.progress.json",
-)
+NAME = "features"
+STORED, ABOUT, PARTIAL, PROGRESS = FILES = files(NAME)
 SAVED = 256
 """Recordings after which what was written is brought to the disk and noted."""
 TYPE = np.dtype("<f2")
@@ -95,20 +90,10 @@ def stored(items: Sequence[Item], rate: int, folder: Path | None = None) -> Stor
     if folder is None:
         kept = tempfile.TemporaryDirectory(prefix="gatewise-features-", ignore_cleanup_errors=True)
         return replace(stored(items, rate, Path(kept.name)), keep=kept)
-    mark, partial, progress = mark_of(items, rate), folder / PARTIAL, folder / PROGRESS
-    if (folder / STORED).exists() and (folder / ABOUT).exists() and read_json(folder / ABOUT).get("mark") == mark:
-        remove(progress)  # of a process that was killed between its last two steps
+    place, mark = Stored(folder, NAME), mark_of(items, rate)
+    if place.whole(mark):
         return opened(folder)
-    try:
-        _write(items, rate, folder, mark)
-    except OSError as error:
-        raise WriteError(f"{partial} cannot be written: {reason(error)}") from error
-    except WriteError:
-        raise
-    except InputError:  # sound that cannot be read is not gone on with
-        remove(partial)
-        remove(progress)
-        raise
+    _write(place, items, rate, mark)
     return opened(folder, verify=False)
 
 
@@ -121,19 +106,17 @@ def opened(folder: Path, verify: bool = True) -> Store:
     Raises:
         InputError: when it is missing or damaged.
     """
-    path, about = folder / STORED, read_json(folder / ABOUT)
+    place, about = Stored(folder, NAME), read_json(folder / ABOUT)
     counts, faults = about.get("frames"), about.get("faults")
     if not isinstance(counts, list) or not all(type(n) is int and n > 0 for n in counts):
         raise InputError(f"{folder / ABOUT} is damaged: expected the number of frames of each recording")
     if not isinstance(faults, list) or not all(isinstance(one, list) and len(one) == 2 for one in faults):
         raise InputError(f"{folder / ABOUT} is damaged: expected what is wrong with recordings")
+    place.check(about, sum(counts) * BANDS * TYPE.itemsize, verify)
     try:
-        whole = path.stat().st_size == sum(counts) * BANDS * TYPE.itemsize
-        if not whole or (verify and sha256(path) != about.get("sha256")):
-            raise InputError(f"{path} is damaged: it is not as {ABOUT} says it was written")
-        return Store(path, tuple(counts), tuple((str(name), str(fault)) for name, fault in faults))
+        return Store(place.path, tuple(counts), tuple((str(name), str(fault)) for name, fault in faults))
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {reason(error)}") from None
+        raise InputError(f"{place.path} cannot be read: {reason(error)}") from None
 
 
 def copied(store: Store, folder: Path) -> None:
@@ -142,23 +125,14 @@ def copied(store: Store, folder: Path) -> None:
     Raises:
         WriteError: when it cannot be written.
     """
-    claim, partial = claim_on(folder), folder / PARTIAL
-    try:
-        write_json(folder / ABOUT, read_json(store.path.parent / ABOUT))
-        shutil.copyfile(store.path, partial)
-        if claim is not None:
-            claim.note(folder / STORED, partial.stat())
-        os.replace(partial, folder / STORED)
-    except OSError as error:
-        raise WriteError(f"{partial} cannot be written: {reason(error)}") from error
+    Stored(folder, NAME).copied(store.path)
 
 
-def _write(items: Sequence[Item], rate: int, folder: Path, mark: str) -> None:
-    partial, progress, claim = folder / PARTIAL, folder / PROGRESS, claim_on(folder)
-    counts, faults = _done(progress, partial, mark)
-    with partial.open("r+b" if counts else "wb") as file:
-        file.truncate(sum(counts) * BANDS * TYPE.itemsize)
-        file.seek(0, os.SEEK_END)
+def _write(place: Stored, items: Sequence[Item], rate: int, mark: str) -> None:
+    begun = place.begun(mark)
+    counts: list[int] = list(begun.get("frames", ()))
+    faults: Faults = list(begun.get("faults", ()))
+    with place.opened(sum(counts) * BANDS * TYPE.itemsize) as file:
         for item in items[len(counts) :]:
             samples = sound.read(item.clip, rate, item.speed)
             frames = log_mel(samples, rate)
@@ -166,29 +140,7 @@ def _write(items: Sequence[Item], rate: int, folder: Path, mark: str) -> None:
             counts.append(len(frames))
             faults += [(item.name, fault) for fault in sound.faults(samples) if item.speed == 1]
             if len(counts) % SAVED == 0:
-                if claim is not None:
-                    claim.check()
-                _note(progress, mark, counts, faults, file)
-        _note(progress, mark, counts, faults, file)
-        written = os.stat(file.fileno())
-    about = {"mark": mark, "frames": counts, "faults": faults, "sha256": sha256(partial)}
-    write_json(folder / ABOUT, about)
-    if claim is not None:
-        claim.note(folder / STORED, written)
-    os.replace(partial, folder / STORED)
-    remove(progress)
-
-
-def _done(progress: Path, partial: Path, mark: str) -> tuple[list[int], Faults]:
-    """The frames of each recording that is in ``features.partial``, and what is wrong with them; none, unless a process
-    was killed meanwhile."""
-    if not progress.exists() or not partial.exists():
-        return [], []
-    saved = read_json(progress)
-    return (list(saved["frames"]), list(saved["faults"])) if saved.get("mark") == mark else ([], [])
-
-
-def _note(progress: Path, mark: str, counts: list[int], faults: Faults, file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-    write_json(progress, {"mark": mark, "frames": counts, "faults": faults})
+                place.note(mark, {"frames": counts, "faults": faults}, file)
+        place.note(mark, {"frames": counts, "faults": faults}, file)
+        written = os.fstat(file.fileno())
+    place.seal(mark, {"frames": counts, "faults": faults}, written)
