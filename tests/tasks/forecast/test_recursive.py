@@ -216,6 +216,7 @@ def test_the_point_is_the_median_or_the_mean(model: Forecaster) -> None:
         ({"segment": 4}, "segment needs strategy 'direct', got 'recursive'"),
         ({"lags": [-12]}, "lags of strategy 'recursive' must be above 0, got -12"),
         ({"n_samples": 0}, "n_samples must be an integer of at least 1"),
+        ({"n_samples": 2, "n_models": 3}, "n_samples must be at least n_models, 3, got 2"),
         ({"distribution": "cauchy"}, "distribution must be one of student_t, gaussian, negative_binomial"),
         ({"strategy": "direct"}, "n_samples needs strategy 'recursive', got 'direct'"),
     ],
@@ -329,3 +330,9 @@ def test_the_command_line_says_what_was_taken(model: Forecaster, capsys: pytest.
     asked.read(DATA)
     FitForecast(data=None).after(asked)
     assert capsys.readouterr().out == ""
+
+
+def test_every_network_draws_a_path() -> None:
+    few = Forecaster(**{**SMALL, "n_models": None, "n_samples": 2, "max_steps": 1}).fit(DATA)
+    assert few.options.n_models == 2
+    assert few.sample_paths().shape == (2, 2, 6)

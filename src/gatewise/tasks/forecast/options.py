@@ -211,6 +211,8 @@ class ForecastOptions(TaskOptions):
             self._check_recursive()
 
     def _check_recursive(self) -> None:
+        if self.n_samples is not None and self.n_models is not None and self.n_samples < self.n_models:
+            raise InputError(f"n_samples must be at least n_models, {self.n_models}, got {self.n_samples}")
         if self.cell.inputs:
             raise InputError(
                 f"cell: {self.cell.name} is told where values are missing, and strategy 'recursive' puts its own "

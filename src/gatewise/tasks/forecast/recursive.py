@@ -63,7 +63,7 @@ class Recursive(Parted):
             "lags": options.lags or ",".join(map(str, lags_of(longest, season, week, small))),
             "hidden_size": 64,
             "learning_rate": self.learning_rate if small else SLOW,
-            "n_models": 3 if small else 1,
+            "n_models": min(3, options.n_samples or PATHS) if small else 1,  # each network draws a path at least
             "distribution": options.distribution or likely(values),
             "n_samples": options.n_samples or PATHS,
             "point": options.point or "median",
