@@ -42,15 +42,8 @@ SMALL = 1_000
 class Recursive(Parted):
     """The next value at every step, and paths of such values; see ``recurrence.py`` and ``paths.py``."""
 
-    def __init__(
-        self,
-        series: Sequence[Series],
-        horizon: int,
-        season: int,
-        options: ForecastOptions,
-        scheme: Scheme | None = None,
-    ) -> None:
-        super().__init__(series, horizon, season, options, scheme)
+    def decide(self, options: ForecastOptions) -> None:
+        series, horizon, season = self.series, self.horizon, self.season
         self.left = [f.name for f in self.scheme.features if f.role not in ROLES]
         self.scheme = Scheme(tuple(f for f in self.scheme.features if f.role in ROLES))
         values = [one.values[:end] for one, end in zip(series, self.ends, strict=True)]

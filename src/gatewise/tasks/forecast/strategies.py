@@ -139,28 +139,25 @@ class Parted(Strategy):
         self.scheme = learnt(series, self.ends) if scheme is None else scheme
         own = [self.known_as(one) for one in series[:: self.targets]]
         self.numbers = {name: i + 1 for i, name in enumerate(own)} if 1 < len(own) <= MOST_NUMBERED else {}
+        self.decide(options)
+
+    @abstractmethod
+    def decide(self, options: ForecastOptions) -> None:
+        """What the data decide of the options, and what follows from it."""
 
 
 class Direct(Parted):
     """Segments of a window in, all of the horizon out; see ``direct.py``."""
 
-    def __init__(
-        self,
-        series: Sequence[Series],
-        horizon: int,
-        season: int,
-        options: ForecastOptions,
-        scheme: Scheme | None = None,
-    ) -> None:
-        super().__init__(series, horizon, season, options, scheme)
-        values = [one.values for one in series]
+    def decide(self, options: ForecastOptions) -> None:
+        values, frequency = [one.values for one in self.series], self.series[0].frequency
         asked = {name: getattr(options, name) for name in ("window", "segment", "lags")}
-        week = long_season(series[0].frequency, season)
-        self._decided = defaults.decided(values, self.ends, horizon, season, week, asked)
+        week = long_season(frequency, self.season)
+        self._decided = defaults.decided(values, self.ends, self.horizon, self.season, week, asked)
         self.window, self.segment = self._decided["window"], self._decided["segment"]
         lags = [int(lag) for lag in self._decided["lags"].split(",")]
-        self.ahead = Ahead(horizon, lags, options.levels, self.segment, self.targets)
-        calendar = cycles(series[0].frequency) if options.calendar else ()
+        self.ahead = Ahead(self.horizon, lags, options.levels, self.segment, self.targets)
+        calendar = cycles(frequency) if options.calendar else ()
         self.scheme = replace(self.scheme, calendar=calendar)
 
     def decided(self) -> dict[str, Any]:
