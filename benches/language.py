@@ -40,7 +40,7 @@ DATA = Path("../shared/data/tinyshakespeare/input.txt")
 RESULTS = Path("docs/language.json")
 RECIPES: dict[str, dict[str, Any]] = {
     "3": {"max_steps": 2400},
-    "15": {"num_layers": 2, "dropout": 0.35, "max_steps": 6000, "learning_rate": 3e-3},
+    "15": {"num_layers": 2, "dropout": 0.35, "max_steps": 4400, "learning_rate": 3e-3},
 }
 GOALS = {"3": 1.46, "15": 1.42}
 CURVES = ("gru_reset_after", "gru", "lstm", "rnn")

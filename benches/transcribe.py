@@ -94,9 +94,10 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--share", type=int, default=1, help="Train on every so manieth recording.")
-    parser.add_argument("options", nargs="*")
-    given = parser.parse_args()
-    data, options = parts(given.data, given.share), asked(given.options)
+    words = sys.argv[1:]
+    cut = words.index("--") if "--" in words else len(words)  # argparse takes no "--" behind an option of its own
+    given = parser.parse_args(words[:cut])
+    data, options = parts(given.data, given.share), asked(words[cut + 1 :])
     runs = []
     for seed in range(given.seeds):
         runs.append(measured(data, {**options, "seed": seed}))
