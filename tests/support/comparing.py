@@ -51,7 +51,7 @@ class Case:
     tier: str | None = None
     hidden: int = 65
     batch: int = 3
-    steps: int = 4
+    steps: int = 5
     inputs: int = 5
     reverse: bool = False
     bias: bool = True

@@ -10,6 +10,7 @@ from gatewise.backends.cpu import matrix
 from gatewise.backends.cpu.lanes import I32, I64, PTR, Code
 from gatewise.backends.cpu.matrix_phase import MatrixPhaseWriter
 from gatewise.backends.cpu.phase import KernelOptions, PhaseWriter
+from gatewise.backends.cpu.straight import StraightPhaseWriter
 from gatewise.backends.kernels import frame as slots
 from gatewise.backends.kernels.frame import Frame
 from gatewise.compiler.schedule import Plan
@@ -30,7 +31,7 @@ def emit(plan: Plan, options: KernelOptions) -> str:
 class _Module:
     def __init__(self, module: ir.Module, plan: Plan, options: KernelOptions) -> None:
         self.module, self.plan, self.options = module, plan, options
-        self.frame = Frame.of(plan)
+        self.frame = Frame.of(plan, bool(options.straight))
         self.has_prelude = bool(plan.phases[0].stores)
         void = ir.VoidType()
         region = ir.FunctionType(void, [PTR])
@@ -52,7 +53,8 @@ class _Module:
         function = ir.Function(self.module, kind, f"phase{index}")
         function.linkage = "internal"
         function.attributes.add("noinline")
-        (MatrixPhaseWriter if self.options.matrix else PhaseWriter)(self, index, function).write()
+        straight = StraightPhaseWriter if self.options.straight else PhaseWriter
+        (MatrixPhaseWriter if self.options.matrix else straight)(self, index, function).write()
         return function
 
     def entry(self) -> None:

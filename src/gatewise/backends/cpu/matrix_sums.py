@@ -30,10 +30,10 @@ class MatrixSums(Loops):
     def __init__(self, tier: Tier) -> None:
         super().__init__(tier, "float32", RUN, CHUNK, ROWS)
 
-    def operand_bytes(self, width: int) -> int:
+    def operand_bytes(self, width: int, depth: int) -> int:
         return -(-width // ROWS) * PITCH
 
-    def left_bytes(self) -> int:
+    def left_bytes(self, depth: int) -> int:
         return CHUNK * PITCH
 
     def share(self, c: Code, frame: ir.Value, number: ir.Value, count: ir.Value) -> None:

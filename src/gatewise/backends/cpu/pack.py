@@ -146,11 +146,12 @@ def _put(c: Code, value: ir.Value, place: ir.Value, form: str) -> None:
 
 
 def transpose(c: Code, values: list[ir.Value]) -> list[ir.Value]:
-    """Swap the bits of row and lane one at a time: log2(lanes) stages of two-source shuffles."""
+    """Swap the bits of row and lane one at a time: log2(rows) stages of two-source shuffles. With fewer rows than lanes
+    that is done within each such part of the lanes."""
     d = 1
-    while d < c.length:
+    while d < len(values):
         following = list(values)
-        for i in range(c.length):
+        for i in range(len(values)):
             if i & d:
                 continue
             a, b = values[i], values[i | d]

@@ -22,7 +22,7 @@ from gatewise.compiler.schedule import Phase, Plan, Ref
 
 UNROLL = 4
 
-_Sum = tuple[int, int, int]
+Sum = tuple[int, int, int]
 """A sum of a tile: its row, accumulator and vector."""
 
 
@@ -49,6 +49,8 @@ class KernelOptions:
     """Whether packed weights lie as bfloat16; the arithmetic is in float32."""
     matrix: bool = False
     """Whether products are taken on the matrix unit."""
+    straight: str = ""
+    """Where weights are read as they lie, which way: ``transposed`` where their rows are units, else ``copied``."""
 
 
 class Owner(Protocol):
@@ -169,7 +171,7 @@ class PhaseWriter:
         # Each of a block's first four tiles fetches a quarter of the next block's panels.
         ahead = c.minimum(c.b.udiv(c.b.sub(row, row_low), c.i64(self.tile.rows)), c.i64(3))
         places = [(i, a, v) for i in range(len(rows)) for a in range(n) for v in range(width)]
-        values: dict[_Sum, ir.Value] = {}
+        values: dict[Sum, ir.Value] = {}
         for j in range(max(1, len(self.phase.products))):
             for i, a, v in places:
                 if self.phase.span(a)[0] == j:
@@ -184,8 +186,11 @@ class PhaseWriter:
     def _lanes(self, v: int) -> tuple[ir.Value, ir.Value | None]:
         """Where a vector of the tile lies in a row, and its mask; one past the end is the last one in range, and its
         sums are never stored."""
-        index = self.c.minimum(self.c.i64(v), self.c.b.sub(self.vectors, self.c.i64(1)))
+        index = self._vector(v)
         return self._lane_offset(index), self._mask(index)
+
+    def _vector(self, v: int) -> ir.Value:
+        return self.c.minimum(self.c.i64(v), self.c.b.sub(self.vectors, self.c.i64(1)))
 
     def _start(self, start: Ref | None, row: ir.Value, offset: ir.Value, mask: ir.Value | None) -> ir.Value:
         c = self.c
@@ -195,8 +200,8 @@ class PhaseWriter:
         return self.c.b.gep(self.stack, [index], source_etype=self.c.vector)
 
     def _product(
-        self, j: int, rows: list[ir.Value], values: dict[_Sum, ir.Value], quarter: ir.Value
-    ) -> dict[_Sum, ir.Value]:
+        self, j: int, rows: list[ir.Value], values: dict[Sum, ir.Value], quarter: ir.Value
+    ) -> dict[Sum, ir.Value]:
         """Add a product to the sums that are in registers."""
         c, product, width = self.c, self.phase.products[j], self.tile.vectors
         depth, stride = self._product_slot(j, slots.DEPTH), self._product_slot(j, slots.BLOCK_STRIDE)

@@ -50,6 +50,7 @@ class CpuProgram(Program):
         key: str,
         plan: Plan,
         *,
+        steps: int,
         rows: int,
         units: int,
         widths: Mapping[str, int],
@@ -58,7 +59,7 @@ class CpuProgram(Program):
         like: Packed | None = None,
     ) -> Packed:
         entry = "transposed" if transposed else "copied"
-        prepared = launch.prepare(key, plan, self.to, rows, units, widths, entry)
+        prepared = launch.prepare(key, plan, self.to, rows, units, widths, entry, steps)
         return launch.packed(self, prepared, self.to, units, weights, like)
 
     def run(self, packed: Packed, *, steps: int, places: Mapping[str, Place]) -> None:

@@ -41,12 +41,12 @@ def reduce(program: Program, to: Target, one: int, delta: Memory, jobs: Sequence
     loops = _loops(to.tier, dtype)
     operands = {job.operand: job.total.shape[1] for job in jobs}
     tables = {o: _slots(o or ((one, 0, count),), width) for o, width in operands.items()}
-    used = 0
+    used, depth = 0, min(count, loops.run)
     for table in tables.values():
         table[sums.PANEL] = used
-        used += loops.operand_bytes(table[sums.WIDTH])
+        used += loops.operand_bytes(table[sums.WIDTH], depth)
     left = used
-    used += loops.left_bytes()
+    used += loops.left_bytes(depth)
     used += -used % _PAGE + _PAGE // 2  # so that the threads' panels do not share cache sets
     threads = openmp.threads() if count * numbers > _WORTH_SHARING else 1
     scratch = program.take(threads * used // to.size)

@@ -48,11 +48,11 @@ class Loops(ABC):
         self.run, self.chunk, self.rows = run, chunk, rows
 
     @abstractmethod
-    def operand_bytes(self, width: int) -> int:
-        """Of the panels of an operand so many numbers wide."""
+    def operand_bytes(self, width: int, depth: int) -> int:
+        """Of the panels of an operand so many numbers wide, of which ``depth`` rows at most are taken together."""
 
     @abstractmethod
-    def left_bytes(self) -> int:
+    def left_bytes(self, depth: int) -> int:
         """Of a chunk's panels of δ."""
 
     def text(self) -> str:

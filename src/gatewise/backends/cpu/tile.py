@@ -29,6 +29,14 @@ def choose(phase: Phase, tier: Tier, length: int, rows: int, units: int) -> Tile
     return min(found, key=lambda tile: _cost(n, tile.rows, tile.vectors, rows, needed, tier.vector_bytes))
 
 
+def turned(phase: Phase, tier: Tier, length: int, rows: int, units: int) -> Tile:
+    """The tile for a phase that turns its weights in registers: all rows there are, since each pass turns them anew,
+    and one vector, since a square fills the registers and takes long enough to hide the sums behind it."""
+    if phase.together == 0:
+        return choose(phase, tier, length, rows, units)
+    return Tile(next((height for height in HEIGHTS if height >= rows), HEIGHTS[-1]), 1)
+
+
 def candidates(phase: Phase, tier: Tier) -> list[Tile]:
     """The tiles whose sums, with what they read, fit into the registers; at least the smallest."""
     n, found = phase.together, [Tile(1, 1)]

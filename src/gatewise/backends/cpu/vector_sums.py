@@ -37,14 +37,14 @@ class VectorSums(Loops):
         rows, self.vectors = tile(tier.registers)
         super().__init__(tier, dtype, RUN, CHUNK, rows)
 
-    def operand_bytes(self, width: int) -> int:
+    def operand_bytes(self, width: int, depth: int) -> int:
         if width == 1:
-            return -(-RUN * self.size // 64) * 64
+            return -(-depth * self.size // 64) * 64
         blocks = -(-width * self.size // (self.vector_bytes * self.vectors))
-        return blocks * panel_pitch(RUN, self.vectors * self.vector_bytes)
+        return blocks * panel_pitch(depth, self.vectors * self.vector_bytes)
 
-    def left_bytes(self) -> int:
-        return CHUNK * panel_pitch(RUN, self.rows * self.size)
+    def left_bytes(self, depth: int) -> int:
+        return CHUNK * panel_pitch(depth, self.rows * self.size)
 
     def products(self) -> None:
         self.wide, c = self.function("wide", 7)

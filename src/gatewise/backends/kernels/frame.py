@@ -23,6 +23,9 @@ DEPTH, PANEL, BLOCK_STRIDE, ROUNDED, ROUNDED_STRIDE = range(5)
 the matrix unit, where each thread puts the operand in bfloat16: address, and bytes from one thread to the next."""
 PRODUCT_SLOTS = 5
 
+WEIGHTS = 1
+"""Of a product whose weights are not packed, behind its depth: address and bytes from row to row of each weight."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -33,9 +36,13 @@ class Frame:
     size: int
 
     @staticmethod
-    def of(plan: Plan) -> Frame:
+    def of(plan: Plan, straight: bool = False) -> Frame:
+        """``straight``: whether weights are read as they lie."""
         arrays = {a.name: HEADER + ARRAY_SLOTS * i for i, a in enumerate(plan.arrays)}
-        first = HEADER + ARRAY_SLOTS * len(arrays)
-        pairs = [(p, j) for p, phase in enumerate(plan.phases) for j in range(len(phase.products))]
-        products = {pair: first + PRODUCT_SLOTS * i for i, pair in enumerate(pairs)}
-        return Frame(arrays, products, first + PRODUCT_SLOTS * len(pairs))
+        size = HEADER + ARRAY_SLOTS * len(arrays)
+        products = {}
+        for p, phase in enumerate(plan.phases):
+            for j, product in enumerate(phase.products):
+                products[p, j] = size
+                size += WEIGHTS + 2 * len(product.weights) if straight else PRODUCT_SLOTS
+        return Frame(arrays, products, size)

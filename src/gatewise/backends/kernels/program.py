@@ -113,6 +113,7 @@ class Program(ABC):
         key: str,
         plan: Plan,
         *,
+        steps: int,
         rows: int,
         units: int,
         widths: Mapping[str, int],
@@ -120,7 +121,8 @@ class Program(ABC):
         transposed: bool,
         like: Packed | None = None,
     ) -> Packed:
-        """Make a plan ready for so many rows and units, and pack its weights into scratch memory.
+        """Make a plan ready for so many rows and units, and pack its weights into scratch memory where that pays for
+        the steps that will run on them.
 
         Args:
             key: names the plan among all plans. widths: columns of each array that is an operand of a product, where

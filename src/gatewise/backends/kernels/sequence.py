@@ -147,15 +147,17 @@ def packed(
     plan: Plan,
     *,
     transposed: bool,
+    steps: int = 0,
     rows: int = 0,
     units: int = 0,
     widths: Mapping[str, int] | None = None,
     like: Packed | None = None,
 ) -> Packed:
-    """A plan of the cell, by its name among them, for the rows and units of the call or others."""
+    """A plan of the cell, by its name among them, for the steps, rows and units of the call or others."""
     return program.packed(
         f"{call.cell.text}{name}",
         plan,
+        steps=steps or call.steps,
         rows=rows or call.rows,
         units=units or call.units,
         widths=call.widths() if widths is None else widths,
@@ -194,10 +196,12 @@ class OverRows:
         """counts: the numbers of rows that ``run`` will be asked for."""
         self.program, self.codes = program, dict[int, Packed]()
         first: Packed | None = None
-        for rows in dict.fromkeys(r for count in counts for _, _, r in portions(count, ROWS_AT_ONCE)):
-            code = packed(
-                program, call, name, plan, transposed=transposed, rows=rows, units=units, widths=widths, like=first
-            )
+        taken = dict[int, int]()
+        for _, steps, rows in (portion for count in counts for portion in portions(count, ROWS_AT_ONCE)):
+            taken[rows] = taken.get(rows, 0) + steps
+        for rows, steps in taken.items():
+            sizes = {"steps": steps, "rows": rows, "units": units}
+            code = packed(program, call, name, plan, transposed=transposed, widths=widths, like=first, **sizes)
             self.codes[rows] = code
             first = first or code
 

@@ -1,0 +1,137 @@
+"""A phase whose products read the weights as they lie: for calls so short that packing them costs more than it saves.
+
+Where the rows of a weight are units, squares of it are turned in registers on their way to the sums; where its columns
+are, they are vectors already. Each sum runs over the operand's columns in the order of ``phase``: the same bits.
+"""
+
+from __future__ import annotations
+
+import llvmlite.ir as ir
+
+from gatewise.backends.cpu import pack
+from gatewise.backends.cpu.lanes import I32, Code
+from gatewise.backends.cpu.phase import UNROLL, PhaseWriter, Sum
+from gatewise.backends.kernels import frame as slots
+
+
+class StraightPhaseWriter(PhaseWriter):
+    def _product(
+        self, j: int, rows: list[ir.Value], values: dict[Sum, ir.Value], quarter: ir.Value
+    ) -> dict[Sum, ir.Value]:
+        """Add a product to the sums that are in registers."""
+        c = self.c
+        self.operands = [self._row_address(self.phase.products[j].operand, row) for row in rows]
+        depth = self._product_slot(j, slots.DEPTH)
+        if self.owner.options.straight == "transposed":
+            return self._by_squares(j, depth, values)
+        columns, at_place = self._columns(j), {place: n for n, place in enumerate(values)}
+
+        def terms(step: int, k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+            return self._terms(columns, at_place, step, k, sums)
+
+        sums = list(values.values())
+        k, sums = c.accumulate(c.i64(0), depth, UNROLL, sums, lambda k, s: terms(UNROLL, k, s))
+        _, sums = c.accumulate(k, depth, 1, sums, lambda k, s: terms(1, k, s))
+        return dict(zip(values, sums, strict=True))
+
+    def _weight_slots(self, j: int, number: int) -> tuple[ir.Value, ir.Value]:
+        """Address and bytes from row to row of one of a product's weights."""
+        return tuple(self._product_slot(j, slots.WEIGHTS + 2 * number + field) for field in (0, 1))
+
+    # Rows are units
+
+    def _by_squares(self, j: int, depth: ir.Value, values: dict[Sum, ir.Value]) -> dict[Sum, ir.Value]:
+        """One accumulator and vector after the other: of 16 rows the processor fetches what comes next by itself, of
+        the 48 of three gates it did not."""
+        c, found = self.c, dict(values)
+        whole = c.b.mul(c.b.udiv(depth, c.i64(c.length)), c.i64(c.length))
+        end = c.b.mul(c.ceil_div(depth, c.length), c.i64(c.length))
+        for number, a in enumerate(self.phase.products[j].accumulators):
+            for v in range(self.tile.vectors):
+                lines, places = self._lines(j, number, v), [place for place in values if place[1:] == (a, v)]
+                sums = [values[place] for place in places]
+
+                def square(k: ir.Value, sums: list[ir.Value], lines: list[ir.Value] = lines) -> list[ir.Value]:
+                    return self._square(lines, k, sums, None)
+
+                def edge(k: ir.Value, sums: list[ir.Value], lines: list[ir.Value] = lines) -> list[ir.Value]:
+                    return self._square(lines, k, sums, depth)
+
+                k, sums = c.accumulate(c.i64(0), whole, c.length, sums, square)
+                _, sums = c.accumulate(k, end, c.length, sums, edge)
+                found |= zip(places, sums, strict=True)
+        return found
+
+    def _lines(self, j: int, number: int, v: int) -> list[ir.Value]:
+        """Where the weights of each of a vector's units begin; of units past the end, the last one's."""
+        c = self.c
+        base, row = self._weight_slots(j, number)
+        first, last = c.b.add(self.first_unit, c.b.mul(self._vector(v), c.i64(c.length))), c.b.sub(self.units, c.i64(1))
+        units = [c.b.add(first, c.i64(lane)) for lane in range(c.length)]
+        if self.masked:
+            units = [c.minimum(unit, last) for unit in units]
+        return [c.pointer(c.b.add(base, c.b.mul(unit, row))) for unit in units]
+
+    def _square(
+        self, lines: list[ir.Value], k: ir.Value, sums: list[ir.Value], depth: ir.Value | None
+    ) -> list[ir.Value]:
+        """Add as many columns as a vector has lanes; of them only those below ``depth``, where it is given."""
+        c, half = self.c, self.c.length // 2
+        for first in (0, half):
+            start = c.b.add(k, c.i64(first))
+            left = None if depth is None else c.b.sub(depth, start)
+            for u, weight in enumerate(self._turned(lines, start, left)):
+                column = c.b.add(start, c.i64(u))
+                if depth is not None:
+                    column = c.minimum(column, c.b.sub(depth, c.i64(1)))
+                at = c.b.mul(column, c.i64(c.size))
+                for i, operand in enumerate(self.operands):
+                    value = c.fmuladd(c.load_number(c.at(operand, at)), weight, sums[i])
+                    there = None if left is None else c.b.icmp_signed("<", c.i64(u), left)
+                    sums[i] = value if there is None else c.b.select(there, value, sums[i])
+        return sums
+
+    def _turned(self, lines: list[ir.Value], start: ir.Value, left: ir.Value | None) -> list[ir.Value]:
+        """Half as many columns as a vector has lanes, from ``start`` on; only those that are ``left`` are read.
+
+        Rows whose numbers are half the lanes apart share a vector from the start, so that half of the registers and of
+        the shuffles between them are enough: a square of all lanes at once spilled, and took twice as long.
+        """
+        c, half = self.c, self.c.length // 2
+        narrow = Code(c.b, self.owner.options.dtype, half * c.size)
+        mask = None if left is None else narrow.lanes_below(left)
+        offset = c.b.mul(start, c.i64(c.size))
+        rows = [narrow.load(c.at(line, offset), mask) for line in lines]
+        lanes = ir.Constant(ir.VectorType(I32, c.length), list(range(c.length)))
+        return pack.transpose(c, [c.b.shuffle_vector(rows[i], rows[half + i], lanes) for i in range(half)])
+
+    # Columns are units
+
+    def _columns(self, j: int) -> list[tuple[tuple[int, int], ir.Value, ir.Value, ir.Value | None]]:
+        """The accumulator and vector, where its first row begins, bytes from row to row, and the lanes there are."""
+        c, found = self.c, []
+        for number, a in enumerate(self.phase.products[j].accumulators):
+            base, row = self._weight_slots(j, number)
+            for v in range(self.tile.vectors):
+                offset, mask = self._lanes(v)
+                found.append(((a, v), c.at(c.pointer(base), offset), row, mask))
+        return found
+
+    def _terms(
+        self,
+        columns: list[tuple[tuple[int, int], ir.Value, ir.Value, ir.Value | None]],
+        at_place: dict[Sum, int],
+        step: int,
+        k: ir.Value,
+        sums: list[ir.Value],
+    ) -> list[ir.Value]:
+        c = self.c
+        for u in range(step):
+            column = c.b.add(k, c.i64(u)) if u else k
+            weights = [(place, c.load(c.at(first, c.b.mul(column, row)), mask)) for place, first, row, mask in columns]
+            for i, operand in enumerate(self.operands):
+                x = c.load_number(c.at(operand, c.b.mul(column, c.i64(c.size))))
+                for (a, v), weight in weights:
+                    n = at_place[i, a, v]
+                    sums[n] = c.fmuladd(x, weight, sums[n])
+        return sums
