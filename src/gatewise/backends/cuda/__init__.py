@@ -49,6 +49,21 @@ def _found_problem() -> str:
     return ""
 
 
+@constant
+def _roomless(cell: Cell, tier: str, index: int | None, units: int) -> str:
+    from gatewise.backends.cuda import calls, room
+    from gatewise.backends.cuda.gpu import gpu
+
+    return room.problem(cell, calls.NUMBERS[tier], units, gpu(index or 0).card)
+
+
+def _tf32_allowed() -> bool:
+    """Whether torch takes float32 products of its RNNs in TF32, as it does where nothing else was said. The setting has
+    one name per operator since torch 2.9; ``allow_tf32 = False`` reads as ``none`` there."""
+    precision = getattr(torch.backends.cudnn.rnn, "fp32_precision", None)
+    return bool(torch.backends.cudnn.allow_tf32) if precision is None else precision == "tf32"
+
+
 class Cuda:
     """See ``base.Backend``."""
 
@@ -60,11 +75,13 @@ class Cuda:
         if dtype not in TIERS:
             known = "float32, float16 and bfloat16"
             return f"the cuda backend computes in {known}, but the tensors are {str(dtype).split('.')[-1]}", "", False
-        precision = getattr(torch.backends.cudnn.rnn, "fp32_precision", "tf32")
-        if dtype == torch.float32 and not half_products and precision == "ieee":
-            asked = "torch.backends.cudnn.rnn.fp32_precision asks for ieee"
+        if dtype == torch.float32 and not half_products and not _tf32_allowed():
+            asked = "torch asks for full float32 (torch.backends.cudnn.rnn.fp32_precision, or allow_tf32)"
             return f"the cuda backend takes products of float32 in TF32, but {asked}", "", False
         return _problem(), TIERS[torch.bfloat16 if half_products else dtype], half_products
+
+    def roomless(self, cell: Cell, tier: str, device: torch.device, units: int) -> str:
+        return _roomless(cell, tier, device.index, units)
 
     def check_tier(self, tier: str) -> None:
         known = list(TIERS.values())

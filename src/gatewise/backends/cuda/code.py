@@ -66,5 +66,5 @@ def fitting(design: Design, number: Number, units: int, rows: int, card: Card) -
         if known[-1][1].resources.stack == 0:
             return known[-1]
     if not known:
-        raise UnsuitableError(f"the weights of {len(design.tiles)} products of {units} units do not fit on this card")
+        raise UnsuitableError(choice.too_large(design, units))
     return min(known, key=lambda pair: pair[1].resources.stack)
