@@ -108,6 +108,17 @@ def test_a_wish_comes_first(with_cudnn: None) -> None:
         assert on_a_gpu(cells.lstm).name == "eager"
 
 
+def test_a_compiled_program_holds_steps(with_cudnn: None) -> None:
+    """And the choice itself is compiled without a break."""
+
+    @torch.compile(fullgraph=True, backend="eager")
+    def compiled(x: Tensor) -> Tensor:
+        return x + float(on_a_gpu(cells.lstm).name == "eager")
+
+    found = [float(compiled(torch.zeros(1))), float(on_a_gpu(cells.lstm).name == "eager")]
+    assert found == [1.0, 0.0]
+
+
 def test_the_name_is_no_backend_to_ask_for() -> None:
     with (
         pytest.raises(ValueError, match="backend must be one of auto, cpu, cuda, eager, got 'cudnn'"),

@@ -121,9 +121,12 @@ def choose(
 
 
 def _without_kernels(problem: str, device: torch.device, dtype: torch.dtype, cell: Cell | None) -> Choice:
-    formula = "" if cell is None else cudnn.formula(cell, device.type, dtype)
-    if formula and cudnn.enabled():
-        return Choice(cudnn.NAME, "", f"torch's {formula} runs it, with lengths or reset the eager backend; {problem}")
+    # A compiled program holds torch's operations: torch traces no RNN of its own.
+    if cell is not None and not torch.compiler.is_compiling() and cudnn.enabled():
+        formula = cudnn.formula(cell, device.type, dtype)
+        if formula:
+            said = f"torch's {formula} runs it, with lengths or reset the eager backend"
+            return Choice(cudnn.NAME, "", f"{said}; {problem}")
     return Choice(EAGER, "", problem)
 
 

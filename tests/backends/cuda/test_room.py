@@ -56,5 +56,12 @@ def test_kernels_first_then_cudnn_then_eager(
         backends.choose(torch.device("cuda"), torch.float16, None, cell, units) for cell in (cells.lstm, cells.gru)
     ]
     assert tuple(choice.name for choice in found) == names
+
+    @torch.compile(fullgraph=True, backend="eager")
+    def compiled(x: torch.Tensor) -> torch.Tensor:
+        choice = backends.choose(torch.device("cuda"), torch.float16, None, cells.gru, units)
+        return x + float(choice.name == names[1])
+
+    assert float(compiled(torch.zeros(1))) == 1
     if names[0] != "cuda":
         assert all("do not fit on this card" in choice.reason for choice in found)

@@ -8,12 +8,14 @@ does not choose them.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor
 
+from gatewise.compiler.text import parse
 from gatewise.torch_internals import constant
 
 if TYPE_CHECKING:
@@ -50,11 +52,13 @@ def _found_problem() -> str:
 
 
 @constant
-def _roomless(cell: Cell, tier: str, index: int | None, units: int) -> str:
-    from gatewise.backends.cuda import calls, room
-    from gatewise.backends.cuda.gpu import gpu
+def _roomless(cell: str, tier: str, index: int | None, units: int) -> str:
+    from gatewise.backends.cuda import calls, gpu, room
 
-    return room.problem(cell, calls.NUMBERS[tier], units, gpu(index or 0).card)
+    return room.problem(_parsed(cell), calls.NUMBERS[tier], units, gpu.gpu(index or 0).card)
+
+
+_parsed = functools.lru_cache(maxsize=256)(parse)
 
 
 def _tf32_allowed() -> bool:
@@ -81,7 +85,8 @@ class Cuda:
         return _problem(), TIERS[torch.bfloat16 if half_products else dtype], half_products
 
     def roomless(self, cell: Cell, tier: str, device: torch.device, units: int) -> str:
-        return _roomless(cell, tier, device.index, units)
+        # As an index a size that torch.compile leaves open is fixed, which a constant must be.
+        return _roomless(cell.text, tier, device.index, operator.index(units))
 
     def check_tier(self, tier: str) -> None:
         known = list(TIERS.values())
