@@ -57,8 +57,9 @@ def test_nothing_is_rounded_under_autocast() -> None:
         assert torch.equal(cudnn.sequence(cells.lstm, x, states, parameters)[0], truth)
 
 
-def test_weights_lie_side_by_side_in_the_order_of_cudnn() -> None:
-    _, _, parameters = given(cells.gru_reset_after, "ours")
+@pytest.mark.parametrize("biases", ["none", "ours"])
+def test_weights_lie_side_by_side_in_the_order_of_cudnn(biases: str) -> None:
+    _, _, parameters = given(cells.gru_reset_after, biases)
     weights = cudnn._weights(cells.gru_reset_after, parameters)
     assert [w.shape for w in weights] == [(18, WIDTH), (18, UNITS), (18,), (18,)]
     ends = [w.data_ptr() + w.numel() * w.itemsize for w in weights]

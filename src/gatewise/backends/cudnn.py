@@ -64,11 +64,10 @@ def sequence(
     Under torch.autocast nothing is rounded, as elsewhere: layers have rounded already.
     """
     function = FORMULAS[cell.body()][1]
-    weights, biases = _weights(cell, parameters), any(name.startswith("bias") for name in parameters)
-    first = [state.unsqueeze(0) for state in states]
+    first = [state.unsqueeze(0).contiguous() for state in states]
     given = first[0] if len(first) == 1 else first
     # cuDNN keeps what its backward needs in training alone.
-    how = (weights, biases, 1, 0.0, torch.is_grad_enabled(), False, False)
+    how = (_weights(cell, parameters), True, 1, 0.0, torch.is_grad_enabled(), False, False)
     with torch.autocast(x.device.type, enabled=False) if autocast_dtype(x.device) else nullcontext():
         y, *finals = function(x.flip(0) if reverse else x, given, *how)
     return y.flip(0) if reverse else y, [final.squeeze(0) for final in finals]
@@ -82,10 +81,10 @@ def _blocks(cell: Cell, name: str) -> tuple[int | None, ...]:
 
 
 def _weights(cell: Cell, parameters: Mapping[str, Tensor]) -> list[Tensor]:
-    """As torch's functions take them, side by side in one piece of memory, in which cuDNN reads them as they are."""
+    """As torch's functions take them, side by side in one piece of memory, in which cuDNN reads them as they are: else
+    torch warns and copies. To cuDNN biases belong to it always."""
     found = [parameters["weight_ih"], parameters["weight_hh"]]
-    if any(name.startswith("bias") for name in parameters):
-        found += [_bias(cell, name, parameters.get(name), found[0]) for name in ("bias_ih", "bias_hh")]
+    found += [_bias(cell, name, parameters.get(name), found[0]) for name in ("bias_ih", "bias_hh")]
     whole, shapes = torch.cat([part.reshape(-1) for part in found]), [part.shape for part in found]
     parts = whole.split([shape.numel() for shape in shapes])
     return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
