@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from gatewise.backends.cuda import nvrtc
+
 
 @lru_cache
 def compiler(names: tuple[str, ...]) -> str:
@@ -20,6 +22,7 @@ C = compiler(("gcc", "clang", "cc"))
 CPP = compiler(("g++", "clang++"))
 needs_c = pytest.mark.skipif(not C, reason="there is no C compiler here")
 needs_cpp = pytest.mark.skipif(not CPP, reason="there is no C++ compiler here")
+needs_nvrtc = pytest.mark.skipif(nvrtc.library() is None, reason="NVRTC is not installed")
 
 
 def library(source: Path, command: str, flags: Sequence[str]) -> ctypes.CDLL:

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 
 import torch
 
+from gatewise.backends import cudnn
 from gatewise.backends.base import Backend, Choice
+from gatewise.compiler.cell import Cell
 
 _PACKAGES = ("gatewise.backends.cpu", "gatewise.backends.cuda")
 """In the order in which they are asked."""
@@ -78,12 +80,20 @@ def wish() -> tuple[str, str | None]:
     return current.name, current.tier
 
 
-def choose(device: torch.device, dtype: torch.dtype, half: torch.dtype | None = None) -> Choice:
+def choose(
+    device: torch.device,
+    dtype: torch.dtype,
+    half: torch.dtype | None = None,
+    cell: Cell | None = None,
+    units: int = 0,
+) -> Choice:
     """The backend for a call on tensors of this device and dtype.
 
     Args:
         half: what weights and inputs were rounded to. In bfloat16 products may be taken on the matrix unit; not where
             a tier was asked for by name.
+        cell, units: of the call. Without a wish for another, one that a backend has no room for goes to the next way,
+            and on a GPU torch's own formulas to torch's functions (``cudnn``) before ``eager``.
 
     Raises:
         RuntimeError: when the backend asked for by name cannot run the call.
@@ -97,7 +107,8 @@ def choose(device: torch.device, dtype: torch.dtype, half: torch.dtype | None = 
         if name not in ("auto", backend.name):
             continue
         problem, own, matrix = backend.offer(device.type, dtype, half_products)
-        problem = problem or (backend.unproved if name == "auto" else "")
+        if not problem and name == "auto":
+            problem = backend.unproved or ("" if cell is None else backend.roomless(cell, tier or own, device, units))
         if problem:
             # Of several, that of the backend which the device belongs to says most.
             first_problem = problem if backend.dispatch_key == device.type.upper() else first_problem or problem
@@ -106,7 +117,17 @@ def choose(device: torch.device, dtype: torch.dtype, half: torch.dtype | None = 
         return Choice(backend.name, tier, reason) if tier else Choice(backend.name, own, reason, matrix)
     if name != "auto":
         raise RuntimeError(first_problem)
-    return Choice(EAGER, "", first_problem)
+    return _without_kernels(first_problem, device, dtype, cell)
+
+
+def _without_kernels(problem: str, device: torch.device, dtype: torch.dtype, cell: Cell | None) -> Choice:
+    # A compiled program holds torch's operations: torch traces no RNN of its own.
+    if cell is not None and not torch.compiler.is_compiling() and cudnn.enabled():
+        formula = cudnn.formula(cell, device.type, dtype)
+        if formula:
+            said = f"torch's {formula} runs it, with lengths or reset the eager backend"
+            return Choice(cudnn.NAME, "", f"{said}; {problem}")
+    return Choice(EAGER, "", problem)
 
 
 def get(name: str) -> Backend:
@@ -144,6 +165,7 @@ def report() -> dict[str, object]:
     for backend in REGISTERED:
         found |= backend.report()
         said[backend.name] = found.pop(backend.name)
+    said[cudnn.NAME] = cudnn.report()
     said[EAGER] = "any device and dtype: the equations in torch operations, one step after another"
     found |= {"tier": tier} if tier else {}
     return {**found, "backend": name, "backends": said, **cache.report()}

@@ -98,6 +98,9 @@ class Backend(Protocol):
             Why it cannot run them, empty where it can; the tier that they take; whether its products are in bfloat16.
         """
 
+    def roomless(self, cell: Cell, tier: str, device: torch.device, units: int) -> str:
+        """Why a machine that runs such calls has no room for this cell with so many units; empty where it has."""
+
     def check_tier(self, tier: str) -> None:
         """Refuse a tier that this machine cannot run.
 

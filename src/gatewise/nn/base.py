@@ -61,7 +61,8 @@ class CellModule(FormulaInStateDict):
         """What runs this module now, and why, e.g. ``cpu/avx512: compiled for this machine``."""
         parameter = next(self.parameters(), torch.empty(0))
         half = rounding(parameter)
-        choice = choose(parameter.device, torch.float32 if half else parameter.dtype, half)
+        kind = torch.float32 if half else parameter.dtype
+        choice = choose(parameter.device, kind, half, self.cell, self.hidden_size)
         return f"{choice}: {choice.reason}{said(half, parameter.dtype, choice)}"
 
     def _widened(self, value: Tensor) -> Tensor:
@@ -103,7 +104,7 @@ class CellModule(FormulaInStateDict):
 
     def _kernels_round(self, device: torch.device, half: torch.dtype) -> bool:
         """Whether matrices in float32 are rounded where kernels pack them, for the matrix unit."""
-        return choose(device, torch.float32, half).matrix
+        return choose(device, torch.float32, half, self.cell, self.hidden_size).matrix
 
     def _out_of_autocast(self, value: Tensor) -> Tensor:
         """Under torch.autocast earlier layers hand over another precision; this one takes its weights' dtype."""

@@ -12,7 +12,7 @@ from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
 from gatewise import ops
-from gatewise.backends import EAGER
+from gatewise.backends import EAGER, cudnn
 from gatewise.compiler.cell import Cell
 from gatewise.nn import initialise as initialisation
 from gatewise.nn import packed, symbolic
@@ -195,7 +195,8 @@ class Recurrent(Layer):
     def backend(self) -> str:
         """What runs this module now, and why, e.g. ``cpu/avx512: compiled for this machine``."""
         said = super().backend
-        return f"{said}; recompute acts where kernels run" if self.recompute and said.startswith(EAGER) else said
+        without = self.recompute and said.startswith((EAGER, cudnn.NAME))
+        return f"{said}; recompute acts where kernels run" if without else said
 
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from gatewise.backends import EAGER, choose, eager, prologue, signature
+from gatewise.backends import EAGER, choose, cudnn, eager, prologue, signature
 from gatewise.compiler.cell import Cell, vector_name
 from gatewise.ops import direct, flops, operators
 from gatewise.ops.derivatives import OverTime
@@ -17,6 +17,9 @@ from gatewise.torch_internals import apply, dual_below, in_forward_mode, observe
 
 direct.register()
 operators.observers.append(flops.enrol)
+
+
+WITHOUT_KERNELS = (EAGER, cudnn.NAME)
 
 
 def run(
@@ -45,11 +48,13 @@ def run(
     Raises:
         RuntimeError: when a backend asked for by name cannot run the call.
     """
-    choice = choose(x.device, x.dtype, half)
-    if choice.name == EAGER:
+    choice = choose(x.device, x.dtype, half, cell, states[0].shape[-1])
+    if choice.name in WITHOUT_KERNELS:
         operators.refuse_steps_in_onnx(f"no kernels run it: {choice.reason}")
         if not torch.compiler.is_compiling():
             signature.check(cell, x, inputs, states, parameters)
+            if choice.name == cudnn.NAME and cudnn.suits(x, states[0]) and not _transformed():
+                return cudnn.sequence(cell, x, states, parameters, reverse=reverse)
         return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse)
     operands, terms, parameters = _leaves(cell, x, inputs, states, parameters)
     states = list(states)
@@ -90,8 +95,8 @@ def trace(
 ) -> tuple[Tensor, list[Tensor]]:
     """As ``run``, without derivatives; ``gates``, (gate, T, B, hidden_size) in the order of ``cell.gates``, is filled
     with their values."""
-    choice = choose(x.device, x.dtype, half)
-    if choice.name == EAGER:
+    choice = choose(x.device, x.dtype, half, cell, states[0].shape[-1])
+    if choice.name in WITHOUT_KERNELS:
         signature.check(cell, x, inputs, states, parameters)
         seen = list(zip([cell.gate_value(gate) for gate in cell.gates], gates, strict=True))
         return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse, seen=seen)
@@ -122,6 +127,11 @@ def _leaves(
     if not operands and not names:
         operands = [x.detach()]  # which the cell does not read: it says how many steps there are
     return operands, [inputs[n] for n in names], parameters
+
+
+def _transformed() -> bool:
+    """Whether torch differentiates forward or maps over a batch here, which cuDNN's functions cannot."""
+    return observed() and (transforms_active() or in_forward_mode())
 
 
 def _refuse_forward_mode(tensors: Sequence[Tensor]) -> None:

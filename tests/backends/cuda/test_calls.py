@@ -1,5 +1,7 @@
 """The operators and layers on the kernels for the GPU, by the emulation; and what is said where they cannot run."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -182,8 +184,23 @@ def test_what_products_are_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
         found.append(str(backends.choose(torch.device("cuda"), torch.float32, torch.bfloat16)))
     assert found == ["cuda/tf32", "cuda/fp16", "cuda/bf16"]
     monkeypatch.setattr(torch.backends.cudnn.rnn, "fp32_precision", "ieee")
-    with gw.backend("cuda"), pytest.raises(RuntimeError, match="asks for ieee"):
+    with gw.backend("cuda"), pytest.raises(RuntimeError, match="asks for full float32"):
         backends.choose(torch.device("cuda"), torch.float32)
+
+
+OLD_SETTING = """
+import torch
+from gatewise.backends import cuda
+before = cuda._tf32_allowed()
+torch.backends.cudnn.allow_tf32 = False
+print(before, cuda._tf32_allowed())
+"""
+
+
+def test_the_older_setting_forbids_tf32_too() -> None:
+    """In a process of its own: torch keeps both settings apart and has no way back to what it began with."""
+    process = subprocess.run([sys.executable, "-c", OLD_SETTING], capture_output=True, text=True, check=True)
+    assert process.stdout.split() == ["True", "False"]
 
 
 def test_tiers_have_their_names() -> None:

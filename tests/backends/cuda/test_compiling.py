@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from cards import CARDS, H200
+from compiling import needs_nvrtc
 from kernel_cells import ALL, BUILT_IN
 
 from gatewise.backends import cache
@@ -16,7 +17,6 @@ from gatewise.backends.cuda.gradients import backward_design
 from gatewise.backends.cuda.layout import Exchange, Layout, Number
 from gatewise.backends.cuda.sequence import INFERENCE, TRAINING, forward_design
 
-needs_nvrtc = pytest.mark.skipif(nvrtc.library() is None, reason="NVRTC is not installed")
 SHAPES = ((512, 64), (1024, 64), (128, 256), (256, 1))
 """Units and rows."""
 

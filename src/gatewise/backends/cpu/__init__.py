@@ -57,6 +57,9 @@ class Cpu:
             return "the cpu backend writes code for x86-64 and AArch64, and this machine is neither", "", False
         return "", tier, half_products and tier.endswith("+amx")
 
+    def roomless(self, cell: Cell, tier: str, device: torch.device, units: int) -> str:
+        return ""
+
     def check_tier(self, tier: str) -> None:
         from gatewise.backends.cpu import tiers
 

@@ -8,12 +8,14 @@ does not choose them.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor
 
+from gatewise.compiler.text import parse
 from gatewise.torch_internals import constant
 
 if TYPE_CHECKING:
@@ -49,6 +51,23 @@ def _found_problem() -> str:
     return ""
 
 
+@constant
+def _roomless(cell: str, tier: str, index: int | None, units: int) -> str:
+    from gatewise.backends.cuda import calls, gpu, room
+
+    return room.problem(_parsed(cell), calls.NUMBERS[tier], units, gpu.gpu(index or 0).card)
+
+
+_parsed = functools.lru_cache(maxsize=256)(parse)
+
+
+def _tf32_allowed() -> bool:
+    """Whether torch takes float32 products of its RNNs in TF32, as it does where nothing else was said. The setting has
+    one name per operator since torch 2.9; ``allow_tf32 = False`` reads as ``none`` there."""
+    precision = getattr(torch.backends.cudnn.rnn, "fp32_precision", None)
+    return bool(torch.backends.cudnn.allow_tf32) if precision is None else precision == "tf32"
+
+
 class Cuda:
     """See ``base.Backend``."""
 
@@ -60,11 +79,14 @@ class Cuda:
         if dtype not in TIERS:
             known = "float32, float16 and bfloat16"
             return f"the cuda backend computes in {known}, but the tensors are {str(dtype).split('.')[-1]}", "", False
-        precision = getattr(torch.backends.cudnn.rnn, "fp32_precision", "tf32")
-        if dtype == torch.float32 and not half_products and precision == "ieee":
-            asked = "torch.backends.cudnn.rnn.fp32_precision asks for ieee"
+        if dtype == torch.float32 and not half_products and not _tf32_allowed():
+            asked = "torch asks for full float32 (torch.backends.cudnn.rnn.fp32_precision, or allow_tf32)"
             return f"the cuda backend takes products of float32 in TF32, but {asked}", "", False
         return _problem(), TIERS[torch.bfloat16 if half_products else dtype], half_products
+
+    def roomless(self, cell: Cell, tier: str, device: torch.device, units: int) -> str:
+        # As an index a size that torch.compile leaves open is fixed, which a constant must be.
+        return _roomless(cell.text, tier, device.index, operator.index(units))
 
     def check_tier(self, tier: str) -> None:
         known = list(TIERS.values())

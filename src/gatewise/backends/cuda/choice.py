@@ -124,3 +124,8 @@ def candidates(design: Design, number: Number, units: int, rows: int, card: Card
             rough = Layout(number, units, exchange, blocks, groups, together, shares, ceil(share / 8), 0, share=share)
             found += _fits(design, rough, card)
     return tuple(sorted(dict.fromkeys(found), key=lambda layout: microseconds(design, layout, card, rows)))
+
+
+def too_large(design: Design, units: int) -> str:
+    """What is said where there is no layout."""
+    return f"the weights of {len(design.tiles)} products of {units} units do not fit on this card"

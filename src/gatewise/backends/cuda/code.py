@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from gatewise.backends import cache
-from gatewise.backends.cuda import choice, nvrtc
+from gatewise.backends.cuda import choice, kept, nvrtc
 from gatewise.backends.cuda.card import Card
 from gatewise.backends.cuda.cubin import Resources, resources
 from gatewise.backends.cuda.design import Design, UnsuitableError
@@ -55,16 +55,21 @@ def _name(source: str, architecture: str) -> str:
 
 @lru_cache(maxsize=1024)
 def fitting(design: Design, number: Number, units: int, rows: int, card: Card) -> tuple[Layout, Code]:
-    """The most promising layout that does not spill; where all of the first few do, the one that spills least.
+    """What a search found, else the most promising layout that does not spill; where all of the first few do, the one
+    that spills least.
 
     Raises:
         UnsuitableError: where the card has no room for the weights.
     """
     known: list[tuple[Layout, Code]] = []
-    for layout in choice.candidates(design, number, units, rows, card)[:TRIED]:
+    tried = choice.candidates(design, number, units, rows, card)[:TRIED]
+    found = kept.remembered(design, tried, rows, card)
+    if found is not None:
+        return found, code(design, found, card.architecture)
+    for layout in tried:
         known.append((layout, code(design, layout, card.architecture)))
         if known[-1][1].resources.stack == 0:
             return known[-1]
     if not known:
-        raise UnsuitableError(f"the weights of {len(design.tiles)} products of {units} units do not fit on this card")
+        raise UnsuitableError(choice.too_large(design, units))
     return min(known, key=lambda pair: pair[1].resources.stack)

@@ -162,4 +162,5 @@ class ExerciseObjective(Objective):
         return Examples(batch.inputs[:, own], batch.targets[:, own])
 
     def validate(self) -> float:
-        return self.exercise.measure(self.module(self.validation.inputs), self.validation.targets)
+        outputs = self.module(self.validation.inputs.to(self.device))
+        return self.exercise.measure(outputs.cpu(), self.validation.targets)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from gatewise.tasks.training import Objective
 from gatewise.tasks.translate.batches import Batch, batches
 from gatewise.tasks.translate.metrics import bleu
+from gatewise.tasks.translate.network import TranslationNetwork
 
 SAMPLES = 2
-Translate = Callable[[Sequence[str]], list[str]]
+Translate = Callable[[TranslationNetwork, Sequence[str]], list[str]]
 
 
 class TranslationObjective(Objective):
@@ -21,7 +23,7 @@ class TranslationObjective(Objective):
     Args:
         module: the network. source, target: training pairs in pieces. batch_size: pairs of a step.
         smoothing: share of the probability that is wanted on all pieces alike.
-        translate: translates texts by the module as it is. validation: texts and their translations.
+        translate: translates texts by a network. validation: texts and their translations.
     """
 
     metric = "BLEU"
@@ -30,7 +32,7 @@ class TranslationObjective(Objective):
 
     def __init__(
         self,
-        module: nn.Module,
+        module: TranslationNetwork,
         source: Sequence[list[int]],
         target: Sequence[list[int]],
         batch_size: int,
@@ -38,7 +40,8 @@ class TranslationObjective(Objective):
         translate: Translate,
         validation: tuple[list[str], list[str]],
     ) -> None:
-        self.module, self.source, self.target = module, source, target
+        self.module: TranslationNetwork = module
+        self.source, self.target = source, target
         self.batch_size, self.smoothing = batch_size, smoothing
         self.translate, self.validation = translate, validation
 
@@ -56,7 +59,9 @@ class TranslationObjective(Objective):
 
     def validate(self) -> float:
         texts, wanted = self.validation
-        found = self.translate(texts)
+        # Translations are searched for on the processor, as they will be once it is trained.
+        network = self.module if self.device.type == "cpu" else copy.deepcopy(self.module).cpu()
+        found = self.translate(network, texts)
         shown = zip(texts[:SAMPLES], found[:SAMPLES], strict=True)
         self.note = "\n".join(f"  {text}\n  → {translation}" for text, translation in shown)
         return bleu(found, wanted)

@@ -159,14 +159,16 @@ class Translator(Task):
         o, validation = self.options, self.pairs[VALIDATION]
         texts = self._prepared(validation.source), self._prepared(validation.target)
         coded, smoothing = self._coded(self.pairs[TRAINING]), float(o.label_smoothing or 0)
-        return TranslationObjective(self.fitted(), *coded, o.batch_size, smoothing, self._greedily, texts)
+        return TranslationObjective(self.network, *coded, o.batch_size, smoothing, self._greedily, texts)
 
     def teaching(self, pairs: Pairs) -> Batch:
         """Pairs as the network reads them in training: the right pieces so far, whatever it would have said."""
         return batch_of(*self._coded(pairs))
 
-    def _greedily(self, texts: Sequence[str]) -> list[str]:
-        return self.translate(texts, beam_size=1)
+    def _greedily(self, network: TranslationNetwork, texts: Sequence[str]) -> list[str]:
+        sentences = self.encoded(texts)
+        found = search.translate(network, [one.ids for one in sentences], 1, 1, 1.0, None)
+        return [self._text(best[0], sentence) for best, sentence in zip(found, sentences, strict=True)]
 
     def steps_per_epoch(self) -> int:
         return min(STEPS_PER_EPOCH, -(-len(self.pairs[TRAINING]) // self.options.batch_size))
