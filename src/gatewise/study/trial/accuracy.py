@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gatewise.study.page import bars_and_line, lines, plot, table
+from gatewise.study.page import bars_and_points, lines, plot, table
 from gatewise.study.statistics import all_of, interval
 from gatewise.study.trial.plan import CELLS, MARGINS, Network, adding, digits, label, parameters, pinned, several, sized
 from gatewise.study.trial.runs import Runs
@@ -115,7 +115,7 @@ def the_figure(runs: Runs) -> Section:
         [n.cell.name, s.units, count, spread(values)] for n, count, values in zip(networks, counts, right, strict=True)
     ]
     errors = [i.high - i.mean for i in intervals]
-    figure = bars_and_line(
+    figure = bars_and_points(
         [f"{n.cell.name}, {s.units} units" for n in networks],
         [float(c) for c in counts],
         [i.mean for i in intervals],
@@ -133,7 +133,7 @@ def the_figure(runs: Runs) -> Section:
         f"{beside(pair)} (difference {pair.difference} points).",
         {"parameters": counts, "right": [vars(i) for i in intervals]},
         [
-            plot(figure, "parameters as bars, right answers as a line"),
+            plot(figure, "parameters as bars, right answers as points"),
             table(["cell", "units", "parameters", "right %"], rows),
         ],
     )
