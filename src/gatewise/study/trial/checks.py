@@ -46,9 +46,8 @@ def needs(s: Scale) -> list[Network]:
 
 def _adding(s: Scale) -> dict[str, Network]:
     base = {"span": s.check_span, "max_steps": s.check_steps}
-    starts = {"lstm, remember": ("lstm", "remember"), "lstm, chrono": ("lstm", "chrono")}
-    starts |= {"rnn, torch": ("rnn", "torch"), "rnn, orthogonal": ("rnn", "orthogonal")}
-    return {name: network(s, "adding", cell, start=start, **base) for name, (cell, start) in starts.items()}
+    pairs = (("lstm", "remember"), ("rnn", "torch"), ("rnn", "orthogonal"))
+    return {f"{cell}, {start}": network(s, "adding", cell, start=start, **base) for cell, start in pairs}
 
 
 def _copy(s: Scale) -> dict[str, Network]:
@@ -63,7 +62,8 @@ def checked(runs: Runs, music: Path | None) -> list[Check]:
 
 def solves_adding(runs: Runs) -> Check:
     s = runs.scale
-    found = {name: learnt(runs, one, name) for name, one in _adding(s).items()}
+    networks = _adding(s)
+    found = {name: learnt(runs, one, name) for name, one in networks.items()}
     solves, plain, orthogonal = found["lstm, remember"], found["rnn, torch"], found["rnn, orthogonal"]
     passes = solves.has_solved and plain.solving == 0
     further = (
@@ -73,7 +73,7 @@ def solves_adding(runs: Runs) -> Check:
         "adding",
         f"An LSTM whose forget gate starts with bias 1 solves the adding problem over {s.check_span} steps (Gers et "
         "al. 2000; Jozefowicz et al. 2015); a tanh RNN does not without an orthogonal start.",
-        f"{s.check_steps} training steps, {s.check_seeds} seeds, {tuning(runs, needs(s)[:4])}.",
+        f"{s.check_steps} training steps, {s.check_seeds} seeds, {tuning(runs, list(networks.values()))}.",
         "Passes where three quarters of the LSTM's seeds solve it, and no plain RNN as torch initialises it does.",
         "passes" if passes else "fails",
         f"{solves.words()}; {plain.words()}. {further}",

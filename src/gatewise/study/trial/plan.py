@@ -81,6 +81,7 @@ SHORT = Scale(
     shares=(0.1, 1.0),
     steps=800,
     timing_rounds=5,
+    check_steps=3000,
     extensions=1,
 )
 LONG = Scale(

@@ -58,6 +58,7 @@ def trial(
     with claimed(folder):
         write_json(folder / MARK, _plain(scale))
         started, runs = time.perf_counter(), Runs(folder, scale, report, processes)
+        runs.plan(needed(claims, scale))
         results = _tried(runs, checked(runs, heard) if with_checks else [], claims)
         results |= {"only": None if only is None else list(only), "seconds": time.perf_counter() - started}
         write_json(folder / RESULTS, results)

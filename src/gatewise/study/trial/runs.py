@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -68,17 +69,18 @@ class Runs:
         self.seeds: dict[Network, int] = {}
         self._spent, self._worked = 0.0, 0.0  # seconds of fitting in this call, and the work done in them
 
+    def plan(self, networks: list[Network], seeds: int | None = None) -> None:
+        """Say what will be fitted in this call, so that the time that is left can be estimated."""
+        self.seeds |= dict.fromkeys(networks, self.scale.seeds if seeds is None else seeds)
+
     def tuned(self, networks: list[Network], seeds: int | None = None) -> None:
         """Fit every network: each setting of the grid with the first seed, further rates where the best one stands at
         the edge, then the best setting with the other seeds."""
-        seeds = self.scale.seeds if seeds is None else seeds
-        self.seeds |= dict.fromkeys(networks, seeds)
-        others = sum(network.cost for network in networks) * (seeds - 1)
-        self._run([Job(n, s, 0) for n in networks for s in grid(self.scale, n)], len(networks) * (seeds - 1), others)
+        self.plan(networks, seeds)
+        self._run(Job(n, s, 0) for n in networks for s in grid(self.scale, n))
         for _ in range(self.scale.extensions):
-            wanted = [Job(n, s, 0) for n in networks for s in self.beyond(n)]
-            self._run(wanted, len(networks) * (seeds - 1), others)
-        self._run([Job(n, self.setting(n), seed) for seed in range(1, seeds) for n in networks])
+            self._run([Job(n, s, 0) for n in networks for s in self.beyond(n)])
+        self._run(Job(n, self.setting(n), seed) for n in networks for seed in range(1, self.seeds[n]))
 
     def tried(self, network: Network) -> dict[Setting, tuple[float, int]]:
         """Every setting that a network tried: validation figure and steps of the first seed."""
@@ -108,27 +110,37 @@ class Runs:
         job = Job(network, self.setting(network), seed)
         return None if self.fits[job].broke else load(self.directory / job.folder)
 
-    def _run(self, jobs: Iterable[Job], later: int = 0, cost: float = 0.0) -> None:
-        """Fit what is not there yet, the longest first; ``later`` fits of this cost in all follow behind these."""
+    def _run(self, jobs: Iterable[Job]) -> None:
+        """Fit what is not there yet, the longest first."""
         missing: list[Job] = []
         for job in dict.fromkeys(jobs):
-            if job not in self.fits:
-                kept = _kept(self.directory / job.folder, job)
-                if kept is None:
-                    missing.append(job)
-                else:
-                    self.fits[job] = kept
+            kept = self.fits.get(job) or _kept(self.directory / job.folder, job)
+            if kept is None:
+                missing.append(job)
+            else:
+                self.fits[job] = kept
         missing.sort(key=lambda job: -job.network.cost)
-        total, started = len(self.fits) + len(missing) + later, time.perf_counter()
-        left = cost + sum(job.network.cost for job in missing)
+        further = Counter(job.network for job in missing)
+        started = time.perf_counter()
         for job, fit in _fitted(self.directory, missing, self.processes):
             self.fits[job] = fit
+            further[job.network] -= 1
             self._worked += job.network.cost
-            left -= job.network.cost
-            spent = self._spent + time.perf_counter() - started
             if self.report is not None:
-                self.report(job.folder, len(self.fits), total, spent / self._worked * left)
+                open_fits, cost = self._open(further)
+                seconds = (self._spent + time.perf_counter() - started) / self._worked * cost
+                self.report(job.folder, len(self.fits), len(self.fits) + open_fits, seconds)
         self._spent += time.perf_counter() - started
+
+    def _open(self, further: Counter[Network]) -> tuple[int, float]:
+        """How many fits are still to come, and their work: the grid of every network and its seeds, or what is being
+        fitted where grids have grown."""
+        done, count, cost = Counter(job.network for job in self.fits), 0, 0.0
+        for network, seeds in self.seeds.items():
+            expected = len(grid(self.scale, network)) + seeds - 1 - done[network]
+            left = max(expected, further[network])
+            count, cost = count + left, cost + left * network.cost
+        return count, cost
 
 
 def _fitted(directory: Path, jobs: list[Job], processes: int) -> Iterable[tuple[Job, Fit]]:
