@@ -81,7 +81,7 @@ SHORT = Scale(
     shares=(0.1, 1.0),
     steps=800,
     timing_rounds=5,
-    check_steps=3000,
+    check_steps=2000,
     extensions=1,
 )
 LONG = Scale(
@@ -91,7 +91,7 @@ LONG = Scale(
     units=32,
     spans=(10, 30, 100),
     shares=(0.03, 0.1, 0.3, 1.0),
-    steps=3000,
+    steps=4000,
     timing_rounds=15,
     check_seeds=5,
     lag=100,
