@@ -50,7 +50,7 @@ def test_a_browser_draws_every_kind_of_block(tmp_path: Path) -> None:
         page.code("h' = z ⊙ h"),
         page.table(["name", "value"], [["a", 1.0], ["b", 22.5]]),
         page.plot(page.lines(curves, "x", "y", log_y=True)),
-        page.plot(page.bars_and_line(["a", "b"], [1.0, 2.0], [3.0, 4.0], [0.1, 0.2], ("bars", "line"))),
+        page.plot(page.bars_and_points(["a", "b"], [1.0, 2.0], [3.0, 4.0], [0.1, 0.2], ("bars", "points"))),
         page.plot(page.heat_map([[0.1, 0.2], [0.3, 0.4]], ["x", "y"], "z", signed=False, every=1)),
     ]
     (tmp_path / "page.html").write_text(page.render("A page", blocks))

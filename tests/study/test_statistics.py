@@ -53,6 +53,8 @@ def test_verdicts() -> None:
     assert all_of(["holds", "undecided"]) == "undecided"
     assert all_of(["undecided", "fails"]) == "fails"
     assert all_of([]) == "undecided"
+    assert all_of(["holds", "too short to tell", "undecided"]) == "too short to tell"
+    assert all_of(["too short to tell", "fails"]) == "fails"
     assert [above(interval(v), 1.0) for v in ([2.0, 2.1, 2.2], [0.1, 0.2, 0.1], [0.0, 2.1])] == [
         "holds",
         "fails",

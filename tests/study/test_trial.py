@@ -16,18 +16,37 @@ from tasks.translate.conftest import SMALL, few_phrases, toy
 
 from gatewise.study.page import shown
 from gatewise.study.trial import plan, trial
+from gatewise.study.trial.claims import CLAIMS, needed
 from gatewise.study.trial.looking import ROWS, look
-from gatewise.study.trial.plan import LONG, SHORT, Scale, everything, network, parameters
-from gatewise.study.trial.run import CLAIMS, render
-from gatewise.study.trial.runs import Runs
+from gatewise.study.trial.plan import LONG, SHORT, Network, Scale, network, parameters
+from gatewise.study.trial.runs import PART, Runs
+from gatewise.study.trial.shown import BASIS, render
 from gatewise.tasks import InputError
 from gatewise.tasks.claim import claimed
 from gatewise.tasks.forecast import Forecaster
 from gatewise.tasks.translate import Translator
 from gatewise.tasks.translate.translator import VALIDATION
 
-TINY = Scale("tiny", 2, (1e-2,), 4, (4, 6), (0.02, 1.0), 2, 1)
+TINY = Scale(
+    name="tiny",
+    seeds=2,
+    rates=(1e-2,),
+    units=4,
+    spans=(4, 6),
+    shares=(0.02, 1.0),
+    steps=2,
+    timing_rounds=1,
+    check_steps=2,
+    check_seeds=2,
+    check_span=6,
+    lag=4,
+    extensions=1,
+)
 """Everything is run, nothing is learnt."""
+
+
+def everything(scale: Scale) -> list[Network]:
+    return needed(CLAIMS, scale)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,37 +70,74 @@ def results(place: Path) -> dict[str, Any]:
 
 def test_every_claim_has_a_verdict_and_its_figures(results: dict[str, Any]) -> None:
     ids = [claim["id"] for claim in results["claims"]]
-    assert len(ids) == len(set(ids)) == len(CLAIMS) + 1
+    assert ids == [name for claim in CLAIMS for name in claim.ids]
     assert {name[:2] for name in ids} == {"C1", "C2", "C3", "C4", "C5", "C6", "C7", "C9", "U6"}
     for claim in results["claims"]:
-        assert claim["verdict"] in ("holds", "fails", "undecided")
+        assert claim["verdict"] in ("holds", "fails", "undecided", "too short to tell")
         assert claim["figures"]
         assert claim["rule"].startswith("Holds where")
+        assert set(claim["basis"]) == {"margin", "budget", "tuning", "guessing", "change"}
+        assert all(claim["basis"].values())
         assert any(block["kind"] == "table" for block in claim["blocks"])
     assert results["claims"][0]["verdict"] == "holds"
     assert results["claims"][0]["figures"]["groups"] == {"gru": 3, "lstm": 4, "rnn": 1, "gru_reset_after": 3}
 
 
+def test_no_verdict_rests_on_a_network_that_has_not_learnt(results: dict[str, Any]) -> None:
+    of = {claim["id"]: claim for claim in results["claims"]}
+    for name in ("C2a", "C2b", "C2c", "C3", "C4b", "C4c", "C5", "U6", "C6", "C7c", "C9"):
+        assert of[name]["verdict"] == "too short to tell"
+        assert "Missing: " in of[name]["sentence"] or "Missing: " in of[name]["basis"]["change"]
+    assert "a data set of 60,000 examples" in of["C2b"]["sentence"]
+
+
+def test_the_checks_come_before_the_verdicts(results: dict[str, Any]) -> None:
+    outcomes = {check["id"]: check["outcome"] for check in results["checks"]}
+    assert outcomes["adding"] == "fails"  # two steps are not enough
+    assert outcomes["music"] == "not run"
+    page = render(results)
+    assert page.index('id="checks"') < page.index('id="C1"')
+
+
 def test_a_second_call_fits_nothing_again(place: Path) -> None:
     stamps = {path: path.stat().st_mtime_ns for path in (place / "fits").rglob("*")}
     told: list[str] = []
-    Runs(place, TINY, lambda what, done, total: told.append(what), 1).tuned(everything(TINY))
+    Runs(place, TINY, lambda what, done, total, left: told.append(what), 1).tuned(everything(TINY))
     assert told == []
     assert {path: path.stat().st_mtime_ns for path in (place / "fits").rglob("*")} == stamps
 
 
 def test_what_was_interrupted_goes_on_with_the_same_outcome(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "fits", tmp_path / "fits")
-    gone = sorted((tmp_path / "fits").iterdir())[::10]
+    before = Runs(place, TINY, None, 1)
+    before.tuned(everything(TINY))
+    gone = sorted(tmp_path / "fits" / job.folder for job in before.fits)[::10]
     for folder in gone[1:]:
         shutil.rmtree(folder)
-    (gone[0] / "metrics.json").unlink()  # killed while it saved
-    told: list[str] = []
-    before, after = Runs(place, TINY, None, 1), Runs(tmp_path, TINY, lambda what, done, total: told.append(what), 1)
-    for runs in (before, after):
-        runs.tuned(everything(TINY))
-    assert sorted(told) == [folder.name for folder in gone]
+    gone[0].rename(gone[0].with_name(gone[0].name + PART))  # killed while it saved
+    told: list[tuple[str, float]] = []
+    after = Runs(tmp_path, TINY, lambda what, done, total, left: told.append((what, left)), 1)
+    after.tuned(everything(TINY))
+    assert sorted(what for what, _ in told) == [folder.name for folder in gone]
+    assert all(left >= 0 for _, left in told)
+    assert not list((tmp_path / "fits").glob(f"*{PART}"))
     assert {job: fit.score for job, fit in after.fits.items()} == {job: fit.score for job, fit in before.fits.items()}
+
+
+def test_a_part_of_the_trial_needs_a_part_of_the_fits(place: Path, tmp_path: Path) -> None:
+    found = trial(tmp_path / "t", scale=TINY, processes=1, only=["C9", "C1"])
+    assert [claim["id"] for claim in found["claims"]] == ["C1", "C9"]
+    assert found["checks"] == []
+    fitted = {path.name for path in (tmp_path / "t" / "fits").iterdir()}
+    assert fitted < {path.name for path in (place / "fits").iterdir()}
+    assert all(name.startswith("adding") for name in fitted)
+
+
+@pytest.mark.parametrize("only", [["C9", "C10"], []])
+def test_a_claim_that_is_none_is_refused(tmp_path: Path, only: list[str]) -> None:
+    with pytest.raises(InputError, match="expected checks or some of C1, C2a"):
+        trial(tmp_path / "t", scale=TINY, only=only)
+    assert not (tmp_path / "t").exists()
 
 
 def test_the_page_shows_the_figures_of_the_json_and_asks_no_network(
@@ -91,8 +147,12 @@ def test_the_page_shows_the_figures_of_the_json_and_asks_no_network(
     assert page.requests == []
     assert page.console == []
     cells = page.texts("td")
-    expected = [[c["id"], c["claim"], c["verdict"]] for c in results["claims"]]
-    expected += [row for c in results["claims"] for b in c["blocks"] if b["kind"] == "table" for row in b["rows"]]
+    expected = [[c["id"], c["claim"], c["verdict"], c["agreement"]] for c in results["claims"]]
+    expected += [[c["id"], c["known"], c["outcome"]] for c in results["checks"]]
+    expected += [row for c in results["checks"] for b in c["blocks"] if b["kind"] == "table" for row in b["rows"]]
+    for c in results["claims"]:
+        expected += [["Rule", c["rule"]], *([title, c["basis"][name]] for name, title in BASIS.items())]
+        expected += [row for b in c["blocks"] if b["kind"] == "table" for row in b["rows"]]
     assert [text.replace("&lt;", "<") for text in cells] == [shown(value) for row in expected for value in row]
     plots = sum(b["kind"] == "plot" for c in results["claims"] for b in c["blocks"])
     assert page.dom.count('class="main-svg"') >= plots

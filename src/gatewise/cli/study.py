@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -79,7 +80,19 @@ def trial(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", parser=directory, help="Where page, figures and fits go.")
     ] = Path("trial"),
-    full: Annotated[bool, typer.Option("--full", help="More seeds, longer sweeps: hours.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="More seeds, longer sweeps: up to two hours on two cores.")
+    ] = False,
+    only: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Claims to judge, such as C9,C6; checks for those of the instrument.", show_default="all"),
+    ] = None,
+    music: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            metavar="FILE", help="What benches.chung2014 measured, for the check on music.", show_default="not run"
+        ),
+    ] = None,
     processes: Annotated[Integer, typer.Option(help="Trainings at a time.", min=1, show_default="the cores")] = None,
     json: Json = False,
 ) -> None:
@@ -92,21 +105,26 @@ def trial(
     try:
         with console.status("training") as status:
 
-            def report(what: str, done: int, total: int) -> None:
-                line = f"fit {done} of {total}: {what}"
+            def report(what: str, done: int, total: int, left: float) -> None:
+                line = f"fit {done} of {total}, at most about {math.ceil(left / 60)} minutes left: {what}"
                 if console.is_terminal:
                     status.update(line)
                 elif done % 10 == 0 or done == total:
                     print(line, file=sys.stderr)
 
-            results = trial(output, full=full, report=report, processes=processes)
+            names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
+            results = trial(output, full=full, only=names, music=music, report=report, processes=processes)
     except KeyboardInterrupt:
         print(f"gatewise: interrupted; {output} keeps what was fitted, the same command goes on", file=sys.stderr)
         raise typer.Exit(130) from None
     if json:
         print(dumps(results), end="")
         return
-    print_table(["claim", "what is said", "verdict"], [(c["id"], c["claim"], c["verdict"]) for c in results["claims"]])
+    if results["checks"]:
+        found = [(c["id"], c["known"], c["outcome"]) for c in results["checks"]]
+        print_table(["check", "what is known", "outcome"], found)
+    rows = [(c["id"], c["claim"], c["verdict"], c["agreement"]) for c in results["claims"]]
+    print_table(["claim", "what is said", "verdict", "beside the full trial"], rows)
     print(f"{output / PAGE}\n{output / RESULTS}")
 
 

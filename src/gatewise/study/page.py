@@ -12,13 +12,15 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from gatewise.study.colours import by_cell
 from gatewise.tasks.errors import need
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-"""Okabe & Ito's, told apart with any colour vision; lines differ in their marks too."""
 MARKS = ("circle", "square", "diamond", "cross", "triangle-up", "x")
 MOST_LABELS, FEW = 24, 6
 """Labels along an axis at most; places so few that each gets a tick."""
+VERDICTS = {"holds": "holds", "passes": "holds", "fails": "fails", "undecided": "undecided"}
+VERDICTS |= {"too short to tell": "short", "not run": "short"}
+"""What stands in a badge → its class."""
 Block = dict[str, Any]
 Figure = dict[str, Any]
 
@@ -39,6 +41,7 @@ p { margin: 0.5rem 0; max-width: 46rem; }
   border: 1.5px solid currentColor; vertical-align: 0.12em; }
 .holds { color: var(--holds); } .fails { color: var(--fails); border-style: double; border-width: 3px; }
 .undecided { color: var(--undecided); border-style: dashed; }
+.short { color: var(--undecided); border-style: dotted; }
 .wide { overflow-x: auto; margin: 0.8rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.92rem; }
 th, td { padding: 0.22rem 0.8rem 0.22rem 0; text-align: left; vertical-align: top; }
@@ -177,7 +180,7 @@ def _block(block: Block, figures: dict[str, Figure]) -> str:
 
 
 def _badge(verdict: str | None) -> str:
-    return f' <span class="verdict {escape(verdict)}">{escape(verdict)}</span>' if verdict else ""
+    return f' <span class="verdict {VERDICTS[verdict]}">{escape(verdict)}</span>' if verdict else ""
 
 
 def _marked(words: str) -> str:
@@ -189,11 +192,10 @@ def _table(header: list[str], rows: list[list[Any]]) -> str:
     numeric = [all(isinstance(r[k], (int, float)) or r[k] is None for r in rows) for k in range(len(header))]
     kinds = [' class="number"' if n else "" for n in numeric]
     head = "".join(f"<th{k}>{escape(name)}</th>" for name, k in zip(header, kinds, strict=True))
-    verdicts = ("holds", "fails", "undecided")
     lines = []
     for row in rows:
         cells = [
-            f"<td{k}>{_badge(v) if isinstance(v, str) and v in verdicts else _marked(shown(v))}</td>"
+            f"<td{k}>{_badge(v) if isinstance(v, str) and v in VERDICTS else _marked(shown(v))}</td>"
             for v, k in zip(row, kinds, strict=True)
         ]
         lines.append(f"<tr>{''.join(cells)}</tr>")
@@ -210,10 +212,11 @@ def lines(
     title: str = "",
     height: int = 380,
 ) -> Figure:
-    """Lines with bands: name → x, y and where there are any low and high."""
+    """Lines with bands: name → x, y and where there are any low and high. Lines of one cell share its colour."""
     data: list[dict[str, Any]] = []
+    colours = by_cell(list(series))
     for k, (name, one) in enumerate(series.items()):
-        colour, many = COLOURS[k % len(COLOURS)], len(one["x"]) > 30
+        colour, many = colours[name], len(one["x"]) > 30
         if "low" in one:
             band = {"x": [*one["x"], *reversed(one["x"])], "y": [*one["high"], *reversed(one["low"])]}
             style = {"fill": "toself", "fillcolor": colour, "opacity": 0.16, "line": {"width": 0}, "mode": "lines"}
@@ -267,28 +270,23 @@ def _positions(labels: Sequence[str], every: int) -> dict[str, Any]:
     return {**axis, "tickvals": [k * every for k in places], "ticktext": [labels[k] for k in places]}
 
 
-def bars_and_line(
-    names: Sequence[str], bars: Sequence[float], line: Sequence[float], errors: Sequence[float], titles: tuple[str, str]
+def bars_and_points(
+    names: Sequence[str],
+    bars: Sequence[float],
+    points: Sequence[float],
+    errors: Sequence[float],
+    titles: tuple[str, str],
 ) -> Figure:
-    """Bars on the left axis, a line with error bars on the right one: parameters and score."""
-    left = {"type": "bar", "x": list(names), "y": list(bars), "name": titles[0], "marker": {"color": "#9ecae1"}}
-    right: dict[str, Any] = {
-        "x": list(names),
-        "y": list(line),
-        "name": titles[1],
-        "yaxis": "y2",
-        "mode": "lines+markers",
-    }
-    right |= {"line": {"color": "#d55e00", "width": 2}, "marker": {"size": 9, "symbol": "square"}}
+    """Bars on the left axis, points with error bars on the right one: parameters and score of unrelated cells, which no
+    line joins."""
+    colours = list(by_cell(names).values())
+    left: dict[str, Any] = {"type": "bar", "x": list(names), "y": list(bars), "name": titles[0]}
+    left |= {"marker": {"color": colours, "opacity": 0.45}}
+    right: dict[str, Any] = {"x": list(names), "y": list(points), "name": titles[1], "yaxis": "y2", "mode": "markers"}
+    right |= {"marker": {"size": 11, "symbol": "diamond", "color": colours}}
     right["error_y"] = {"type": "data", "array": list(errors), "visible": True}
-    second: dict[str, Any] = {
-        "title": {"text": titles[1]},
-        "overlaying": "y",
-        "side": "right",
-        "rangemode": "tozero",
-        "tickmode": "auto",
-    }
-    second["showgrid"] = False
+    second: dict[str, Any] = {"title": {"text": titles[1]}, "overlaying": "y", "side": "right", "rangemode": "tozero"}
+    second |= {"tickmode": "auto", "showgrid": False}
     layout = {"xaxis": {}, "yaxis": {"title": {"text": titles[0]}}, "yaxis2": second, "height": 380, "bargap": 0.5}
     return {"data": [left, right], "layout": layout | {"margin": {"r": 70}}}
 

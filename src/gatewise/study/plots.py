@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from gatewise.study.colours import COLOURS
 from gatewise.study.gradients import Flow, Saliency
 from gatewise.study.tracing import MOST_STEPS, Traced, nth
 from gatewise.tasks.errors import need
 from gatewise.tasks.figures import save
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MOST_LABELS = 60
 
 

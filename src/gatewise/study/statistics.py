@@ -15,7 +15,8 @@ import numpy as np
 
 from gatewise.tasks.errors import InputError, need
 
-Verdict = Literal["holds", "fails", "undecided"]
+Verdict = Literal["holds", "fails", "undecided", "too short to tell"]
+"""``too short to tell``: a network on which the verdict would rest has not learnt its task within the budget."""
 LEVEL = 0.95
 
 
@@ -99,10 +100,9 @@ def _p_value(differences: list[float]) -> float:
 
 
 def all_of(verdicts: Sequence[Verdict]) -> Verdict:
-    """The verdict on a claim that says several things at once."""
-    if not verdicts or ("undecided" in verdicts and "fails" not in verdicts):
-        return "undecided"
-    return "fails" if "fails" in verdicts else "holds"
+    """The verdict on a claim that says several things at once: one that fails decides, then one that cannot tell."""
+    order: tuple[Verdict, ...] = ("fails", "too short to tell", "undecided")
+    return next((one for one in order if one in verdicts), "holds" if verdicts else "undecided")
 
 
 def above(values: Interval, bound: float) -> Verdict:

@@ -61,6 +61,12 @@ class History:
         """Epochs since the best one."""
         return len(self.epochs) - self.best.epoch if self.epochs else 0
 
+    def reached(self, target: float | None) -> bool:
+        """Whether some epoch was as good as a target; no target is never reached."""
+        if target is None or not self.epochs:
+            return False
+        return self.best.value >= target if self.higher_is_better else self.best.value <= target
+
     @property
     def seconds_per_step(self) -> float:
         """Median over the epochs; validation is not counted."""

@@ -57,7 +57,7 @@ class Loop:
 
     def over(self) -> bool:
         done = self.history.steps >= self.schedule.total_steps
-        return done or self.history.stale >= self.schedule.patience
+        return done or self.history.stale >= self.schedule.patience or self.history.reached(self.schedule.target)
 
     def run_epoch(self) -> None:
         number, before = len(self.history.epochs) + 1, self.history.steps

@@ -19,7 +19,8 @@ class Schedule:
     """How long and how to train.
 
     ``epochs`` epochs of ``steps_per_epoch`` optimiser steps, at most ``max_steps`` in all; the learning rate warms up
-    over 5 % of the steps and falls to zero as a cosine; training stops after ``patience`` epochs without improvement.
+    over 5 % of the steps and falls to zero as a cosine; training stops after ``patience`` epochs without improvement,
+    and where the validation figure is as good as ``target``.
     With ``average`` above 0, validation and the saved model use the exponential mean of the weights, of this decay.
     """
 
@@ -34,6 +35,7 @@ class Schedule:
     average: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     """Of AdamW: how much of the means of gradients and of their squares each step keeps."""
+    target: float | None = None
 
     @property
     def total_steps(self) -> int:

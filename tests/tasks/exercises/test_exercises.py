@@ -110,3 +110,18 @@ def test_bad_options_get_a_sentence(kind: type[Exercise], options: dict[str, Any
 def test_data_are_not_taken() -> None:
     with pytest.raises(InputError, match="makes its own examples"):
         Adding().fit("file.csv")
+
+
+def test_training_stops_once_the_target_is_reached() -> None:
+    whole = Adding(span=4, hidden_size=8, max_steps=200).fit()
+    reached = [epoch.value for epoch in whole.history.epochs]
+    target = reached[5]
+    stopped = Adding(span=4, hidden_size=8, max_steps=200, target=target).fit()
+    first = next(k for k, value in enumerate(reached) if value <= target)
+    assert [epoch.value for epoch in stopped.history.epochs] == reached[: first + 1]
+    assert stopped.history.steps < whole.history.steps
+
+
+def test_a_target_is_a_number_above_zero() -> None:
+    with pytest.raises(InputError, match="target must be a number above 0, got 0"):
+        Adding(target=0)

@@ -15,9 +15,11 @@ from gatewise import cells
 from gatewise.study.measure import one_thread, saved, seconds, weight_bytes
 from gatewise.study.page import lines, plot, table
 from gatewise.study.statistics import Verdict, above, all_of, interval
-from gatewise.study.trial.plan import CELLS, digits
+from gatewise.study.trial.plan import CELLS, Network, Scale, digits
+from gatewise.study.trial.power import must_solve
+from gatewise.study.trial.resting import basis, settled
 from gatewise.study.trial.runs import Runs
-from gatewise.study.trial.section import Section, higher, reach, spread
+from gatewise.study.trial.section import Basis, Section, higher, reach, spread, turned
 
 SHAPES = ((1, 100, 64, 64), (32, 50, 64, 128), (64, 20, 128, 256))
 """Rows, steps, input size, hidden size."""
@@ -147,6 +149,7 @@ def cheaper(runs: Runs) -> list[Section]:
             "much.",
             {"ratios": [o["memory"] for o in cases]},
             [table(["layers", "rows, steps, input, hidden", "LSTM ÷ GRU, bytes"], bytes_rows)],
+            Basis(margin="none: bytes are counted", change="an implementation that holds other arrays"),
         ),
         Section(
             "C7b",
@@ -162,18 +165,34 @@ def cheaper(runs: Runs) -> list[Section]:
             words + ".",
             {"passes": plain},
             [table(header, rows)],
+            Basis(
+                margin="none: the interval of a ratio beside 1",
+                budget=f"{runs.scale.timing_rounds} rounds on this machine",
+                change=f"another machine or another implementation; here not faster: {_slower(cases, speed)}",
+            ),
         ),
     ]
+
+
+def _slower(cases: list[dict[str, Any]], speed: list[Verdict]) -> str:
+    """The implementations of which the GRU was not certainly faster in every pass."""
+    names = dict.fromkeys(case["what"] for case, verdict in zip(cases, speed, strict=True) if verdict != "holds")
+    return ", ".join(names) or "none"
+
+
+def easier_needs(s: Scale) -> list[Network]:
+    return [digits(s, "gru"), digits(s, "lstm")]
 
 
 def easier(runs: Runs) -> Section:
     """C7c."""
     gru, lstm = digits(runs.scale, "gru"), digits(runs.scale, "lstm")
+    power = must_solve(runs, [gru, lstm])
     reached: dict[str, list[float]] = {}
     curves = {}
     for network in (gru, lstm):
         name, fits = network.cell.name, [fit for fit in runs.of(network) if not fit.broke]
-        half = 0.5 * fits[0].baseline
+        half = 0.5 * fits[0].guessing
         reached[name] = [_seconds_to(fit.seconds, fit.values, half) for fit in fits]
         clock = np.mean([np.cumsum(fit.seconds) for fit in fits], 0)
         values = np.array([fit.values for fit in fits])
@@ -188,8 +207,8 @@ def easier(runs: Runs) -> Section:
         "training that never gets there counts with all its seconds.",
         "Holds where the LSTM needs longer by a tenth of the GRU's time at least; fails where they are equal within "
         "that.",
-        verdict,
-        f"The LSTM needs {pair.difference} s more than the GRU's {np.mean(reached['gru']):.2f} s.",
+        power.judged(verdict),
+        f"The LSTM needs {pair.difference} s more than the GRU's {np.mean(reached['gru']):.2f} s. {power.sentence()}",
         {"seconds": reached, "difference": vars(pair.difference), "p": pair.p_value},
         [
             plot(lines(curves, "seconds of training", "wrong answers on validation (%)"), "error over seconds"),
@@ -197,7 +216,15 @@ def easier(runs: Runs) -> Section:
                 ["cell", "seconds to half of the naive error", "LSTM − GRU"],
                 [["gru", spread(reached["gru"]), ""], ["lstm", spread(reached["lstm"]), reach(pair)]],
             ),
+            *settled(power),
         ],
+        basis(
+            runs,
+            [gru, lstm],
+            power,
+            f"a tenth of the GRU's time, {margin:.2g} s on this machine",
+            f"{turned(pair)}; another machine, since seconds are those of this one",
+        ),
     )
 
 

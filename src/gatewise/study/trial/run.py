@@ -1,46 +1,33 @@
-"""The trial: fit what the claims need, judge them one by one, write the page and the figures."""
+"""The trial: fit what checks and claims need, judge them one by one, write the page and the figures."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gatewise import backends
-from gatewise.study import page
-from gatewise.study.trial import accuracy, cost, inside
-from gatewise.study.trial.plan import LONG, SHORT, Scale, everything
+from gatewise.study.trial import checks
+from gatewise.study.trial.claims import Claim, chosen, needed
+from gatewise.study.trial.kept import agreement, verdicts
+from gatewise.study.trial.plan import LONG, SHORT, Scale
 from gatewise.study.trial.runs import Report, Runs
-from gatewise.study.trial.section import Section
+from gatewise.study.trial.shown import render
 from gatewise.tasks.claim import LOCK, claimed
 from gatewise.tasks.errors import InputError, need
 from gatewise.tasks.folder import read_json, write_bytes, write_json
 
 RESULTS, PAGE, MARK = "results.json", "index.html", "trial.json"
-CLAIMS: list[Callable[[Runs], Section | list[Section]]] = [
-    cost.counts,
-    accuracy.about_as_well,
-    accuracy.large_data,
-    accuracy.long_dependencies,
-    accuracy.the_figure,
-    inside.at_start,
-    inside.after_training,
-    inside.clipping,
-    inside.what_is_slow,
-    inside.forget_and_select,
-    accuracy.gates_serve,
-    cost.cheaper,
-    cost.easier,
-    accuracy.distance,
-]
 
 
 def trial(
     directory: str | Path,
     *,
     full: bool = False,
+    only: Sequence[str] | None = None,
+    music: str | Path | None = None,
     report: Report | None = None,
     processes: int | None = None,
     scale: Scale | None = None,
@@ -48,7 +35,9 @@ def trial(
     """Put the claims on trial; a second call with the same directory goes on where the first one stopped.
 
     Args:
-        directory: gets ``index.html``, ``results.json`` and ``fits/``. full: the long version, for hours.
+        directory: gets ``index.html``, ``results.json`` and ``fits/``. full: the long version, up to two hours on two
+            cores. only: the claims to judge, such as ``["C9", "C6"]``, and ``"checks"`` for those of the instrument;
+            everything when None. music: what ``python -m benches.chung2014`` measured, for the check on music.
         report: told of every finished fit. processes: trained side by side; the number of cores when None.
         scale: how much is run, instead of the short or the long version.
 
@@ -56,38 +45,47 @@ def trial(
         What ``results.json`` holds.
 
     Raises:
-        InputError: for a directory that cannot be written, holds something else, or a trial of another size.
+        InputError: for a directory that cannot be written, holds something else, or a trial of another size; for a
+            name in ``only`` that is none of a claim; for ``music`` that holds something else.
     """
     for module in ("scipy", "sklearn", "plotly", "lightning_fabric"):
         need(module, "study")
-    chosen = scale or (LONG if full else SHORT)
-    folder = _folder(directory, chosen)
+    with_checks, claims = chosen(only)
+    heard = None if music is None else Path(music)
+    checks.same_on_music(heard)  # a wrong file is to be found before anything is trained
+    scale = scale or (LONG if full else SHORT)
+    folder = _folder(directory, scale)
     with claimed(folder):
-        return _tried(folder, chosen, report, processes)
+        write_json(folder / MARK, _plain(scale))
+        started, runs = time.perf_counter(), Runs(folder, scale, report, processes)
+        runs.plan(needed(claims, scale))
+        results = _tried(runs, checked(runs, heard) if with_checks else [], claims)
+        results |= {"only": None if only is None else list(only), "seconds": time.perf_counter() - started}
+        write_json(folder / RESULTS, results)
+        results = read_json(folder / RESULTS)  # the page shows what the file holds
+        write_bytes(folder / PAGE, render(results).encode())
+    return results
 
 
-def _tried(folder: Path, chosen: Scale, report: Report | None, processes: int | None) -> dict[str, Any]:
-    write_json(folder / MARK, _plain(chosen))
-    started = time.perf_counter()
-    runs = Runs(folder, chosen, report, processes)
-    runs.tuned(everything(chosen))
-    sections: list[Section] = []
-    for claim in CLAIMS:
-        found = claim(runs)
-        sections += found if isinstance(found, list) else [found]
-    results = {
+def checked(runs: Runs, music: Path | None) -> list[checks.Check]:
+    """The checks of the instrument, before any claim."""
+    runs.tuned(checks.needs(runs.scale), runs.scale.check_seeds)
+    return checks.checked(runs, music)
+
+
+def _tried(runs: Runs, found: list[checks.Check], claims: list[Claim]) -> dict[str, Any]:
+    runs.tuned(needed(claims, runs.scale))
+    full = verdicts()
+    sections = [section for claim in claims for section in claim.sections(runs)]
+    return {
         "gatewise": importlib.metadata.version("gatewise"),
-        "scale": vars(chosen),
+        "scale": vars(runs.scale),
         "machine": _machine(),
-        "seconds": time.perf_counter() - started,
         "fits": len(runs.fits),
         "training_seconds": sum(sum(fit.seconds) for fit in runs.fits.values()),
-        "claims": [section.as_json() for section in sections],
+        "checks": [check.as_json() for check in found],
+        "claims": [{**s.as_json(), "agreement": agreement(s.id, s.verdict, full)} for s in sections],
     }
-    write_json(folder / RESULTS, results)
-    results = read_json(folder / RESULTS)  # the page shows what the file holds
-    write_bytes(folder / PAGE, render(results).encode())
-    return results
 
 
 def _folder(directory: str | Path, scale: Scale) -> Path:
@@ -110,40 +108,3 @@ def _plain(scale: Scale) -> dict[str, Any]:
 def _machine() -> dict[str, Any]:
     report = backends.report()
     return {name: report[name] for name in ("host", "tier", "threads", "python", "torch")}
-
-
-def render(results: dict[str, Any]) -> str:
-    """The page of a trial, from what ``results.json`` holds."""
-    claims, scale = results["claims"], results["scale"]
-    blocks = [
-        page.heading("The gated recurrent unit on trial", ""),
-        page.text(
-            f"What lecture notes and papers say of the GRU beside the LSTM and the plain RNN, tried out by Gatewise "
-            f"{results['gatewise']}: {scale['seeds']} seeds, {results['fits']} trainings of together "
-            f"{results['training_seconds']:.0f} seconds. "
-            "A claim holds, fails or is undecided by a rule that was fixed beforehand; a difference that is not "
-            "significant does not make two things equal. Intervals in brackets are 95 %; bands in plots reach from the "
-            "lowest seed to the highest."
-        ),
-        page.text(f"Machine: {', '.join(f'{k} {v}' for k, v in results['machine'].items() if v)}.", soft=True),
-        page.table(["claim", "what is said", "verdict"], [[c["id"], c["claim"], c["verdict"]] for c in claims]),
-    ]
-    for claim in claims:
-        blocks += [
-            page.heading(f"{claim['id']}  {claim['claim']}", claim["id"], claim["verdict"]),
-            page.text(claim["sentence"]),
-            page.text(f"What was run: {claim['how']}", soft=True),
-            page.text(f"Rule: {claim['rule']}", soft=True),
-            *claim["blocks"],
-        ]
-    blocks += [
-        page.heading("What is not on trial", "rest"),
-        page.text(
-            "C8, which part of an LSTM corresponds to which of a GRU (z to the forget gate, 1 − z to the input gate, "
-            "the "
-            "state h to the cell state c, the candidate to the hidden state), is a way of speaking; C5 and U6 test "
-            "what "
-            "follows from it."
-        ),
-    ]
-    return page.render("The gated recurrent unit on trial", blocks)

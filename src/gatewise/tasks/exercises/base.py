@@ -119,7 +119,8 @@ class Exercise(Task):
 
     def schedule(self) -> Schedule:
         clip = self.options.clip_norm
-        return replace(super().schedule(), clip_norm=math.inf if clip is None else clip)
+        clip_norm = math.inf if clip is None else clip
+        return replace(super().schedule(), clip_norm=clip_norm, target=self.options.target)
 
     def predict(self, data: Any = None) -> dict[str, NDArray[Any]]:
         """The held-out examples: ``inputs`` (T, B, features), ``outputs`` (S, B, outputs) and ``targets``."""

@@ -29,6 +29,13 @@ class ExerciseOptions(TaskOptions):
     patience: int | None = again(TaskOptions, "patience", None, "all epochs")
     batch_size: int = option(32, "Examples of a step.", checks.integer(1, 10**6))
     clip_norm: float | None = option(1.0, "Largest norm of a gradient.", checks.number_above_zero(), may_be_none=True)
+    target: float | None = option(
+        None,
+        "Validation figure at which training stops, since the exercise is solved.",
+        checks.number_above_zero(),
+        may_be_none=True,
+        shown="none: all steps",
+    )
     share: float = option(1.0, "Fraction of the training data to use.", checks.number_above_zero(1))
 
 
