@@ -17,7 +17,7 @@ from gatewise.tasks.base import Task
 from gatewise.tasks.registry import task_named
 
 MARGINS = {"adding": 0.01, "copy": 5.0, "digits": 3.0, "mackey_glass": 0.01, "forecast": 0.05, "translate": 3.0}
-"""Differences of the metric that count as none, fixed before anything was run: a mean squared error of 0.01 where
+"""Differences of the metric that count as none, fixed before a full trial was run: a mean squared error of 0.01 where
 guessing gives 0.17, 5 and 3 points of wrong answers, a hundredth of the series' deviation, a twentieth of the naive
 error, 3 points of BLEU."""
 CELLS = ("gru", "lstm", "rnn")
@@ -43,7 +43,7 @@ GOALS = {
     "forecast": Goal(0.5),
     "translate": Goal(80.0),
 }
-"""Fixed before anything was run. Adding: half the margin, a thirtieth of guessing; digits and copy: a tenth of the
+"""Fixed before a full trial was run, with single trainings of adding and of the series known. Adding: half the margin, a thirtieth of guessing; digits and copy: a tenth of the
 answers wrong, where guessing is wrong in 90 and 87.5 %; the series: a tenth of its deviation, half of the naive
 forecast's error; translation: 80 BLEU, since the phrases are few and simple."""
 
