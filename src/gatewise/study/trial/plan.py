@@ -43,9 +43,10 @@ GOALS = {
     "forecast": Goal(0.5),
     "translate": Goal(80.0),
 }
-"""Fixed before a full trial was run, with single trainings of adding and of the series known. Adding: half the margin, a thirtieth of guessing; digits and copy: a tenth of the
-answers wrong, where guessing is wrong in 90 and 87.5 %; the series: a tenth of its deviation, half of the naive
-forecast's error; translation: 80 BLEU, since the phrases are few and simple."""
+"""Fixed before a full trial was run, with single trainings of adding and of the series known. Adding: half the margin,
+a thirtieth of guessing; digits and copy: a tenth of the answers wrong, where guessing is wrong in 90 and 87.5 %; the
+series: a tenth of its deviation, half of the naive forecast's error; translation: 80 BLEU, since the phrases are few
+and simple."""
 
 
 @dataclass(frozen=True, kw_only=True)
