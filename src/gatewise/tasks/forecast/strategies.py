@@ -156,7 +156,8 @@ class Direct(Parted):
         self._decided = defaults.decided(values, self.ends, self.horizon, self.season, week, asked)
         self.window, self.segment = self._decided["window"], self._decided["segment"]
         lags = [int(lag) for lag in self._decided["lags"].split(",")]
-        self.ahead = Ahead(self.horizon, lags, options.levels, self.segment, self.targets)
+        whole = self.season if options.scaling == "series" else None
+        self.ahead = Ahead(self.horizon, lags, options.levels, self.segment, self.targets, whole)
         calendar = cycles(frequency) if options.calendar else ()
         self.scheme = replace(self.scheme, calendar=calendar)
 
@@ -205,7 +206,8 @@ class Direct(Parted):
         own = series[:: self.targets]
         first = np.full(len(own), np.iinfo(np.int64).max)
         last = np.zeros(len(own), np.int64)
-        np.minimum.at(first, which, np.maximum(0, origins - self.window))
+        needed = origins if self.ahead.season else np.full(len(origins), self.window)  # units take the whole series
+        np.minimum.at(first, which, np.maximum(0, origins - needed))
         np.maximum.at(last, which, origins)
         ends = [(int(min(a, b)), int(b)) for a, b in zip(first, last, strict=True) for _ in range(self.targets)]
         parts = [one.values[a:b] for one, (a, b) in zip(series, ends, strict=True)]
