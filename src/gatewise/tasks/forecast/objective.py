@@ -175,7 +175,7 @@ class DirectObjective(Objective):
         said = forecasts(self.module, self.panel, self.how, *at, self.covariates)
         count = self.how.targets
         pairs = [(self.validation.truth[k::count], said[k::count]) for k in range(count)]
-        factors = torch.tensor([calibrated(*pair, self.how.levels) for pair in pairs])
+        factors = torch.tensor([calibrated(*pair, self.how.levels, self.validation.horizons / count) for pair in pairs])
         self.module.widths.copy_(factors.view_as(self.module.widths).to(self.module.widths))
         value = self.validation.mase(said[..., 0])
         self.note = self.validation.note(value)

@@ -18,7 +18,7 @@ from gatewise.tasks.forecast.calendars import cycles
 from gatewise.tasks.forecast.direct import Members
 from gatewise.tasks.forecast.frequency import Frequency
 from gatewise.tasks.forecast.grid import Series
-from gatewise.tasks.forecast.intervals import stretched
+from gatewise.tasks.forecast.intervals import few, stretched
 from gatewise.tasks.forecast.network import ForecastNetwork
 from gatewise.tasks.forecast.objective import Ahead, DirectObjective, forecasts
 from gatewise.tasks.forecast.options import ForecastOptions
@@ -53,6 +53,10 @@ class Strategy(ABC):
     def sentences(self) -> list[str]:
         """What it decided that is to be said."""
         return []
+
+    def doubt(self) -> str:
+        """The sentence where the series are too short for the intervals that are asked for."""
+        return ""
 
     def reads(self, end: int) -> int:
         """How many values the steps of the layer go over before a forecast from ``end``."""
@@ -139,7 +143,12 @@ class Parted(Strategy):
         self.scheme = learnt(series, self.ends) if scheme is None else scheme
         own = [self.known_as(one) for one in series[:: self.targets]]
         self.numbers = {name: i + 1 for i, name in enumerate(own)} if 1 < len(own) <= MOST_NUMBERED else {}
+        self.levels = options.levels
         self.decide(options)
+
+    def doubt(self) -> str:
+        lengths = sum(self.seen[:: self.targets]) - sum(self.ends[:: self.targets])
+        return few(self.levels, lengths / self.horizon)
 
     @abstractmethod
     def decide(self, options: ForecastOptions) -> None:
