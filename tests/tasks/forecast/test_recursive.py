@@ -211,7 +211,10 @@ def test_the_point_is_the_median_or_the_mean(model: Forecaster) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"cell": "gru_d"}, "cell: gru_d is told where values are missing, .* expected a cell of x alone"),
+        (
+            {"cell": "gru_d"},
+            "gru_d is told where values are missing, .* expected a cell of x alone, such as gru, or strategy 'direct'",
+        ),
         ({"segment": 4}, "segment needs strategy 'direct', got 'recursive'"),
         ({"lags": [-12]}, "lags of strategy 'recursive' must be above 0, got -12"),
         ({"n_samples": 0}, "n_samples must be an integer of at least 1"),

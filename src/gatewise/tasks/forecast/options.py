@@ -225,7 +225,7 @@ class ForecastOptions(TaskOptions):
         if self.cell.inputs:
             raise InputError(
                 f"cell: {self.cell.name} is told where values are missing, and strategy 'recursive' puts its own "
-                "forecasts there; expected a cell of x alone"
+                "forecasts there; expected a cell of x alone, such as gru, or strategy 'direct'"
             )
         if any(lag < 1 for lag in self.repeats):
             raise InputError(f"lags of strategy 'recursive' must be above 0, got {self.lags}")
