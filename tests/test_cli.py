@@ -179,6 +179,12 @@ def test_help_without_arguments(run: Run) -> None:
         (["score", "--json", "m"], "the directory of the model comes first, got '--json'"),
         (["fit", "forecast", "-o", "m", "--season", "100000"], "season of 100000 is too long"),
         (["fit", "forecast", "-o", "m", "--learning-rate", "inf"], "learning_rate must be a number above 0"),
+        (
+            ["fit", "forecast", "-o", "m", "--level", "80", "95"],
+            "values of --level are written with commas: --level 80,95",
+        ),
+        (["fit", "forecast", "bad.csv", "-o", "m", "--lags", "1", "12", "24"], "with commas: --lags 1,12,24"),
+        (["fit", "forecast", "-o", "m", "--level", "0.8"], "level must be at least 1 per cent, got 0.8; was 80 meant?"),
         (["cells", "gro"], "cell must be one of gru"),
         (["cells", "none.py:gro"], "cell 'none.py:gro': there is no file none.py"),
         (["cells", "nowhere:gro"], "module 'nowhere' cannot be imported"),
@@ -263,6 +269,6 @@ def test_ctrl_c_keeps_the_best_model_and_resume_goes_on(run: Run, data: Path, tm
     assert "Traceback" not in err
     assert run("score", tmp_path / "m")[0] == 0
     code, _, err = run("fit", "forecast", data, "-o", tmp_path / "m", *options)
-    assert (code, "already holds a run" in err) == (2, True)
+    assert (code, "already holds a run" in err, "--resume goes on with it" in err) == (2, True, True)
     code, _, err = run("fit", "forecast", "-o", tmp_path / "m", "--resume", "--epochs", "300")
     assert (code, "epochs: the run in" in err) == (2, True)

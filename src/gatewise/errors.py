@@ -8,7 +8,15 @@ from types import ModuleType
 
 
 class InputError(ValueError):
-    """Bad input: one sentence with the argument, what came and what was expected."""
+    """Bad input: one sentence with the argument, what came and what was expected.
+
+    Args:
+        typed: what the command line says behind the sentence: words that are of no use in Python.
+    """
+
+    def __init__(self, sentence: object = "", typed: str = "") -> None:
+        super().__init__(sentence)
+        self.typed = typed
 
 
 class UnsupportedError(InputError):

@@ -85,7 +85,10 @@ def test_an_output_directory_must_be_new_and_writable(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written"), new_run(tmp_path / "file" / "run", NAMES):
         pass
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="already holds a run"), new_run(tmp_path, NAMES):
+    with (
+        pytest.raises(InputError, match=r"already holds a run; resume it or choose another directory$"),
+        new_run(tmp_path, NAMES),
+    ):
         pass
     assert {path.name for path in tmp_path.iterdir()} == {"file", "config.json"}
 

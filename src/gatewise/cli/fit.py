@@ -12,7 +12,7 @@ import typer
 from gatewise.cli.arguments import by_task, directory, made, parameters, summary, with_parameters
 from gatewise.cli.common import Backend, Text, backend_of
 from gatewise.tasks.errors import InputError, need
-from gatewise.tasks.folder import dumps, state
+from gatewise.tasks.folder import dumps, state, typed
 from gatewise.tasks.logs import TENSORBOARD, Events, Several, TensorBoard
 from gatewise.tasks.progress import Progress
 from gatewise.tasks.registry import task_named
@@ -75,7 +75,7 @@ def _fitted(kind: Any, asked: Any, output: Path, resume: bool, report: Any, opti
             return kind.resume(output, data, validation=held, report=report, **options)
         return kind(**options).fit(data, validation=held, directory=output, report=report)
     except KeyboardInterrupt:
-        print(f"gatewise: interrupted; {state(output)}", file=sys.stderr)
+        print(f"gatewise: interrupted; {state(output)}{typed(output)}", file=sys.stderr)
         raise typer.Exit(130) from None
 
 

@@ -96,7 +96,8 @@ def _check_new(names: tuple[str, ...], folder: Path, left: bool) -> None:
     """Refuse a directory with a run, or with files that would be written over, unless a killed process left them."""
     if (folder / CONFIG).exists():
         raise InputError(
-            f"output directory {folder} already holds a run; go on with it by --resume or choose another directory"
+            f"output directory {folder} already holds a run; resume it or choose another directory",
+            typed=" (--resume goes on with it)",
         )
     for name in names:
         if (folder / name).exists() and not left:
@@ -116,24 +117,35 @@ def _ending(claim: Claim, resumable: bool = False) -> Iterator[None]:
         if error.filename is None or Path(error.filename).parent != claim.folder:
             raise
         refused = f"{error.filename} cannot be read or written: {reason(error)}"
-        raise WriteError(f"{refused}; {state(claim.folder)}" if resumable else refused) from error
+        raise (_ended(refused, claim.folder) if resumable else WriteError(refused)) from error
     except InputError as error:
         if not resumable or not claim.holds():
             raise
         if isinstance(error, WriteError):
-            raise WriteError(f"{error}; {state(claim.folder)}") from error
+            raise _ended(str(error), claim.folder) from error
         if (claim.folder / WEIGHTS).exists():
             raise InputError(f"{error}; {claim.folder} keeps the best model so far") from error
         raise
 
 
+def _ended(sentence: str, folder: Path) -> WriteError:
+    return WriteError(f"{sentence}; {state(folder)}", typed=typed(folder))
+
+
 def state(folder: Path) -> str:
     """What a training that ended early left."""
     if (folder / WEIGHTS).exists():
-        return f"{folder} keeps the best model so far, --resume goes on"
+        return f"{folder} keeps the best model so far"
     if (folder / CONFIG).exists():
-        return f"{folder} holds no model yet, since no epoch was finished; --resume starts it anew"
+        return f"{folder} holds no model yet, since no epoch was finished"
     return "nothing was written"
+
+
+def typed(folder: Path) -> str:
+    """What is typed to go on with it: the end of ``state`` on the command line."""
+    if (folder / WEIGHTS).exists():
+        return ", --resume goes on"
+    return "; --resume starts it anew" if (folder / CONFIG).exists() else ""
 
 
 def writable(directory: str | Path) -> Path:

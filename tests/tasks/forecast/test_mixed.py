@@ -37,14 +37,22 @@ def slowly(model: Any, values: np.ndarray, number: int) -> np.ndarray:
         for place in range(2):
             y, _ = net.encoder((net.place[place] + net.series[number]).view(1, 1, -1), state)
             total[4 * place : 4 * place + 4] += net.head(y[0, 0]).view(4, 2, 5)
-    result = np.empty((2, HORIZON, 5))
+    result, nearest = np.empty((2, HORIZON, 5)), np.empty((2, 4))
     for k, view in enumerate(views):
         for step in range(HORIZON):
             middle, *ends = (view.base[0, step] + view.scale[0] * total[step, k].double().numpy() / 2).tolist()
             result[k, step, 0] = middle
             for i, end in enumerate(ends):
                 end = min(end, middle) if i % 2 == 0 else max(end, middle)
-                result[k, step, 1 + i] = middle + float(model.module.widths[k, i // 2]) * (end - middle)
+                result[k, step, 1 + i] = end
+        for i in range(4):  # no end nearer to the median than a quarter of the mean distance of the two ends
+            low, high = (result[k, :, 1 + i // 2 * 2 + j] for j in (0, 1))
+            nearest[k, i] = 0.25 * float(np.mean(high - low)) / 2
+        for step in range(HORIZON):
+            for i in range(4):
+                away = result[k, step, 1 + i] - result[k, step, 0]
+                away = min(away, -nearest[k, i]) if i % 2 == 0 else max(away, nearest[k, i])
+                result[k, step, 1 + i] = result[k, step, 0] + float(model.module.widths[k, i // 2]) * away
     return result
 
 

@@ -193,11 +193,10 @@ def test_few_horizons_make_intervals_narrower_with_caution(model: Forecaster) ->
         objective.module, objective.past, objective.trial, objective.validation.which, objective.validation.at
     )
     said = np.moveaxis(np.quantile(found, quantiles([80, 95]), axis=1), 0, 2)
-    asked = np.array(calibrated(objective.validation.truth, said, [80, 95]))
-    assert objective.horizons == pytest.approx(
-        sum(n - end for n, end in zip((102, 82), objective.ends, strict=True)) / 6
-    )
-    trust = np.where(asked > 1, 1.0, objective.horizons / (objective.horizons + 2))
+    asked = np.array(calibrated(objective.validation.truth, said, [80, 95], objective.validation.horizons))
+    horizons = objective.validation.horizons
+    assert horizons == pytest.approx(sum(n - end for n, end in zip((102, 82), objective.ends, strict=True)) / 6)
+    trust = np.where(asked > 1, 1.0, horizons / (horizons + 2))
     np.testing.assert_allclose(objective.module.widths, asked**trust, rtol=1e-5)
     assert (asked < 1).any()
 
@@ -212,7 +211,10 @@ def test_the_point_is_the_median_or_the_mean(model: Forecaster) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"cell": "gru_d"}, "cell: gru_d is told where values are missing, .* expected a cell of x alone"),
+        (
+            {"cell": "gru_d"},
+            "gru_d is told where values are missing, .* expected a cell of x alone, such as gru, or strategy 'direct'",
+        ),
         ({"segment": 4}, "segment needs strategy 'direct', got 'recursive'"),
         ({"lags": [-12]}, "lags of strategy 'recursive' must be above 0, got -12"),
         ({"n_samples": 0}, "n_samples must be an integer of at least 1"),

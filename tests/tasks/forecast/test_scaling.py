@@ -57,6 +57,23 @@ def test_units_and_offset_do_not_matter() -> None:
     np.testing.assert_allclose(1000 * one.base - 5e4, other.base, rtol=1e-9)
 
 
+@pytest.mark.parametrize("units", [None, [0.3, 5.0, 1e6, np.nan]])
+def test_units_of_the_series_have_an_exact_inverse(units: list[float] | None) -> None:
+    future = np.random.default_rng(1).normal(100, 9, (4, 8))
+    view = scale(windows(), 8, [1, 6], None if units is None else np.array(units))
+    np.testing.assert_allclose(view.restored(view.targets(future)[..., None])[..., 0], future, rtol=1e-12)
+    own = scale(windows(), 8, [1, 6])
+    np.testing.assert_array_equal(view.base, own.base)  # only the unit is another
+    expected = own.scale if units is None else np.where(np.isnan(units), own.scale, units)
+    np.testing.assert_array_equal(view.scale, expected)
+
+
+def test_a_series_that_never_moved_has_no_unit_of_its_own() -> None:
+    view = scale(np.full((1, 24), 7.0), 8, [1, 6], np.zeros(1))
+    assert not view.moving[0]
+    assert (view.restored(np.ones((1, 8, 1))) == 7).all()
+
+
 def test_gaps_are_marked_carried_and_filled_from_the_season_before() -> None:
     values = windows(1)
     values[0, [3, 20]] = np.nan

@@ -61,6 +61,8 @@ class ExportForecast(Export):
             )
         if isinstance(strategy, Mixed):
             raise InputError("export: channels 'mixed' are not written; fit 'independent'")
+        if strategy.ahead.season is not None:
+            raise InputError("export: scaling 'series' needs the whole series at every call; fit with 'window'")
         assert isinstance(network, Members)
         if any(isinstance(one, DirectNetwork) and one.beside is not None for one in network.members):
             raise InputError("export: forecasters with covariates or calendar are not written; fit one without")

@@ -14,16 +14,15 @@ from gatewise.tasks import checks
 from gatewise.tasks.base import Scores, Task
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.forecast import defaults, saved
-from gatewise.tasks.forecast.ahead import check_ahead
+from gatewise.tasks.forecast.choosing import check_targets, strategy_of
 from gatewise.tasks.forecast.columns import Reading, split
 from gatewise.tasks.forecast.evaluation import Forecasts, HeldOut, by_target, rolling, scores, up_to_origins
 from gatewise.tasks.forecast.frequency import named as frequency_named
 from gatewise.tasks.forecast.grid import Series, regular, short_of
 from gatewise.tasks.forecast.groups import aligned
 from gatewise.tasks.forecast.intervals import check_columns, columns_of, names
-from gatewise.tasks.forecast.later import future_of, series_of, table_of
+from gatewise.tasks.forecast.later import ends_of, series_of, table_of
 from gatewise.tasks.forecast.metrics import naive_error
-from gatewise.tasks.forecast.mixed import Mixed
 from gatewise.tasks.forecast.notes import LOG, log_fit, remarks, said_seen, said_short
 from gatewise.tasks.forecast.options import MOST_STEPS, ForecastOptions
 from gatewise.tasks.forecast.partition import forecast_of
@@ -31,7 +30,7 @@ from gatewise.tasks.forecast.picture import figure, some_of
 from gatewise.tasks.forecast.pivot import predicted, rolled
 from gatewise.tasks.forecast.recursive import Recursive
 from gatewise.tasks.forecast.scheme import Scheme
-from gatewise.tasks.forecast.strategies import Direct, Parted, Steps, Strategy, check_held_out
+from gatewise.tasks.forecast.strategies import Parted, Strategy, check_held_out
 from gatewise.tasks.forecast.table import Table, Unusable, Values, as_past, like, read
 from gatewise.tasks.forecast.updates import Growing
 from gatewise.tasks.machines import is_first
@@ -110,10 +109,7 @@ class Forecaster(Task):
     def _take(self, table: Table, scheme: Scheme | None = None, inferred: bool = False) -> None:
         asked = self.options
         several = table.targets
-        if several and asked.strategy != "direct":
-            raise InputError(f"target_col: several go with strategy 'direct', got them with {asked.strategy!r}")
-        if not several and asked.channels == "mixed":
-            raise InputError("channels: 'mixed' reads several targets together, expected their names in target_col")
+        check_targets(asked, several)
         check_columns(asked.levels, several)
         grid = regular(table, None if asked.freq is None else frequency_named("freq", asked.freq))
         series = aligned(grid.series, asked.channels == "mixed") if several else grid.series
@@ -124,13 +120,7 @@ class Forecaster(Task):
             LOG.warning(said_short(short, horizon))
             return self._take(as_past(table, short))
         defaults.check_season(max(len(one.values) for one in series), asked.season)
-        if asked.strategy == "steps":
-            self.strategy = Steps(series, horizon, season)
-        elif asked.channels == "mixed":
-            self.strategy = Mixed(series, horizon, season, asked, scheme, several)
-        else:
-            kind = Recursive if asked.strategy == "recursive" else Direct
-            self.strategy = kind(series, horizon, season, asked, scheme)
+        self.strategy = strategy_of(asked, series, horizon, season, scheme, several)
         self.table, self.series, self.unusable, self.growing = table, series, grid.unusable, None
         found = {"learning_rate": self.strategy.learning_rate, **self.strategy.decided(), **table.shown}
         self.options = replace(asked.filled(found), label=self.label)
@@ -234,17 +224,7 @@ class Forecaster(Task):
 
     def forecast(self, chosen: list[Series], future: Any = None) -> Forecasts:
         """Forecasts beyond the end of series that were read, with covariates known ahead as for ``predict``."""
-        return self._from(*self._ends(chosen, future))
-
-    def _ends(self, chosen: list[Series], future: Any) -> tuple[list[Series], Any, Any]:
-        """Series with what is known of their future, which of them are forecast (all), and from where."""
-        if future is not None:
-            chosen = future_of(self, chosen, future)
-        check_ahead(chosen, self.scheme, self.horizon)
-        for series in chosen:
-            end = len(series.values)
-            series.times(end, end + self.horizon)  # refuses times beyond the calendar
-        return chosen, np.arange(len(chosen)), np.array([len(s.values) for s in chosen])
+        return self._from(*ends_of(self, chosen, future))
 
     def sample_paths(self, data: Any = None, future: Any = None) -> Values:
         """The paths (series, n_samples, horizon) of which ``predict`` gives the median, in units of the data.
@@ -257,7 +237,7 @@ class Forecaster(Task):
         """
         if not isinstance(self.strategy, Recursive):
             raise InputError(f"sample_paths needs strategy 'recursive', got {self.options.strategy!r}")
-        return self.strategy.paths(self.fitted(), *self._ends(self.chosen_series(data), future))
+        return self.strategy.paths(self.fitted(), *ends_of(self, self.chosen_series(data), future))
 
     def score(self, data: Any = None, windows: int = 1, step_size: int | None = None) -> Scores:
         """How good forecasts are on the held-out end, beside naive ones; mean over origins, then over series.

@@ -11,6 +11,9 @@ from torch import Tensor
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.forecast.table import Values
 
+NEAREST = 0.25
+"""An end of an interval is at least this share of their mean distance from the median: where a network puts an end upon
+its median, no factor would move it, and what came beyond it would stretch all others without bound."""
 WIDEST = 50.0
 """How far a calibration may stretch an interval."""
 CAME = "-y"
@@ -70,26 +73,61 @@ def ordered(said: Values) -> Values:
     return said
 
 
-def stretched(said: Values, factors: Sequence[float]) -> Values:
-    """Intervals about the median (…, Q), each of them made wider by its factor."""
+def spaced(said: Values) -> Values:
+    """Quantiles in order (n, horizon, Q), no end of an interval nearer to the median than ``NEAREST`` of the mean
+    distance of the ends of its level over the horizon."""
     wide = ordered(said)
+    for k in range(1, said.shape[-1], 2):
+        least = NEAREST * (wide[..., k + 1] - wide[..., k]).mean(-1, keepdims=True) / 2
+        wide[..., k] = np.minimum(wide[..., k], wide[..., 0] - least)
+        wide[..., k + 1] = np.maximum(wide[..., k + 1], wide[..., 0] + least)
+    return wide
+
+
+def stretched(said: Values, factors: Sequence[float]) -> Values:
+    """Intervals about the median (n, horizon, Q), each of them made wider by its factor."""
+    wide = spaced(said)
     for k, factor in enumerate(factors):
         ends = slice(1 + 2 * k, 3 + 2 * k)
         wide[..., ends] = wide[..., :1] + factor * (wide[..., ends] - wide[..., :1])
     return wide
 
 
-def calibrated(truth: Values, said: Values, levels: Sequence[float]) -> list[float]:
+def share_of(level: float, horizons: float) -> float:
+    """Which share of the calibration values an interval has to hold: (1 + 1/n) of the level for n horizons.
+
+    Values of one horizon are much alike, so the horizons and not the values are what may be exchangeable: their values
+    are pooled as in Dunn, Wasserman & Ramdas 2018 (arXiv 1809.07441), whose promise is asymptotic, with the correction
+    of a conformal quantile of n. Above 1 there are too few of them, and no interval is known to hold the level.
+    """
+    return level / 100 * (1 + 1 / horizons) if horizons > 0 else np.inf
+
+
+def few(levels: Sequence[float], horizons: float) -> str:
+    """The sentence where too few horizons are validated on for some of the levels; empty where there are enough."""
+    short = [level for level in levels if share_of(level, horizons) > 1]
+    if not short:
+        return ""
+    needed = int(np.ceil(short[-1] / (100 - short[-1]) - 1e-9))
+    return (
+        f"level: the validation parts hold {horizons:.3g} horizons in all and intervals of {short[-1]:g} % need "
+        f"{needed}, so they are as wide as the largest error asks for and may hold less; a larger validation_size, a "
+        "shorter horizon or more series help"
+    )
+
+
+def calibrated(truth: Values, said: Values, levels: Sequence[float], horizons: float) -> list[float]:
     """Split-conformal calibration of quantiles (Romano et al. 2019, arXiv 1905.03222), in widths of the interval.
 
     How far each truth lies from the median, in units of the distance of that end: the quantile of these ratios is the
     factor by which intervals are to be stretched to have held what they promise. With n truths it is the one of rank
-    ⌈(n + 1) · level⌉.
+    ⌈(n + 1) · share⌉, see ``share_of``. The distance grows with the unit of a window, and so does the interval.
 
     Args:
-        truth: (…) values that training has not seen; NaN where missing. said: their quantiles (…, Q).
+        truth: (n, horizon) values that training has not seen; NaN where missing. said: their quantiles (n, horizon, Q).
+        horizons: how many that do not overlap the truths are from, all series together.
     """
-    said, found = ordered(said), []
+    said, found = spaced(said), []
     known = ~np.isnan(truth)
     away = (truth - said[..., 0])[known]
     for k, level in enumerate(levels):
@@ -97,6 +135,8 @@ def calibrated(truth: Values, said: Values, levels: Sequence[float]) -> list[flo
         room = np.where(away < 0, -low, high)
         tiny = 1e-9 * max(1e-300, float(np.abs(room).max(initial=0)))
         ratios = np.sort(np.abs(away) / np.maximum(room, tiny))
-        rank = min(len(ratios), int(np.ceil((len(ratios) + 1) * level / 100)))
-        found.append(float(min(WIDEST, ratios[rank - 1])) if rank else 1.0)
+        share = share_of(level, horizons)
+        rank = min(len(ratios), int(np.ceil((len(ratios) + 1) * min(1.0, share))))
+        least = 1.0 if share > 1 else 0.0  # who cannot tell whether an interval holds its level makes none narrower
+        found.append(float(np.clip(ratios[rank - 1], least, WIDEST)) if rank else 1.0)
     return found

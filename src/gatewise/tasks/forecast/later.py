@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from gatewise.tasks.errors import InputError
-from gatewise.tasks.forecast.ahead import with_future
+from gatewise.tasks.forecast.ahead import check_ahead, with_future
 from gatewise.tasks.forecast.columns import Reading
 from gatewise.tasks.forecast.grid import Series, regular
 from gatewise.tasks.forecast.groups import aligned
@@ -44,6 +46,21 @@ def series_of(task: Any, table: Table, needed: int) -> list[Series]:
         raise none_left(reasons)
     log(table.ignored, task.unusable)
     return [one for one in grid.series if len(one.values) >= needed]
+
+
+def ends_of(task: Any, chosen: list[Series], future: Any) -> tuple[list[Series], Any, Any]:
+    """Series with what is known of their future, which of them are forecast (all), and from where.
+
+    Raises:
+        InputError: where a covariate is missing within the horizon, and for times beyond the calendar.
+    """
+    if future is not None:
+        chosen = future_of(task, chosen, future)
+    check_ahead(chosen, task.scheme, task.horizon)
+    for series in chosen:
+        end = len(series.values)
+        series.times(end, end + task.horizon)  # refuses times beyond the calendar
+    return chosen, np.arange(len(chosen)), np.array([len(one.values) for one in chosen])
 
 
 def future_of(task: Any, chosen: list[Series], future: Any) -> list[Series]:

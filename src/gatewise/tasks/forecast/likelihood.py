@@ -74,7 +74,6 @@ class LikelihoodObjective(Objective):
         self.panel = Panel(past.values, reader.lookback, max(self.steps, horizon))
         least = [min(past.context, end // 2) for end in ends]
         self.origins = Origins([0] * len(least), [end - n for end, n in zip(ends, least, strict=True)])
-        self.horizons = (self.panel.lengths - self.ends).sum() / horizon
         paths = CALIBRATED_PATHS if levels and not how.distribution.counts else PATHS
         most = int(np.clip(STEPS_DRAWN // (paths * horizon), FEWEST_ORIGINS, MOST_ORIGINS))
         self.trial = Drawing(reader, how.distribution, shares(paths, horizon, 0))
@@ -138,8 +137,8 @@ class LikelihoodObjective(Objective):
         found = drawn(self.module, self.past, self.trial, self.validation.which, self.validation.at)
         said = np.moveaxis(np.quantile(found, quantiles(self.levels), axis=1), 0, 2)
         if self.levels and not self.how.distribution.counts:
-            factors = calibrated(self.validation.truth, said, self.levels)
-            trust = self.horizons / (self.horizons + DOUBTED)
+            factors = calibrated(self.validation.truth, said, self.levels, self.validation.horizons)
+            trust = self.validation.horizons / (self.validation.horizons + DOUBTED)
             factors = [factor if factor > 1 else factor**trust for factor in factors]
             self.module.widths.copy_(torch.tensor(factors).to(self.module.widths))
         value = self.validation.mase(said[..., 0])

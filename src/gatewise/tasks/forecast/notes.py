@@ -98,6 +98,7 @@ def log_fit(task: Any, named: bool) -> None:
     for sentence in (
         _left(task),
         _weekends(task),
+        task.strategy.doubt(),
         "" if named or not task.scheme.features else sentence_of(task.scheme),
     ):
         if sentence:

@@ -31,17 +31,20 @@ HEAVIEST = 10.0
 
 @dataclass(frozen=True)
 class Ahead:
-    """How windows are read: how far ahead they are forecast, which naive forecasts are corrected, which levels, and
-    how many targets of a series a network reads together."""
+    """How windows are read: how far ahead they are forecast, which naive forecasts are corrected, which levels, how
+    many targets of a series a network reads together, and by which season the unit of a whole series is found; None for
+    units of the windows."""
 
     horizon: int
     lags: Sequence[int]
     levels: Sequence[float]
     segment: int = 1
     targets: int = 1
+    season: int | None = None
 
-    def scaled(self, windows: Values) -> Scaled:
-        return scale(windows, self.horizon, self.lags)
+    def scaled(self, panel: Panel, which: Places, origins: Places) -> Scaled:
+        units = None if self.season is None else panel.units(which, origins, self.season)
+        return scale(panel.windows(which, origins), self.horizon, self.lags, units)
 
 
 def forecasts(
@@ -64,7 +67,7 @@ def forecasts(
         for start in range(0, len(which), AT_ONCE):
             part = slice(start, start + AT_ONCE)
             at = places(which[part], how.targets), np.repeat(origins[part], how.targets)
-            view = how.scaled(panel.windows(*at))
+            view = how.scaled(panel, *at)
             told = None if covariates is None else covariates.of(which[part], origins[part], view)
             x = torch.from_numpy(merged(view.x, how.targets)).to(device)
             inputs = x, torch.from_numpy(numbers[part]).to(device)
@@ -137,7 +140,7 @@ class DirectObjective(Objective):
     def _batch(self, which: Places, origins: Places, members: int) -> Batch:
         count = self.how.targets
         place, at = places(which, count), np.repeat(origins, count)
-        view = self.how.scaled(self.panel.windows(place, at))
+        view = self.how.scaled(self.panel, place, at)
         seen = at[:, None] + np.arange(self.how.horizon) < self.ends[place][:, None]
         targets = view.targets(np.where(seen, self.panel.futures(place, at), np.nan))
         heavy = np.clip(view.scale / self.units[place], 1 / HEAVIEST, HEAVIEST)[:, None]
@@ -172,7 +175,7 @@ class DirectObjective(Objective):
         said = forecasts(self.module, self.panel, self.how, *at, self.covariates)
         count = self.how.targets
         pairs = [(self.validation.truth[k::count], said[k::count]) for k in range(count)]
-        factors = torch.tensor([calibrated(*pair, self.how.levels) for pair in pairs])
+        factors = torch.tensor([calibrated(*pair, self.how.levels, self.validation.horizons / count) for pair in pairs])
         self.module.widths.copy_(factors.view_as(self.module.widths).to(self.module.widths))
         value = self.validation.mase(said[..., 0])
         self.note = self.validation.note(value)

@@ -26,6 +26,7 @@ RECURSIVE = ("distribution", "n_samples", "point")
 """Options of that strategy alone."""
 STRATEGIES = ("direct", "recursive", "steps")
 CHANNELS = ("independent", "mixed")
+SCALINGS = ("auto", "window", "series")
 COVARIATES = (*ROLES.values(), "cat_cols")
 
 
@@ -65,6 +66,12 @@ class ForecastOptions(TaskOptions):
         "The network corrects the mean of naive forecasts that repeat so many last values; -12: with the drift of 12. "
         "recursive: it reads the values so many steps back.",
         shown="by the data",
+    )
+    scaling: str = option(
+        "auto",
+        "direct: a network reads and says values in units of the window, or of all that is known of its series before "
+        "the forecast; auto: of the window.",
+        checks.choice(*SCALINGS),
     )
     n_models: int | None = option(
         None, "Networks whose mean is the forecast.", checks.integer(1, MOST_MODELS), shown="by the data"
@@ -202,6 +209,8 @@ class ForecastOptions(TaskOptions):
                 raise InputError(f"{given} needs strategy {strategies[0]!r}, got {self.strategy!r}")
         if self.calendar and self.strategy != "direct":
             raise InputError(f"calendar needs strategy 'direct', got {self.strategy!r}")
+        if self.scaling != "auto" and self.strategy != "direct":
+            raise InputError(f"scaling of {self.scaling!r} needs strategy 'direct', got {self.strategy!r}")
         if self.channels == "mixed" and (self.wide or self.strategy != "direct"):
             other = "wide" if self.wide else f"strategy {self.strategy!r}"
             raise InputError(
@@ -216,7 +225,7 @@ class ForecastOptions(TaskOptions):
         if self.cell.inputs:
             raise InputError(
                 f"cell: {self.cell.name} is told where values are missing, and strategy 'recursive' puts its own "
-                "forecasts there; expected a cell of x alone"
+                "forecasts there; expected a cell of x alone, such as gru, or strategy 'direct'"
             )
         if any(lag < 1 for lag in self.repeats):
             raise InputError(f"lags of strategy 'recursive' must be above 0, got {self.lags}")

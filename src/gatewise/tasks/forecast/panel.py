@@ -41,6 +41,20 @@ class Panel:
         """The values (B, horizon) from an origin on; NaN behind the end."""
         return np.asarray(self.flat[self.behind(series, origins)])
 
+    def units(self, series: Places, origins: Places, season: int) -> Values:
+        """The mean change (B,) from a season to the next in all values of a series before an origin; NaN where fewer
+        than a season of changes are known."""
+        found = np.full(len(series), np.nan)
+        for i in np.unique(series):
+            rows = np.flatnonzero(series == i)
+            values = self.series(i)[: origins[rows].max()]
+            change = np.abs(values[season:] - values[:-season])
+            known = ~np.isnan(change)
+            total, count = (np.concatenate([[0], np.cumsum(each)]) for each in (np.where(known, change, 0.0), known))
+            at = np.clip(origins[rows] - season, 0, len(change))
+            found[rows] = np.where(count[at] >= season, total[at] / np.maximum(1, count[at]), np.nan)
+        return found
+
     def before(self, series: Places, origins: Places) -> Places:
         """Where the windows stand in ``flat``."""
         return np.asarray((self.starts[series] + origins)[:, None] + np.arange(self.window))

@@ -66,7 +66,7 @@ class Recursive(Parted):
         if self.distribution.counts:
             check_all_counts(series)
         self.window, self.samples, self.seed = found["window"], found["n_samples"], options.seed
-        self.mean, self.levels = found["point"] == "mean", options.levels
+        self.mean = found["point"] == "mean"
         lags = tuple(int(lag) for lag in found["lags"].split(","))
         width = max(season, self.window // season * season) if season <= longest // 2 else self.window
         self.reader = Reader(lags, width, self.distribution.counts)
@@ -134,6 +134,9 @@ class Recursive(Parted):
         if self.mean:
             found[0] = paths.mean(1)
         return np.moveaxis(found, 0, 2)
+
+    def doubt(self) -> str:
+        return "" if self.distribution.counts else super().doubt()  # those of counts are not calibrated
 
     def sentences(self) -> list[str]:
         why = "the values are small counts" if self.distribution.counts else "the values are not small counts"

@@ -56,7 +56,7 @@ class Scaled:
         return np.asarray(np.where(self.moving[:, None], (future - self.base) / self.scale[:, None], np.nan))
 
 
-def scale(windows: Values, horizon: int, lags: Sequence[int]) -> Scaled:
+def scale(windows: Values, horizon: int, lags: Sequence[int], units: Values | None = None) -> Scaled:
     """Scale windows by how naive forecasts did within them.
 
     A lag of k stands for the naive forecast that repeats the last k values; the base is the mean of those of all lags,
@@ -65,6 +65,7 @@ def scale(windows: Values, horizon: int, lags: Sequence[int]) -> Scaled:
     Args:
         windows: (B, W), NaN where missing, also in front of a short series.
         horizon: steps to forecast. lags: of naive forecasts; 1 is the last value, -k repeats k values with their drift.
+        units: (B,), of what is read and said; NaN, or None for all, stands for the window's own.
     """
     known = ~np.isnan(windows)
     filled = carried(windows, known)
@@ -80,6 +81,10 @@ def scale(windows: Values, horizon: int, lags: Sequence[int]) -> Scaled:
     weights /= weights.sum(0)
     base = _mixed(lags, weights, filled, known, horizon)
     unit = np.asarray(1 / (weights / errors).sum(0))
+    if units is not None:
+        there = np.isfinite(units)
+        moving = np.where(there, units > TINY * np.maximum(1e-300, np.abs(last[:, 0])), moving)
+        unit, spread = (np.where(there, np.where(moving, units, 1.0), own) for own in (unit, spread))
     best = np.abs(lags)[errors.argmin(0)]
     change = filled - shifted(filled, best)
     x = np.stack([(filled - last) / spread[:, None], change / unit[:, None]], -1).clip(-FAR, FAR)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gatewise.tasks.forecast.intervals import NEAREST
 from gatewise.tasks.forecast.scaling import FAR, TINY
 
 
@@ -91,5 +92,7 @@ def stretched(said: Tensor, factors: Tensor) -> Tensor:
     if said.shape[-1] == 1:
         return said
     low, high = torch.minimum(said[..., 1::2], middle), torch.maximum(said[..., 2::2], middle)
+    least = NEAREST * (high - low).mean(-2, keepdim=True) / 2
+    low, high = torch.minimum(low, middle - least), torch.maximum(high, middle + least)
     ends = middle[..., None] + factors[:, None] * (torch.stack([low, high], -1) - middle[..., None])
     return torch.cat([middle, ends.flatten(-2)], -1)

@@ -18,7 +18,7 @@ from gatewise.tasks.forecast.calendars import cycles
 from gatewise.tasks.forecast.direct import Members
 from gatewise.tasks.forecast.frequency import Frequency
 from gatewise.tasks.forecast.grid import Series
-from gatewise.tasks.forecast.intervals import stretched
+from gatewise.tasks.forecast.intervals import few, stretched
 from gatewise.tasks.forecast.network import ForecastNetwork
 from gatewise.tasks.forecast.objective import Ahead, DirectObjective, forecasts
 from gatewise.tasks.forecast.options import ForecastOptions
@@ -53,6 +53,10 @@ class Strategy(ABC):
     def sentences(self) -> list[str]:
         """What it decided that is to be said."""
         return []
+
+    def doubt(self) -> str:
+        """The sentence where the series are too short for the intervals that are asked for."""
+        return ""
 
     def reads(self, end: int) -> int:
         """How many values the steps of the layer go over before a forecast from ``end``."""
@@ -139,7 +143,12 @@ class Parted(Strategy):
         self.scheme = learnt(series, self.ends) if scheme is None else scheme
         own = [self.known_as(one) for one in series[:: self.targets]]
         self.numbers = {name: i + 1 for i, name in enumerate(own)} if 1 < len(own) <= MOST_NUMBERED else {}
+        self.levels = options.levels
         self.decide(options)
+
+    def doubt(self) -> str:
+        lengths = sum(self.seen[:: self.targets]) - sum(self.ends[:: self.targets])
+        return few(self.levels, lengths / self.horizon)
 
     @abstractmethod
     def decide(self, options: ForecastOptions) -> None:
@@ -156,7 +165,8 @@ class Direct(Parted):
         self._decided = defaults.decided(values, self.ends, self.horizon, self.season, week, asked)
         self.window, self.segment = self._decided["window"], self._decided["segment"]
         lags = [int(lag) for lag in self._decided["lags"].split(",")]
-        self.ahead = Ahead(self.horizon, lags, options.levels, self.segment, self.targets)
+        whole = self.season if options.scaling == "series" else None
+        self.ahead = Ahead(self.horizon, lags, options.levels, self.segment, self.targets, whole)
         calendar = cycles(frequency) if options.calendar else ()
         self.scheme = replace(self.scheme, calendar=calendar)
 
@@ -205,7 +215,8 @@ class Direct(Parted):
         own = series[:: self.targets]
         first = np.full(len(own), np.iinfo(np.int64).max)
         last = np.zeros(len(own), np.int64)
-        np.minimum.at(first, which, np.maximum(0, origins - self.window))
+        needed = origins if self.ahead.season else np.full(len(origins), self.window)  # units take the whole series
+        np.minimum.at(first, which, np.maximum(0, origins - needed))
         np.maximum.at(last, which, origins)
         ends = [(int(min(a, b)), int(b)) for a, b in zip(first, last, strict=True) for _ in range(self.targets)]
         parts = [one.values[a:b] for one, (a, b) in zip(series, ends, strict=True)]

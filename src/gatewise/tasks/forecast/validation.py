@@ -24,6 +24,7 @@ class Validation:
         self.panel, self.season, self.ends = panel, season, np.array(ends)
         self.units = np.array([unit_of(panel.series(i)[:end], season) for i, end in enumerate(ends)])
         last, first = (panel.lengths - panel.horizon)[::targets], self.ends[::targets]
+        self.horizons = float((panel.lengths - self.ends).sum() / panel.horizon)
         chosen = np.flatnonzero(last >= first)
         chosen = chosen[:: -(-len(chosen) // most)]
         each = max(1, most // max(1, len(chosen)))
