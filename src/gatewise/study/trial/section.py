@@ -24,7 +24,7 @@ class Basis:
 
 @dataclass(frozen=True)
 class Section:
-    """One claim on trial. ``rule``, fixed before a full trial was run, says what decides; ``figures`` are its numbers."""
+    """One claim on trial. ``rule``, fixed before a full trial was run, decides; ``figures`` are its numbers."""
 
     id: str
     claim: str
