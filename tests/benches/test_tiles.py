@@ -11,12 +11,12 @@ from benches.columns import COLUMNS
 from benches.problem import Problem
 from benches.shapes import Shape
 
-SHAPE = Shape(3, 4, 5, 20)
+SHAPE = Shape(3, 6, 5, 20)
 
 
 def test_every_phase_of_the_recurrence_has_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "tiles.json"
-    assert tiles.main(["--shapes", "3,4,5,20", "--forms", "gru_before", "--budget", "0.01", "--json", str(out)]) == 0
+    assert tiles.main(["--shapes", "3,6,5,20", "--forms", "gru_before", "--budget", "0.01", "--json", str(out)]) == 0
     records = json.loads(out.read_text())["records"]
     assert [record["sums"] for record in records] == ["state.h × 2", "keep0 × 1"]
     for record in records:

@@ -94,7 +94,7 @@ def test_inputs_that_do_not_step_through_memory() -> None:
     made = with_reset(cells.lstm, True)
     p = problem(Case(made, hidden=9, wanted=("x", "state.h", "weight_hh")))
     for s in made.states:
-        p.tensors[f"in.{initial(s)}"] = p.tensors[f"in.{initial(s)}"][:1, :1].expand(4, 3, -1)
+        p.tensors[f"in.{initial(s)}"] = p.tensors[f"in.{initial(s)}"][:1, :1].expand(p.case.steps, 3, -1)
     expanded = evaluate(p, "cpu")
     for s in made.states:
         p.tensors[f"in.{initial(s)}"] = p.tensors[f"in.{initial(s)}"].contiguous()

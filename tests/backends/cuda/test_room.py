@@ -62,6 +62,7 @@ def test_kernels_first_then_cudnn_then_eager(
         choice = backends.choose(torch.device("cuda"), torch.float16, None, cells.gru, units)
         return x + float(choice.name == names[1])
 
-    assert float(compiled(torch.zeros(1))) == 1
+    with backends.backend("auto"):  # whatever a test before asked for
+        assert float(compiled(torch.zeros(1))) == 1
     if names[0] != "cuda":
         assert all("do not fit on this card" in choice.reason for choice in found)

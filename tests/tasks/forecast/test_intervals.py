@@ -32,12 +32,20 @@ def test_calibrated_intervals_hold_what_they_promise_on_the_calibration_values()
     truth[3, 2] = np.nan
     said = np.zeros((200, 5, 5)) + [0, -0.1, 0.3, -5.0, 5.0]  # too narrow, too wide
     factors = intervals.calibrated(truth, said, [80, 95], 200)
-    wide = intervals.stretched(said, factors)
-    count = 999
+    both, count = intervals.stretched(said, factors), 999
     for k, level in enumerate((80, 95)):
-        inside = intervals.coverage(truth, wide[..., 1 + 2 * k], wide[..., 2 + 2 * k])
+        alone = intervals.stretched(said[..., [0, 1 + 2 * k, 2 + 2 * k]], factors[k : k + 1])
+        inside = intervals.coverage(truth, alone[..., 1], alone[..., 2])
         assert inside == pytest.approx(100 * math.ceil((count + 1) * level / 100 * (1 + 1 / 200)) / count)
+        assert intervals.coverage(truth, both[..., 1 + 2 * k], both[..., 2 + 2 * k]) >= inside
     assert factors[0] > 1 > factors[1]
+
+
+def test_a_wider_level_holds_a_narrower_one_whatever_the_factors() -> None:
+    said = np.zeros((3, 4, 5)) + [0.0, -1.0, 1.0, -2.0, 2.0]
+    wide = intervals.stretched(said, [5.0, 1.5])
+    np.testing.assert_array_equal(wide[0, 0], [0.0, -5.0, 5.0, -5.0, 5.0])
+    np.testing.assert_array_equal(intervals.stretched(said, [1.0, 1.5])[0, 0], [0.0, -1.0, 1.0, -3.0, 3.0])
 
 
 def horizons_of(generator: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -74,6 +74,8 @@ def test_intervals_hold_the_point_and_wider_levels_hold_narrower_ones(model: For
     found = model.predict()
     assert (found["y-lo-80"] <= found["y"]).all()
     assert (found["y"] <= found["y-hi-80"]).all()
+    assert (found["y-lo-95"] <= found["y-lo-80"]).all()
+    assert (found["y-hi-80"] <= found["y-hi-95"]).all()
     assert (found["y-hi-95"] - found["y-lo-95"]).mean() > (found["y-hi-80"] - found["y-lo-80"]).mean()
 
 

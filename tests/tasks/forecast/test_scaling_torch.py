@@ -46,6 +46,6 @@ def test_as_in_numpy(width: int, horizon: int, lags: list[int], seed: int) -> No
 @pytest.mark.parametrize("levels", [0, 1, 3])
 def test_stretched_as_in_numpy(levels: int) -> None:
     said = np.random.default_rng(levels).normal(size=(3, 5, 1 + 2 * levels))
-    factors = np.array([0.5, 1.0, 2.5])[:levels]
+    factors = np.array([2.5, 1.0, 0.5])[:levels]
     found = scaling_torch.stretched(torch.from_numpy(said), torch.from_numpy(factors))
     np.testing.assert_allclose(found.numpy(), intervals.stretched(said, factors.tolist()), rtol=1e-12)

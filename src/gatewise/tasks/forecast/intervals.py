@@ -85,11 +85,14 @@ def spaced(said: Values) -> Values:
 
 
 def stretched(said: Values, factors: Sequence[float]) -> Values:
-    """Intervals about the median (n, horizon, Q), each of them made wider by its factor."""
+    """Intervals about the median (n, horizon, Q) by ascending levels, each of them made wider by its factor; none lies
+    within that of a lower level, whose factor may be the larger one."""
     wide = spaced(said)
     for k, factor in enumerate(factors):
         ends = slice(1 + 2 * k, 3 + 2 * k)
         wide[..., ends] = wide[..., :1] + factor * (wide[..., ends] - wide[..., :1])
+    wide[..., 1::2] = np.minimum.accumulate(wide[..., 1::2], -1)
+    wide[..., 2::2] = np.maximum.accumulate(wide[..., 2::2], -1)
     return wide
 
 

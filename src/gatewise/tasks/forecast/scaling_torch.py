@@ -95,4 +95,8 @@ def stretched(said: Tensor, factors: Tensor) -> Tensor:
     least = NEAREST * (high - low).mean(-2, keepdim=True) / 2
     low, high = torch.minimum(low, middle - least), torch.maximum(high, middle + least)
     ends = middle[..., None] + factors[:, None] * (torch.stack([low, high], -1) - middle[..., None])
-    return torch.cat([middle, ends.flatten(-2)], -1)
+    nested = [ends[..., 0, :]]
+    for k in range(1, ends.shape[-2]):
+        low, high = torch.minimum(nested[-1], ends[..., k, :]), torch.maximum(nested[-1], ends[..., k, :])
+        nested.append(torch.stack([low[..., 0], high[..., 1]], -1))
+    return torch.cat([middle, *nested], -1)
