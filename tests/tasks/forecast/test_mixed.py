@@ -53,6 +53,8 @@ def slowly(model: Any, values: np.ndarray, number: int) -> np.ndarray:
                 away = result[k, step, 1 + i] - result[k, step, 0]
                 away = min(away, -nearest[k, i]) if i % 2 == 0 else max(away, nearest[k, i])
                 result[k, step, 1 + i] = result[k, step, 0] + float(model.module.widths[k, i // 2]) * away
+            for i, further in ((2, min), (3, max)):  # the interval of 80 % holds that of 50 %
+                result[k, step, 1 + i] = further(result[k, step, 1 + i], result[k, step, 1 + i - 2])
     return result
 
 
