@@ -6,6 +6,8 @@ are, they are vectors already. Each sum runs over the operand's columns in the o
 
 from __future__ import annotations
 
+from functools import partial
+
 import llvmlite.ir as ir
 
 from gatewise.backends.cpu import pack
@@ -50,15 +52,8 @@ class StraightPhaseWriter(PhaseWriter):
             for v in range(self.tile.vectors):
                 lines, places = self._lines(j, number, v), [place for place in values if place[1:] == (a, v)]
                 sums = [values[place] for place in places]
-
-                def square(k: ir.Value, sums: list[ir.Value], lines: list[ir.Value] = lines) -> list[ir.Value]:
-                    return self._square(lines, k, sums, None)
-
-                def edge(k: ir.Value, sums: list[ir.Value], lines: list[ir.Value] = lines) -> list[ir.Value]:
-                    return self._square(lines, k, sums, depth)
-
-                k, sums = c.accumulate(c.i64(0), whole, c.length, sums, square)
-                _, sums = c.accumulate(k, end, c.length, sums, edge)
+                k, sums = c.accumulate(c.i64(0), whole, c.length, sums, partial(self._square, lines, None))
+                _, sums = c.accumulate(k, end, c.length, sums, partial(self._square, lines, depth))
                 found |= zip(places, sums, strict=True)
         return found
 
@@ -73,7 +68,7 @@ class StraightPhaseWriter(PhaseWriter):
         return [c.pointer(c.b.add(base, c.b.mul(unit, row))) for unit in units]
 
     def _square(
-        self, lines: list[ir.Value], k: ir.Value, sums: list[ir.Value], depth: ir.Value | None
+        self, lines: list[ir.Value], depth: ir.Value | None, k: ir.Value, sums: list[ir.Value]
     ) -> list[ir.Value]:
         """Add as many columns as a vector has lanes; of them only those below ``depth``, where it is given."""
         c, half = self.c, self.c.length // 2

@@ -108,11 +108,15 @@ def _left(fit: Fit, solved: float) -> bool:
 
 def must_solve(runs: Runs, networks: Sequence[Network], names: Sequence[str] = ()) -> Power:
     """Each of these networks must have solved its task; ``names`` as for ``learnt``."""
-    found = [learnt(runs, one, name) for one, name in zip(networks, names or [""] * len(networks), strict=True)]
-    return Power(found, [f"{one.words()}" for one in found if not one.has_solved])
+    found = _each(runs, networks, names)
+    return Power(found, [one.words() for one in found if not one.has_solved])
 
 
 def must_leave(runs: Runs, networks: Sequence[Network], names: Sequence[str] = ()) -> Power:
     """Each of these networks must have gone most of the way: what is known to learn a task, though not to the end."""
-    found = [learnt(runs, one, name) for one, name in zip(networks, names or [""] * len(networks), strict=True)]
-    return Power(found, [f"{one.words()}" for one in found if not one.has_left])
+    found = _each(runs, networks, names)
+    return Power(found, [one.words() for one in found if not one.has_left])
+
+
+def _each(runs: Runs, networks: Sequence[Network], names: Sequence[str]) -> list[Learnt]:
+    return [learnt(runs, one, name) for one, name in zip(networks, names or [""] * len(networks), strict=True)]
