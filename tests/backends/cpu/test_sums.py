@@ -18,10 +18,10 @@ def rows(tensor: Tensor) -> tuple[int, int, int]:
     return tensor.data_ptr(), tensor.stride(0) * tensor.element_size(), tensor.shape[0]
 
 
-def run(tier: str, delta: Tensor, jobs: list[tuple[int, Tensor, tuple[Tensor, ...]]]) -> None:
+def run(tier: str, delta: Tensor, jobs: list[tuple[int, Tensor, tuple[Tensor, ...]]], fresh: bool = False) -> None:
     """On tensors where they lie: the program knows no symbolic addresses but that of its scratch memory."""
     program = CpuProgram(tier, delta.dtype)
-    found = [Job(first, Memory.of(total), tuple(rows(o) for o in operand)) for first, total, operand in jobs]
+    found = [Job(first, Memory.of(total), tuple(rows(o) for o in operand), fresh) for first, total, operand in jobs]
     program.reduce(Memory.of(delta), found)
     program.finish()
     program([])
@@ -51,6 +51,19 @@ def test_an_operand_in_two_pieces_and_a_total_that_is_added_to() -> None:
     total = begun.clone()
     run(tiers.detect().name, delta, [(0, total, (first, rest))])
     torch.testing.assert_close(total, begun + delta.T @ torch.cat([first, rest]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("tier", tiers.available())
+def test_a_fresh_total_is_not_read_and_gets_the_bits_of_a_cleared_one(tier: str) -> None:
+    delta, right, single = torch.randn(270, 21), torch.randn(270, 19), torch.randn(270, 1)
+    delta[:, 3] = 0.0
+    right[:, 2] *= -0.0
+    found = {}
+    for value, fresh in ((0.0, False), (float("nan"), True)):
+        totals = [torch.full(shape, value) for shape in [(21, 19), (11, 1), (21, 1)]]
+        run(tier, delta, [(0, totals[0], (right,)), (10, totals[1], (single,)), (0, totals[2], ())], fresh)
+        found[fresh] = [total.view(torch.int32) for total in totals]
+    assert all(torch.equal(a, b) for a, b in zip(found[True], found[False], strict=True))
 
 
 def test_threads_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:

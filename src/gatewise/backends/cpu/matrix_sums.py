@@ -103,7 +103,7 @@ class MatrixSums(Loops):
             tile(k, column, True)
 
     def products(self) -> None:
-        self.product, c = self.function("product", 7)
+        self.product, c = self.function("product", 8)
         self._product(c, *self.product.args)
         c.b.ret_void()
 
@@ -120,12 +120,14 @@ class MatrixSums(Loops):
         first: ir.Value,
         last: ir.Value,
         columns: ir.Value,
+        empty: ir.Value,
         width: ir.Value,
     ) -> None:
         """Two tiles of either side at a time; 32 columns of the right side stay in cache while δ passes. Where there is
         one more tile it is multiplied twice, and added once."""
         stack = c.b.alloca(c.vector, SIDE * SIDE * ROWS)
         stack.align = LINE
+        none = self.no_sums(c)
         tiles, blocks = c.ceil_div(depth, DEPTH), c.ceil_div(width, ROWS)
         total, row = c.slot(job, TOTAL), c.slot(job, TOTAL_ROW)
 
@@ -150,4 +152,4 @@ class MatrixSums(Loops):
                         number = c.b.mul(c.b.add(block, c.i64(j)), c.i64(ROWS))
                         place, mask = c.at(line, c.b.mul(number, c.i64(c.size))), c.lanes_below(c.b.sub(width, number))
                         value = c.load(c.at(stack, c.b.mul(c.b.add(r, c.i64((SIDE * i + j) * ROWS)), c.i64(LINE))))
-                        c.store(c.b.fadd(c.load(place, mask), value), place, mask)
+                        self.accumulate(c, place, value, mask, empty, none)

@@ -60,7 +60,7 @@ def reduce(program: Program, to: Target, one: int, delta: Memory, jobs: Sequence
         for job in (jobs[i] for i in members):
             row = job.total.strides[0]
             operand = sums.HEAD + sums.OPERAND_SLOTS * order.index(job.operand)
-            frame += (operand, job.total.base + (first - job.first) * row, row)
+            frame += (operand, job.total.base + (first - job.first) * row, row, int(job.fresh))
     program.stage(_kernel(to.tier, dtype), frame, threads=threads)
 
 

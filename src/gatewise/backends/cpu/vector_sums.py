@@ -47,9 +47,9 @@ class VectorSums(Loops):
         return CHUNK * panel_pitch(depth, self.rows * self.size)
 
     def products(self) -> None:
-        self.wide, c = self.function("wide", 7)
+        self.wide, c = self.function("wide", 8)
         self._wide(c, *self.wide.args)
-        self.narrow, c = self.function("narrow", 6)
+        self.narrow, c = self.function("narrow", 7)
         self._narrow(c, *self.narrow.args)
 
     def multiply(self, c: Code, arguments: list[ir.Value], width: ir.Value) -> None:
@@ -158,6 +158,7 @@ class VectorSums(Loops):
         first: ir.Value,
         last: ir.Value,
         columns: ir.Value,
+        empty: ir.Value,
         width: ir.Value,
     ) -> None:
         """Register tiles: a block of the right side stays in the first-level cache while δ passes."""
@@ -168,6 +169,7 @@ class VectorSums(Loops):
         rest = c.b.sub(vectors, c.b.mul(blocks, c.i64(self.vectors)))
         stack = c.b.alloca(c.vector, self.rows * self.vectors)
         stack.align = vector
+        before = empty, self.no_sums(c)
         for n in range(self.vectors, 0, -1):
             low = c.i64(0) if n == self.vectors else blocks
             high = c.b.add(blocks, c.b.zext(c.b.icmp_signed("==", rest, c.i64(n)), I64)) if n < self.vectors else blocks
@@ -183,9 +185,9 @@ class VectorSums(Loops):
                 whole = c.b.icmp_signed(">=", left_over, c.i64(n * c.length))
                 with c.b.if_else(whole) as (plain, partial):
                     with plain:
-                        self._add(c, total, c.slot(job, TOTAL_ROW), height, n, stack, None)
+                        self._add(c, total, c.slot(job, TOTAL_ROW), height, n, stack, None, before)
                     with partial:
-                        self._add(c, total, c.slot(job, TOTAL_ROW), height, n, stack, left_over)
+                        self._add(c, total, c.slot(job, TOTAL_ROW), height, n, stack, left_over, before)
         c.b.ret_void()
 
     def _multiply(
@@ -231,6 +233,7 @@ class VectorSums(Loops):
         vectors: int,
         stack: ir.Value,
         lanes: ir.Value | None,
+        before: tuple[ir.Value, ir.Value],
     ) -> None:
         """The sums of a tile to their total."""
         vector = c.length * c.size
@@ -240,11 +243,7 @@ class VectorSums(Loops):
                 mask = c.lanes_below(c.b.sub(lanes, c.i64(v * c.length))) if lanes is not None else None
                 index = c.b.add(c.b.mul(i, c.i64(vectors)), c.i64(v))
                 value = c.load(c.b.gep(stack, [index], source_etype=c.vector), align=vector)
-                self._accumulate(c, c.at(line, c.i64(v * vector)), value, mask)
-
-    @staticmethod
-    def _accumulate(c: Code, place: ir.Value, value: ir.Value, mask: ir.Value | None) -> None:
-        c.store(c.b.fadd(c.load(place, mask), value), place, mask)
+                self.accumulate(c, c.at(line, c.i64(v * vector)), value, mask, *before)
 
     def _narrow(
         self,
@@ -256,11 +255,12 @@ class VectorSums(Loops):
         first: ir.Value,
         last: ir.Value,
         columns: ir.Value,
+        empty: ir.Value,
     ) -> None:
         """One number a row on the right: columns of δ are the lanes, four tiles at once."""
         c = Code(c.b, self.dtype, self.rows * c.size)
         line, together = self.rows * c.size, 4
-        pitch = self._pitch(c, depth, line)
+        pitch, none = self._pitch(c, depth, line), self.no_sums(c)
         with c.loop(first, last, together) as tile:
             # Tiles past the end repeat the last one; their sums are not stored.
             tiles = [c.minimum(c.b.add(tile, c.i64(i)), c.b.sub(last, c.i64(1))) for i in range(together)]
@@ -277,5 +277,6 @@ class VectorSums(Loops):
                 number = c.b.mul(t, c.i64(self.rows))
                 place = c.at(c.pointer(c.slot(job, TOTAL)), c.b.mul(number, c.i64(c.size)))
                 with c.b.if_then(c.b.icmp_signed("<", c.b.add(tile, c.i64(i)), last)):
-                    self._accumulate(c, place, value, c.lanes_below(c.b.sub(columns, number)))
+                    mask = c.lanes_below(c.b.sub(columns, number))
+                    self.accumulate(c, place, value, mask, empty, none)
         c.b.ret_void()

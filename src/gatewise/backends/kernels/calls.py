@@ -107,8 +107,6 @@ def backward(
         named = zip(call.parameters.items(), wanted[operands + inputs + states :], strict=True)
         d_parameters = {name: builder.result(*p.shape) for (name, p), want in named if want}
         results = gradients.Wanted(d_operands, terms, d_states, d_parameters)
-        for total in d_parameters.values():
-            builder.program.flat("clear", total.base, total.numbers)
         if given_y.numbers == 0:
             gradients.of_nothing(builder.program, call, given, results)
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from gatewise.backends.kernels.layout import Run, gradient_order, runs
 from gatewise.backends.kernels.memory import Memory, Place, Rows
@@ -41,14 +42,18 @@ class Wanted:
     parameters: Mapping[str, Memory] = field(default_factory=dict)
 
 
-def backward(program: Program, call: Call, given: Given, wanted: Wanted) -> None:
-    """Write the gradients of operands, inputs and states; add those of the parameters to what is there."""
-    _Backward(program, call, given, wanted).write()
+def backward(program: Program, call: Call, given: Given, wanted: Wanted, fresh: bool = True) -> None:
+    """Write the gradients.
+
+    Args:
+        fresh: whether those of the parameters are memory that nobody has written; else they are added to what is there.
+    """
+    _Backward(program, call, given, wanted, fresh).write()
 
 
 def of_nothing(program: Program, call: Call, given: Given, wanted: Wanted) -> None:
-    """Gradients where there is no step or no row; those of the parameters have nothing to add."""
-    for total in (*wanted.operands, *wanted.terms.values()):
+    """Gradients where there is no step or no row: zeros, but what arrives at the final states."""
+    for total in (*wanted.operands, *wanted.terms.values(), *wanted.parameters.values()):
         program.flat("clear", total.base, total.numbers)
     for result, arriving in zip(wanted.states, given.finals, strict=True):
         if result is not None and arriving is None:
@@ -58,15 +63,19 @@ def of_nothing(program: Program, call: Call, given: Given, wanted: Wanted) -> No
 
 
 class _Backward:
-    def __init__(self, program: Program, call: Call, given: Given, wanted: Wanted) -> None:
-        self.program, self.call, self.given, self.wanted = program, call, given, wanted
+    def __init__(self, program: Program, call: Call, given: Given, wanted: Wanted, fresh: bool) -> None:
+        self.program, self.call, self.given, self.wanted, self.fresh = program, call, given, wanted, fresh
         self.plans, self.used = make_plans(call.cell), gradient_order(call.cell)
+        self.written: set[str] = set()
+        """Parameters whose gradients need not be cleared before the first sum."""
         step_bytes = call.rows * len(self.used) * call.units * program.size
         self.spans = parts(call.steps, call.rows, step_bytes, PART)
 
     def write(self) -> None:
         program, call = self.program, self.call
         self.biases = self._bias_sums()
+        if self.fresh:
+            self._clear()
         code = packed(program, call, "backward", self.plans.backward, transposed=False)
         inputs = self._input_kernels()
         places, adjoints = self._places()
@@ -80,7 +89,7 @@ class _Backward:
             begin = first if call.reverse else call.steps - first - steps
             self._operands(inputs, own, begin)
             with program.temporary():
-                self._parameters(own, begin)
+                self._parameters(own, begin, first == 0)
         self._add_biases()
         for adjoint, result in zip(adjoints, self.wanted.states, strict=True):
             if result is not None:
@@ -145,13 +154,23 @@ class _Backward:
     def _runs(self, name: str) -> tuple[Run, ...]:
         return runs(self.call.cell, self.call.bias_blocks, name)
 
+    def _is_matrix(self, name: str) -> bool:
+        return name != "weight_diagonal" and len(self.wanted.parameters[name].shape) == 2
+
+    def _clear(self) -> None:
+        """All but the matrices of which every block gets one sum: the first part of that is written, not added."""
+        for name, total in self.wanted.parameters.items():
+            summed = (range(run.first, run.first + run.blocks) for run in self._runs(name))
+            if self._is_matrix(name) and sorted(chain(*summed)) == list(range(total.shape[0] // self.call.units)):
+                self.written.add(name)
+            else:
+                self.program.flat("clear", total.base, total.numbers)
+
     def _bias_sums(self) -> Memory | None:
         """Where the gradients of all pre-activations are summed: biases share them."""
         if not any(name.startswith("bias") for name in self.wanted.parameters):
             return None
-        total = self.program.take(len(self.used) * self.call.units, 1)
-        self.program.flat("clear", total.base, total.numbers)
-        return total
+        return self.program.take(len(self.used) * self.call.units, 1)
 
     def _add_biases(self) -> None:
         for name, total in self.wanted.parameters.items():
@@ -162,16 +181,18 @@ class _Backward:
                         "add", out.base, out.numbers, out.base, self.biases.at(run.slab * self.call.units).base
                     )
 
-    def _parameters(self, d: Memory, begin: int) -> None:
-        """Add what some steps contribute; ``begin`` is the first of them in time."""
+    def _parameters(self, d: Memory, begin: int, first: bool) -> None:
+        """Add what some steps contribute; ``begin`` is the first of them in time, ``first`` says that no others have
+        contributed yet."""
         units, rows = self.call.units, d.shape[0] * d.shape[1]
         flat = Memory(d.base, (rows, len(self.used), units), d.strides[1:])
-        jobs = [] if self.biases is None else [Job(0, self.biases, ())]
+        jobs = [] if self.biases is None else [Job(0, self.biases, (), first)]
         for name, total in self.wanted.parameters.items():
-            if len(total.shape) == 2 and name != "weight_diagonal":
+            if self._is_matrix(name):
                 for run in self._runs(name):
                     out = total.some(run.first * units, (run.first + run.blocks) * units)
-                    jobs.append(Job(run.slab * units, out, tuple(self._values(run.source, begin, d.shape[0]))))
+                    values = tuple(self._values(run.source, begin, d.shape[0]))
+                    jobs.append(Job(run.slab * units, out, values, first and name in self.written))
         if jobs:
             together = Memory(d.base, (rows, len(self.used) * units), (d.strides[1], d.strides[3]))
             self.program.reduce(together, jobs)

@@ -35,13 +35,15 @@ class Packed:
 
 @dataclass(frozen=True)
 class Job:
-    """``total += Σ δ[:, first : first + M]ᵀ · operand``."""
+    """``total += Σ δ[:, first : first + M]ᵀ · operand``, or without the plus where nothing is in the total yet."""
 
     first: int
     total: Memory
     """(M, N), dense."""
     operand: tuple[Rows, ...]
     """As many rows of N numbers as δ has, in one or two pieces; none: a sum of δ alone, N = 1."""
+    fresh: bool = False
+    """Whether the total is memory that nobody has written."""
 
 
 class Stage(NamedTuple):

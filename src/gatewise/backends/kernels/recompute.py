@@ -36,7 +36,7 @@ def _runs(call: Call) -> list[tuple[int, int]]:
 
 
 def backward(program: Program, call: Call, given: Given, wanted: Wanted) -> None:
-    """As ``gradients.backward``; ``given.saved`` holds the states but the first, which is the output."""
+    """As ``gradients.backward`` into fresh memory; ``given.saved`` holds the states but the first, which is the output."""
     slabs = sequence.gate_slabs(call.cell)
     arriving: Sequence[Memory | None] = given.finals
     between = [[program.take(call.rows, call.units) for _ in call.states] for _ in (0, 1)]
@@ -53,7 +53,7 @@ def backward(program: Program, call: Call, given: Given, wanted: Wanted) -> None
             operands = [o.some(first, end) for o in wanted.operands]
             terms = {name: term.some(first, end) for name, term in wanted.terms.items()}
             own = Wanted(operands, terms, leaving, wanted.parameters)
-            gradients.backward(program, part, Given(y, saved, dy, arriving), own)
+            gradients.backward(program, part, Given(y, saved, dy, arriving), own, fresh=k == 0)
         arriving = leaving
 
 
