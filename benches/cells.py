@@ -1,4 +1,4 @@
-"""Cells that nobody tuned for: ``python -m benches.cells --json cells.json``.
+"""Cells that nobody tuned for: ``python -m benches.cells --json docs/performance``.
 
 Five that are not built in, each time over its arithmetic floor, beside that of ``gru`` at the same shape: what the
 compiler gives to a cell that a user has just written.
@@ -22,7 +22,7 @@ from benches.check import Reference, checked_steps, verify
 from benches.columns import Column, gatewise_layer
 from benches.files import unwritable, write_json
 from benches.floor import Ceilings
-from benches.machine import features
+from benches.machine import features, own_file
 from benches.problem import Problem
 from benches.shapes import TRAIN, Shape
 from benches.timing import measure
@@ -138,6 +138,7 @@ def main(arguments: Sequence[str] | None = None, start: Start = spawn) -> int:
     parser.add_argument("--shapes", type=Shape.read, nargs="+", default=SHAPES)
     parser.add_argument("--quick", action="store_true", help="few rounds")
     given = parser.parse_args(arguments)
+    given.json = own_file(given.json, "cells")
     if problem := unwritable("--json", given.json):
         print(problem, file=sys.stderr)
         return 2

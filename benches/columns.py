@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import gatewise as gw
-from benches.problem import REFERENCES, Build, Problem, Run, Start, fill, whole
-from benches.shapes import CALL, INFERENCE, STEP, TRAIN
+from benches.problem import REFERENCES, Build, Problem, Run, Start, fill, single, whole
+from benches.shapes import CALL, CELL, INFERENCE, SHORT, STEP, TRAIN, TRAIN_CELL
 
-ALL = (CALL, INFERENCE, TRAIN, STEP)
+ALL = (INFERENCE, TRAIN, STEP, *SHORT)
+CELLS = (CELL, TRAIN_CELL)
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,24 @@ class LoopGRU(nn.Module):
         return torch.stack(outputs), h.unsqueeze(0)
 
 
-def torch_layer(build: Build) -> Start:
+def torch_layer(build: Build, build_cell: Build | None = None) -> Start:
     """A layer of ``torch.nn``; a step of a stream is a call with one step and the state."""
 
     def start(problem: Problem) -> Run:
+        if problem.kind in CELLS and build_cell:
+            return single(build_cell(*problem.sizes), problem)
         layer = fill(build(*problem.sizes), problem.parameters)
         return _torch_steps(layer, problem) if problem.kind == STEP else whole(layer, problem)
 
     return start
 
 
-def gatewise_layer(build: Build) -> Start:
+def gatewise_layer(build: Build, build_cell: Build | None = None) -> Start:
     """A layer of Gatewise; a step of a stream is ``layer.stream().step`` into memory that lies ready."""
 
     def start(problem: Problem) -> Run:
+        if problem.kind in CELLS and build_cell:
+            return single(build_cell(*problem.sizes), problem)
         layer = fill(build(*problem.sizes), problem.parameters)
         return _gatewise_steps(layer, problem) if problem.kind == STEP else whole(layer, problem)
 
@@ -99,11 +104,16 @@ def _gatewise_steps(layer: nn.Module, problem: Problem) -> Run:
     return Run(lambda: step(row, out), results)
 
 
+def _own(formula: str, title: str, build_cell: Build, rival: str) -> Column:
+    """A layer of Gatewise, which has the name of its formula."""
+    return Column(formula, title, formula, gatewise_layer(REFERENCES[formula], build_cell), rival)
+
+
 COLUMNS = (
-    Column("torch_gru", "torch.nn.GRU", "gru_after", torch_layer(nn.GRU)),
-    Column("gru_after", "GRU(reset_after)", "gru_after", gatewise_layer(REFERENCES["gru_after"]), "torch_gru"),
-    Column("gru_before", "GRU", "gru_before", gatewise_layer(REFERENCES["gru_before"]), "torch_gru"),
-    Column("torch_lstm", "torch.nn.LSTM", "lstm", torch_layer(nn.LSTM)),
-    Column("lstm", "LSTM", "lstm", gatewise_layer(REFERENCES["lstm"]), "torch_lstm"),
+    Column("torch_gru", "torch.nn.GRU", "gru_after", torch_layer(nn.GRU, nn.GRUCell)),
+    _own("gru_after", "GRU(reset_after)", lambda i, h: gw.GRUCell(i, h, reset_after=True), "torch_gru"),
+    _own("gru_before", "GRU", gw.GRUCell, "torch_gru"),
+    Column("torch_lstm", "torch.nn.LSTM", "lstm", torch_layer(nn.LSTM, nn.LSTMCell)),
+    _own("lstm", "LSTM", gw.LSTMCell, "torch_lstm"),
 )
 LOOP = Column("torch_loop", "torch loop", "gru_before", torch_layer(LoopGRU), kinds=(CALL, INFERENCE, TRAIN))

@@ -7,10 +7,10 @@ from typing import Any
 
 from benches import derive
 from benches.floor import Ceilings
-from benches.shapes import CALL_SHAPE, INFERENCE_SHAPES, STEP_SHAPES, TRAIN_SHAPES
+from benches.shapes import CALL_SHAPE, INFERENCE_SHAPES, SHORT_SHAPES, STEP_SHAPES, TRAIN_SHAPES
 
 Record = dict[str, Any]
-ORDER = [str(shape) for shape in (CALL_SHAPE, *STEP_SHAPES, *INFERENCE_SHAPES, *TRAIN_SHAPES)]
+ORDER = [str(shape) for shape in (CALL_SHAPE, *STEP_SHAPES, *INFERENCE_SHAPES, *TRAIN_SHAPES, *SHORT_SHAPES)]
 
 
 def combine(old: Record, new: Record) -> Record:

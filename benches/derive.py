@@ -8,7 +8,7 @@ from typing import Any
 from benches.columns import COLUMNS, LOOP, Column
 from benches.floor import Ceilings
 from benches.peers import PEERS
-from benches.shapes import CALL, Shape
+from benches.shapes import SHORT, Shape
 
 Record = dict[str, Any]
 BY_NAME: dict[str, Column] = {c.name: c for c in (*COLUMNS, LOOP, *PEERS)}
@@ -33,7 +33,7 @@ def _figures(shape: Shape, name: str, columns: Mapping[str, Record], ceilings: C
     if "ms" in rival:
         found["ratio"] = rival["ms"]["median"] / ms["median"]
         found["disturbed"] = max(ms["disturbed"], rival["ms"]["disturbed"]) == 1
-    if shape.kind != CALL:
+    if shape.kind not in SHORT:
         floor, bound = ceilings.floor(shape, column.formula)
         found["gflops"] = shape.operations(column.formula) / ms["median"] / 1e6
         found |= {"floor_ms": floor, "bound": bound, "share": floor / ms["median"]}

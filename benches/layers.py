@@ -1,4 +1,4 @@
-"""Times the layers beside torch's: ``python -m benches.layers --json out.json``."""
+"""Times the layers beside torch's: ``python -m benches.layers --json docs/performance``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benches.combine import combine
 from benches.files import unwritable, write_json
 from benches.floor import Ceilings
 from benches.print import print_ceilings, print_header, print_memory, print_shape, print_summary, print_titles
-from benches.shapes import CALL_SHAPE, INFERENCE_SHAPES, STEP_SHAPES, TRAIN_SHAPES, Shape
+from benches.shapes import CALL_SHAPE, INFERENCE_SHAPES, SHORT_SHAPES, STEP_SHAPES, TRAIN_SHAPES, Shape
 
 Record = dict[str, Any]
 Start = Callable[[worker.Job], Iterator[Record]]
@@ -27,6 +27,7 @@ QUICK = {"budget": 0.3, "least": 1, "check_operations": 2e8, "seconds": 18.0}
 def main(arguments: Sequence[str] | None = None, start: Start = worker.start) -> int:
     """Measure, print, write. 0, or 1 when numbers are wrong or a worker died."""
     options = _parser().parse_args(arguments)
+    options.json = machine.own_file(options.json)
     problem = unwritable("--json", options.json)
     if problem:
         print(problem, file=sys.stderr)
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None, start: Start = worker.start) ->
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benches.layers", description=__doc__)
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--json", type=Path, help="write all figures to this file, or to this processor's in a folder")
     parser.add_argument("--add", action="store_true", help="keep the rows of the file that are not measured anew")
     parser.add_argument("--seconds", type=float, help="of timing for each shape (2.5); at least 5 rounds all the same")
     parser.add_argument("--threads", type=_count, nargs="+", help="thread settings, each in a process of its own (1 2)")
@@ -59,11 +60,16 @@ def _parser() -> argparse.ArgumentParser:
         "--quick", action="store_true", help="few rounds, short references, no peers, no memory: less than a minute"
     )
     parser.add_argument(
-        "--shapes", type=_shape, nargs="+", metavar="B,T,I,H", help="shapes; train:B,T,I,H, step:B,1,I,H"
+        "--shapes",
+        type=_shape,
+        nargs="+",
+        metavar="B,T,I,H",
+        help="shapes; train:B,T,I,H, call: and train-call:B,T,I,H, step:, cell: and train-cell:B,1,I,H",
     )
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--train-only", action="store_true", help="leave out inference")
     kinds.add_argument("--inference-only", action="store_true", help="leave out training")
+    kinds.add_argument("--calls", action="store_true", help="calls of one to eight steps, of layers and cells")
     parser.add_argument("--loop", action="store_true", help="also time reset-before as a loop of torch operations")
     parser.add_argument("--no-memory", action="store_true", help="leave out the peak memory of calls")
     parser.add_argument("--memory-only", action="store_true", help="the peak memory of calls and nothing else")
@@ -85,7 +91,8 @@ def _shape(text: str) -> Shape:
 
 
 def _shapes(options: argparse.Namespace) -> list[Shape]:
-    shapes = options.shapes or [CALL_SHAPE, *STEP_SHAPES, *INFERENCE_SHAPES, *TRAIN_SHAPES]
+    whole = SHORT_SHAPES if options.calls else [CALL_SHAPE, *STEP_SHAPES, *INFERENCE_SHAPES, *TRAIN_SHAPES]
+    shapes = options.shapes or whole
     unwanted = {options.train_only: False, options.inference_only: True}
     return [shape for shape in shapes if unwanted.get(True) != shape.training]
 

@@ -37,6 +37,17 @@ def features() -> dict[str, object]:
     }
 
 
+def own_file(path: Path | None, what: str = "") -> Path | None:
+    """The file of this processor in a folder, such as ``znver4.json`` or ``znver4-cells.json``; a file is itself.
+
+    Figures of one processor say nothing of another, so that each has files of its own, named as LLVM names it.
+    """
+    if path is None or not path.is_dir():
+        return path
+    name = llvm.get_host_cpu_name()
+    return path / f"{name}-{what}.json" if what else path / f"{name}.json"
+
+
 def load() -> float | None:
     """Processes that wanted a core over the last minute; one of them is this."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import gatewise as gw
-from benches.shapes import STEP, TRAIN, Shape
+from benches.shapes import STEP, TRAINED, Shape
 
 Build = Callable[[int, int], nn.Module]
 
@@ -53,7 +53,7 @@ class Problem:
 
     @property
     def training(self) -> bool:
-        return self.kind == TRAIN
+        return self.kind in TRAINED
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -80,25 +80,44 @@ class Run:
 Start = Callable[[Problem], Run]
 
 
-def fill(layer: nn.Module, parameters: Mapping[str, Tensor]) -> nn.Module:
-    """Give a layer weights, by name; every one of its parameters must be among them."""
+def fill(layer: nn.Module, parameters: Mapping[str, Tensor], suffix: str = "") -> nn.Module:
+    """Give a layer weights, by name and suffix; every one of its parameters must be among them."""
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
-            parameter.copy_(parameters[name])
+            parameter.copy_(parameters[name + suffix])
     return layer
 
 
 def whole(layer: nn.Module, problem: Problem) -> Run:
     """A layer of torch's kind called on a whole sequence; in training also its gradients of input and weights."""
+    return _run(lambda x: _outputs(*layer(x)), layer, problem)
+
+
+def single(cell: nn.Module, problem: Problem) -> Run:
+    """A cell of torch's kind called with the only step; its results are those of a layer with one step."""
+    fill(cell, problem.parameters, "_l0")
+
+    def call(x: Tensor) -> list[Tensor]:
+        found = cell(x[0])
+        states = found if isinstance(found, tuple) else (found,)
+        return [state.unsqueeze(0) for state in (states[0], *states)]
+
+    if problem.training:
+        return _run(call, cell, problem, "_l0")
+    row = problem.x[0]
+    return Run(lambda: cell(row), lambda: named(call(problem.x)))
+
+
+def _run(call: Callable[[Tensor], list[Tensor]], layer: nn.Module, problem: Problem, suffix: str = "") -> Run:
     x = problem.x
     if not problem.training:
-        return Run(lambda: _outputs(layer, x), lambda: named(_outputs(layer, x)))
+        return Run(lambda: call(x), lambda: named(call(x)))
     x = x.detach().requires_grad_()
     wanted = [x, *layer.parameters()]
-    names = ["x", *(name for name, _ in layer.named_parameters())]
+    names = ["x", *(name + suffix for name, _ in layer.named_parameters())]
 
     def train() -> list[Tensor]:
-        outputs = _outputs(layer, x)
+        outputs = call(x)
         return outputs + list(torch.autograd.grad(outputs[0], wanted, problem.dy))
 
     return Run(train, lambda: named(train(), names))
@@ -111,6 +130,5 @@ def named(results: Sequence[Tensor], gradients: Sequence[str] = ()) -> dict[str,
     return dict(zip(names, results, strict=True))
 
 
-def _outputs(layer: nn.Module, x: Tensor) -> list[Tensor]:
-    y, final = layer(x)
+def _outputs(y: Tensor, final: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
     return [y, *(final if isinstance(final, tuple) else (final,))]

@@ -7,7 +7,7 @@ from typing import Any
 
 from benches import derive
 from benches.goals import by_shape
-from benches.shapes import CALL, Shape
+from benches.shapes import SHORT, Shape
 from benches.tables import bold, table, threads
 
 Record = Mapping[str, Any]
@@ -17,7 +17,7 @@ PAIRS = (("torch_lstm", "torch_gru"), ("lstm", "gru_after"), ("lstm", "gru_befor
 
 def lstm(runs: Sequence[Record], memory: Sequence[Record]) -> str:
     """LSTM ÷ GRU: is the GRU the cheaper one?"""
-    shapes = [s["shape"] for run in runs[:1] for s in run["shapes"] if Shape.read(s["shape"]).kind != CALL]
+    shapes = [s["shape"] for run in runs[:1] for s in run["shapes"] if Shape.read(s["shape"]).kind not in SHORT]
     if not shapes:
         return ""
     peaks = {(r["shape"], r["column"]): r["step_mb"] for r in memory if "step_mb" in r}

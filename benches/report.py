@@ -1,8 +1,9 @@
 """The page of figures, made from the JSON files in a folder: ``python -m benches.report docs``.
 
-The folder holds ``performance.json`` and, where measured, ``cells.json``, ``tiles.json`` and ``scaling.json``; what
-nobody can compute, the reasons, is written by hand in ``performance-notes.md`` and ``scaling-notes.md``. The page is
-``performance.md``.
+The folder holds ``performance/`` with a file for each processor, such as ``znver4.json``, and, where measured,
+``znver4-cells.json``, ``-tiles`` and ``-scaling``; what nobody can compute, the reasons, is written by hand in
+``notes.md`` and ``scaling-notes.md`` there. The page is ``performance.md``: in full of the processor that was measured
+last, beside the others.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benches import derive, relatives, report_goals, report_studies
+from benches import derive, relatives, report_calls, report_goals, report_processors, report_studies
 from benches.columns import COLUMNS, LOOP
 from benches.files import write
 from benches.goals import fastest_peer
 from benches.peers import PEERS
-from benches.shapes import CALL, Shape
+from benches.shapes import CALL_SHAPE, SHORT, Shape
 from benches.tables import LOST, bold, milliseconds, size, table, threads
 
 Record = Mapping[str, Any]
+FIGURES = "performance"
+STUDIES = ("cells", "tiles", "scaling")
 LSTMS = ("torch_lstm", "lstm")
 GRUS = tuple(c.name for c in (*COLUMNS, LOOP, *PEERS) if c.name not in LSTMS)
 SMALLEST = 2**15
@@ -30,25 +33,41 @@ SMALLEST = 2**15
 
 def page(folder: Path) -> str:
     """The whole page in Markdown. It holds no number that is not in the files or follows from them."""
-    report = _read(folder / "performance.json")
-    if report is None:
-        raise SystemExit(
-            f"{folder / 'performance.json'} must hold the figures of python -m benches.layers, but is absent"
-        )
+    reports, figures = processors(folder), folder / FIGURES
+    name, report = next(iter(reports.items()))
     runs = report["runs"]
     sections = [_opening(report), _machine(report), _ceilings(runs), report_goals.goals(runs)]
-    sections += [_notes(folder / "performance-notes.md"), report_goals.before(runs)]
+    sections += [_notes(figures / "notes.md"), report_processors.processors(reports), report_goals.before(runs)]
     sections += [_times(run) for run in runs] + [_shares(run) for run in runs]
-    sections += [_calls(runs), relatives.lstm(runs, report["memory"]), relatives.memory(report["memory"])]
-    sections.append(report_studies.cells(_read(folder / "cells.json")))
-    sections.append(report_studies.tiles(_read(folder / "tiles.json")))
-    sections.append(report_studies.rates(_read(folder / "scaling.json"), _notes(folder / "scaling-notes.md")))
+    sections += [_calls(runs), report_calls.calls(runs)]
+    sections += [relatives.lstm(runs, report["memory"]), relatives.memory(report["memory"])]
+    cells, tiles, scaling = (_study(figures, name, what) for what in STUDIES)
+    sections += [report_studies.cells(cells), report_studies.tiles(tiles)]
+    sections.append(report_studies.rates(scaling, _notes(figures / "scaling-notes.md")))
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _read(path: Path) -> Record | None:
-    found: Record | None = json.loads(path.read_text()) if path.exists() else None
-    return found
+def processors(folder: Path) -> dict[str, Record]:
+    """The figures of layers by processor, the last measured first.
+
+    Raises:
+        SystemExit: when there are none.
+    """
+    studies = tuple(f"-{what}" for what in STUDIES)  # names of processors may have dashes too
+    files = (path for path in (folder / FIGURES).glob("*.json") if not path.stem.endswith(studies))
+    found = {path.stem: json.loads(path.read_text()) for path in files}
+    if not found:
+        raise SystemExit(
+            f"{folder / FIGURES} must hold figures of python -m benches.layers --json {folder / FIGURES}, found none"
+        )
+    return dict(sorted(found.items(), key=lambda item: str(item[1]["machine"]["date"]), reverse=True))
+
+
+def _study(folder: Path, name: str, what: str) -> Record | None:
+    """Figures of a study on the page's processor, else those of the processor that was measured last."""
+    found: list[Record] = [json.loads(path.read_text()) for path in folder.glob(f"*-{what}.json")]
+    newest = sorted(found, key=lambda study: str(study["machine"]["date"]))
+    return next((study for study in newest if study["machine"]["llvm_host"] == name), newest[-1] if newest else None)
 
 
 def _notes(path: Path) -> str:
@@ -67,10 +86,11 @@ How fast the layers are beside `torch.nn` and what else runs a GRU, on this page
 
 ```
 make bench                                             # prints the tables
-python -m benches.layers --json docs/performance.json  # the layers and their peers (pip install gatewise[bench])
-python -m benches.cells --json docs/cells.json         # cells of one's own
-python -m benches.tiles --json docs/tiles.json         # the tiles chosen beside all others
-python -m benches.scaling --json docs/scaling.json     # batch 1 to 512, 16 to 2048 units, and the picture
+python -m benches.layers --json docs/performance       # the layers and their peers (pip install gatewise[bench])
+python -m benches.layers --calls --add --json docs/performance                         # calls of a few steps
+python -m benches.cells --json docs/performance        # cells of one's own
+python -m benches.tiles --json docs/performance        # the tiles chosen beside all others
+python -m benches.scaling --json docs/performance      # batch 1 to 512, 16 to 2048 units, and the picture
 python -m benches.report docs                          # this page
 ```
 
@@ -141,7 +161,7 @@ def _reading(runs: Sequence[Record]) -> str:
 
 
 def _shapes(run: Record) -> list[tuple[str, Mapping[str, Record]]]:
-    return [(s["shape"], s["columns"]) for s in run["shapes"] if Shape.read(s["shape"]).kind != CALL]
+    return [(s["shape"], s["columns"]) for s in run["shapes"] if Shape.read(s["shape"]).kind not in SHORT]
 
 
 def _measured(run: Record, names: Sequence[str]) -> list[str]:
@@ -199,7 +219,8 @@ def _share(column: Record) -> str:
 
 
 def _calls(runs: Sequence[Record]) -> str:
-    found = [(run["threads"], s["columns"]) for run in runs for s in run["shapes"] if s["shape"].startswith(CALL)]
+    empty = str(CALL_SHAPE)
+    found = [(run["threads"], s["columns"]) for run in runs for s in run["shapes"] if s["shape"] == empty]
     if not found:
         return ""
     names = list(found[0][1])
@@ -217,8 +238,9 @@ def _microseconds(column: Record) -> str:
 
 def main() -> None:
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
-        sys.exit("usage: python -m benches.report FOLDER, which holds performance.json")
+        sys.exit("usage: python -m benches.report FOLDER, which holds performance/ with a file for each processor")
     folder = Path(sys.argv[1])
+    report_calls.draw(next(iter(processors(folder).values()))["runs"][0], folder / "calls.png")
     write(folder / "performance.md", page(folder))
 
 

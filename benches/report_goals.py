@@ -7,7 +7,7 @@ from typing import Any
 
 from benches import derive
 from benches.goals import FLOOR, FORMS, PEER, TORCH, Line, Reached, before_goal, by_shape, judge, of_kind
-from benches.shapes import CALL, Shape
+from benches.shapes import SHORT, Shape
 from benches.tables import LOST, bold, table, threads
 
 Record = Mapping[str, Any]
@@ -63,7 +63,7 @@ def _reached(figure: Reached | None) -> str:
 
 def before(runs: Sequence[Record]) -> str:
     """Time with the reset before the product ÷ time with the reset behind it."""
-    shapes = [s["shape"] for run in runs[:1] for s in run["shapes"] if Shape.read(s["shape"]).kind != CALL]
+    shapes = [s["shape"] for run in runs[:1] for s in run["shapes"] if Shape.read(s["shape"]).kind not in SHORT]
     rows = []
     for text in shapes:
         wanted = before_goal(Shape.read(text))

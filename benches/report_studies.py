@@ -27,11 +27,16 @@ def cells(found: Record | None) -> str:
 
 Five cells that are not built in (`benches/cells.py`), through the compiler as any other. Time in multiples of the
 arithmetic floor (two operations for each weight, row and step; thrice in training), and in brackets divided by that of
-`gru`; bold where that is at most {own.GOAL}: {met} of {len(judged)}.
+`gru`; bold where that is at most {own.GOAL}: {met} of {len(judged)}. Measured {where(found)}.
 
 {meanings}
 
 {table(["B,T,I,H", "threads", *names], rows)}"""
+
+
+def where(found: Record) -> str:
+    """The processor and the day of a study, which may be others than the page's."""
+    return f"on {found['machine']['llvm_host']}, {found['machine']['date'][:10]}"
 
 
 def _cell(columns: Mapping[str, Record], name: str) -> str:
@@ -49,8 +54,8 @@ def tiles(found: Record | None) -> str:
 
 Which part of the batch and of the units a kernel keeps in registers is chosen by a cost model of a few lines
 (`backends/cpu/tile.py`). Here each phase of the recurrence runs on every tile that fits, the others as chosen
-(`python -m benches.tiles --json docs/tiles.json`); tiles are rows × vectors of 16 units, times those of whole calls.
-{search.summary(records)}
+(`python -m benches.tiles --json docs/performance`); tiles are rows × vectors of 16 units, times those of whole calls.
+{search.summary(records)} Measured {where(found)}.
 
 {table(list(search.HEAD), search.rows(records))}"""
 
@@ -70,9 +75,9 @@ def rates(found: Record | None, notes: str) -> str:
     said = f"{count} at {below}:\n\n{table(head, rows)}" if rows else f"No point is at {below}."
     return f"""## Batch and hidden size
 
-Rate of a step, the input as wide as the state (`python -m benches.scaling --json docs/scaling.json`).
+Rate of a step, the input as wide as the state (`python -m benches.scaling --json docs/performance`), {where(found)}.
 
-![GFLOP/s over batch and over hidden size](scaling.png)
+![GFLOP/s over batch and over hidden size](performance/{found["machine"]["llvm_host"]}-scaling.png)
 
 {said}
 

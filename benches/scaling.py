@@ -1,4 +1,4 @@
-"""Rates over batch and hidden size: ``python -m benches.scaling --json docs/scaling.json`` also draws scaling.png.
+"""Rates over batch and hidden size: ``python -m benches.scaling --json docs/performance`` also draws a picture.
 
 A step's time is the difference of a long and a short sequence, divided by the difference of their steps: packing and
 the call are not in it. ``--draw`` draws the picture again from the figures.
@@ -20,7 +20,7 @@ import torch
 from benches.columns import COLUMNS
 from benches.files import unwritable, write_json
 from benches.floor import Ceilings
-from benches.machine import features
+from benches.machine import features, own_file
 from benches.problem import Problem
 from benches.shapes import Shape
 from benches.timing import measure
@@ -192,6 +192,7 @@ def main(arguments: Sequence[str] | None = None, start: Start = spawn) -> int:
     parser.add_argument("--quick", action="store_true", help="every fourth point")
     parser.add_argument("--draw", action="store_true", help="measure nothing, draw the figures of the file")
     given = parser.parse_args(arguments)
+    given.json = own_file(given.json, "scaling")
     if problem := unwritable("--json", given.json):
         print(problem, file=sys.stderr)
         return 2

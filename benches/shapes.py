@@ -7,12 +7,22 @@ from dataclasses import dataclass
 GATES = {"gru_after": 3, "gru_before": 3, "lstm": 4}
 """Blocks of rows in the weights of each formula."""
 
-CALL = "call"
 INFERENCE = "inference"
 TRAIN = "train"
 STEP = "step"
 """One step of a stream: weights are prepared once, and the state lies ready."""
-_FORMS = "B,T,I,H or train:B,T,I,H or step:B,1,I,H"
+CALL, TRAIN_CALL = "call", "train-call"
+"""A layer called with a few steps, as decoders and reinforcement learning do."""
+CELL, TRAIN_CELL = "cell", "train-cell"
+"""A call of ``GRUCell`` or ``LSTMCell``."""
+SHORT = (CALL, TRAIN_CALL, CELL, TRAIN_CELL)
+"""Kinds that have a table of their own and no floor: most of their time is no arithmetic."""
+TRAINED = (TRAIN, TRAIN_CALL, TRAIN_CELL)
+ONE_STEP = (STEP, CELL, TRAIN_CELL)
+_KINDS = (INFERENCE, TRAIN, STEP, *SHORT)
+_FORMS = (
+    "B,T,I,H or KIND:B,T,I,H with a kind of train, call, train-call, or of one step (T = 1): step, cell, train-cell"
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class Shape:
 
     @property
     def training(self) -> bool:
-        return self.kind == TRAIN
+        return self.kind in TRAINED
 
     def __str__(self) -> str:
         sizes = f"{self.batch},{self.time},{self.input},{self.hidden}"
@@ -45,7 +55,7 @@ class Shape:
             batch, time, width, hidden = (int(size) for size in sizes.split(","))
         except ValueError:
             raise ValueError(f"a shape must read {_FORMS}, got {text!r}") from None
-        known = kind in ("", CALL, INFERENCE, TRAIN, STEP) and (kind != STEP or time == 1)
+        known = kind in ("", *_KINDS) and (kind not in ONE_STEP or time == 1)
         if not known or min(batch, time, width, hidden) < 1:
             raise ValueError(f"a shape must read {_FORMS} with sizes of at least 1, got {text!r}")
         return cls(batch, time, width, hidden, kind or INFERENCE)
@@ -91,3 +101,13 @@ TRAIN_SHAPES = (
 )
 CALL_SHAPE = Shape(1, 1, 1, 1, CALL)
 """Computes almost nothing: its time is that of a call from Python."""
+SHORT_BATCHES, SHORT_UNITS = (1, 8, 64), (64, 256, 512, 1024)
+SHORT_STEPS = {CALL: (1, 2, 4, 8), TRAIN_CALL: (1, 4), CELL: (1,), TRAIN_CELL: (1,)}
+SHORT_SHAPES = tuple(
+    Shape(batch, steps, units, units, kind)
+    for kind, times in SHORT_STEPS.items()
+    for batch in SHORT_BATCHES
+    for units in SHORT_UNITS
+    for steps in times
+)
+"""The input as wide as the state."""

@@ -1,4 +1,4 @@
-"""The cost model of tiles beside a search over all of them: ``python -m benches.tiles --json docs/tiles.json``.
+"""The cost model of tiles beside a search over all of them: ``python -m benches.tiles --json docs/performance``.
 
 Of every shape, each phase of the recurrence runs on every tile that fits into the registers, the other phases on those
 that ``gatewise.backends.cpu.tile`` chooses; whole calls are timed in turns. A row says how much longer the chosen tile
@@ -22,7 +22,7 @@ import torch
 from benches.check import WrongNumbersError
 from benches.columns import COLUMNS
 from benches.files import unwritable, write_json
-from benches.machine import features
+from benches.machine import features, own_file
 from benches.problem import Problem, Run
 from benches.shapes import INFERENCE_SHAPES, TRAIN_SHAPES, Shape
 from benches.tables import table
@@ -156,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--budget", type=float, default=2.0, help="seconds of timing for each phase")
     asked = parser.parse_args(arguments)
+    asked.json = own_file(asked.json, "tiles")
     if problem := unwritable("--json", asked.json):
         print(f"tiles: {problem}", file=sys.stderr)
         return 2

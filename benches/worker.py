@@ -22,10 +22,12 @@ from benches.check import Reference, WrongNumbersError, checked_steps, verify
 from benches.columns import COLUMNS, LOOP, Column
 from benches.floor import Ceilings
 from benches.problem import Problem
-from benches.shapes import CALL, Shape
+from benches.shapes import SHORT, Shape
 from benches.timing import measure
 
 Record = dict[str, Any]
+SHORT_SHARE = 0.2
+"""Of the budget, for calls of a few steps: they are many, and short."""
 Start = Callable[[str, str, int], Iterator[Record]]
 """Runs a module with an argument on so many threads, and yields its records and its end."""
 
@@ -83,13 +85,14 @@ def work(job: Job, columns: Sequence[Column]) -> Iterator[Record]:
         if time.monotonic() > end:
             yield {"kind": "left out", "shape": text}
             continue
-        if shape.kind != CALL:
+        if shape.kind not in SHORT:
             ceilings.again(shape)
         yield {"kind": "ceilings", **ceilings.record()}
         yield {"kind": "shape", **measure_shape(shape, job, columns)}
     ceilings.measure()
-    for text in job.shapes if time.monotonic() < end else ():
-        ceilings.again(Shape.read(text))
+    for shape in map(Shape.read, job.shapes if time.monotonic() < end else ()):
+        if shape.kind not in SHORT:
+            ceilings.again(shape)
     yield {"kind": "ceilings", **ceilings.record()}
 
 
@@ -108,7 +111,8 @@ def measure_shape(shape: Shape, job: Job, columns: Sequence[Column]) -> Record:
         except WrongNumbersError as sentence:
             found[column.name] = {"wrong": str(sentence)}
     with torch.inference_mode(not shape.training), torch.set_grad_enabled(shape.training):
-        times = measure(right, job.budget, least=job.least)
+        budget = job.budget * (SHORT_SHARE if shape.kind in SHORT else 1)
+        times = measure(right, budget, least=job.least)
     for name, own in times.items():
         found[name]["ms"] = asdict(own)
     return {"shape": str(shape), "threads": job.threads, "checked_steps": min(steps.values()), "columns": found}

@@ -14,7 +14,7 @@ import torch
 
 from benches.columns import Column
 from benches.problem import Problem, Run, Start
-from benches.shapes import INFERENCE, STEP, TRAIN
+from benches.shapes import CALL, INFERENCE, STEP, TRAIN
 
 PACKAGES = {"onnxruntime": ("onnxruntime", "onnx"), "openvino": ("openvino",), "jax": ("jax",)}
 """The modules that a package's columns need."""
@@ -40,7 +40,7 @@ def _pair(module: str, title: str, package: str, kinds: tuple[str, ...]) -> list
 
 
 PEERS = (
-    *_pair("onnx_runtime", "ONNX Runtime", "onnxruntime", (INFERENCE, STEP)),
+    *_pair("onnx_runtime", "ONNX Runtime", "onnxruntime", (INFERENCE, STEP, CALL)),
     *_pair("openvino_sequence", "OpenVINO", "openvino", (INFERENCE, STEP)),
     *_pair("jax_scan", "JAX", "jax", (INFERENCE, STEP, TRAIN)),
 )

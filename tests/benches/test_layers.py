@@ -14,7 +14,7 @@ from benches import derive, layers, memory, worker
 from benches.columns import COLUMNS, LOOP, Column, torch_layer
 from benches.combine import combine
 from benches.floor import Ceilings
-from benches.shapes import CALL_SHAPE, INFERENCE_SHAPES, STEP_SHAPES, TRAIN_SHAPES, Shape
+from benches.shapes import CALL_SHAPE, INFERENCE_SHAPES, SHORT_SHAPES, STEP_SHAPES, TRAIN_SHAPES, Shape
 
 TINY = Shape(3, 4, 5, 7)
 TINY_TRAIN = Shape(3, 4, 5, 7, "train")
@@ -22,10 +22,10 @@ BY_NAME = {column.name: column for column in (*COLUMNS, LOOP)}
 
 
 def test_shapes_are_read_as_printed() -> None:
-    for shape in (CALL_SHAPE, *STEP_SHAPES, *INFERENCE_SHAPES, *TRAIN_SHAPES):
+    for shape in (CALL_SHAPE, *STEP_SHAPES, *INFERENCE_SHAPES, *TRAIN_SHAPES, *SHORT_SHAPES):
         assert Shape.read(str(shape)) == shape
     assert Shape.read("train:1,2,3,4") == Shape(1, 2, 3, 4, "train")
-    for text in ("1,2,3", "1,2,3,0", "fast 1,2,3,4", "a,b,c,d", "", "step 1,2,3,4"):
+    for text in ("1,2,3", "1,2,3,0", "fast 1,2,3,4", "a,b,c,d", "", "step 1,2,3,4", "cell 1,2,3,4"):
         with pytest.raises(ValueError, match=r"a shape must read B,T,I,H"):
             Shape.read(text)
 
@@ -123,6 +123,31 @@ def test_kinds_narrow_the_shapes() -> None:
     assert layers._shapes(parse(["--train-only"])) == list(TRAIN_SHAPES)
     assert layers._shapes(parse(["--inference-only"])) == [CALL_SHAPE, *STEP_SHAPES, *INFERENCE_SHAPES]
     assert len(layers._shapes(parse([]))) == 20
+    assert layers._shapes(parse(["--calls"])) == list(SHORT_SHAPES)
+
+
+def test_cells_and_calls_of_a_step_are_measured_right(tmp_path: Path) -> None:
+    """A folder gets the file of this processor; each kind is checked as a layer of one step is."""
+    shapes = ["call:3,2,5,7", "train-call:3,2,5,7", "cell:3,1,5,7", "train-cell:3,1,5,7"]
+    assert layers.main(["--quick", "--json", str(tmp_path), "--threads", "1", "--shapes", *shapes]) == 0
+    (path,) = tmp_path.iterdir()
+    report = json.loads(path.read_text())
+    assert path.stem == report["machine"]["llvm_host"]
+    (run,) = report["runs"]
+    for shape in run["shapes"]:
+        assert all(column["error"] <= 1 and "share" not in column for column in shape["columns"].values())
+
+
+@pytest.mark.parametrize("kind", ["cell", "train-cell"])
+def test_a_wrong_cell_gets_no_speed(kind: str) -> None:
+    wrong = Column("gru_after", "GRU(reset_after)", "gru_after", torch_layer(nn.GRU, Doubled), "torch_gru")
+    found = [r for r in records(Shape(3, 1, 5, 7, kind), (wrong,)) if r["kind"] == "shape"]
+    assert "differs by" in found[0]["columns"]["gru_after"]["wrong"]
+
+
+class Doubled(nn.GRUCell):
+    def forward(self, x: Tensor, hx: Tensor | None = None) -> Tensor:
+        return 2 * super().forward(x, hx)
 
 
 def test_memory_of_a_call_in_a_process_of_its_own() -> None:

@@ -16,6 +16,8 @@ from benches.shapes import Shape
 from benches.worker import Start
 from gatewise.cells import gru, names
 
+MACHINE = {"llvm_host": "znver4", "date": "2026-11-27T12:00:00+00:00"}
+
 
 def test_the_cells_are_not_built_in() -> None:
     assert len(cells.CELLS) == 6
@@ -73,10 +75,10 @@ def test_bends_are_seen() -> None:
     assert [(a["batch"], b["batch"], form, round(r, 2)) for a, b, form, r in found] == [
         (2, 4, form, 0.67) for form in scaling.FORMS
     ]
-    text = report_studies.rates({"points": records}, "Because.")
+    text = report_studies.rates({"points": records, "machine": MACHINE}, "Because.")
     assert "| B 2, H 16 → B 4, H 16 | 1 | after | 100 → 67 | 0.67 | 1.00 |" in text
     assert text.endswith("Because.")
-    assert "No point is" in report_studies.rates({"points": records[:2]}, "")
+    assert "No point is" in report_studies.rates({"points": records[:2], "machine": MACHINE}, "")
     explained = [records[1], {**records[2], "floor_us": 60.0}]
     assert scaling.bends(explained) == []
 
