@@ -122,6 +122,8 @@ def _beside(
     if not operators.plain(whole):
         return None
     differentiable = torch.is_grad_enabled() and True in [t.requires_grad for t in whole]
+    if differentiable and not together.reads_inputs(cell):
+        return None  # what torch computes before products adds to gradients too, and in another order
     keep = (Keep.STATES if recompute else Keep.GATES) if differentiable else Keep.NOTHING
     options = [
         CallOptions.text(
@@ -135,7 +137,7 @@ def _beside(
 
 def wave_front(cell: Cell, x: Tensor, units: int, half: torch.dtype | None) -> Choice | None:
     """What runs layers of the cell as a wave-front, where that pays; see ``run_stack``."""
-    return together.way(cell, x, units, half) if together.stacks(cell) else None
+    return together.way(cell, x, units, half) if together.reads_x(cell) else None
 
 
 def run_stack(

@@ -129,7 +129,11 @@ def stack(choice: Choice, cell: Cell, x: Tensor, groups: Sequence[Flat], names: 
     return _runs(options).stack((cell.text, options), meaning(cell.text, options), x, groups)
 
 
-def stacks(cell: Cell) -> bool:
+def reads_inputs(cell: Cell) -> bool:
+    """Whether products take the cell's inputs as they are, and torch computes nothing before them."""
+    return all(node.op == "input" for _, node in input_operands(cell))
+
+
+def reads_x(cell: Cell) -> bool:
     """Whether layers of the cell read nothing but the output of the one below, as it is."""
-    plain_input = all(node.op == "input" for _, node in input_operands(cell))
-    return plain_input and not cell.inputs and not cell.vectors
+    return not cell.inputs and not cell.vectors and reads_inputs(cell)

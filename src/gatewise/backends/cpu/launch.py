@@ -313,7 +313,7 @@ def idle(plan: Plan, steps: int, rows: int, units: int, widths: Mapping[str, int
     own way. Not where the whole call is over before a second thread has begun."""
     used, by_units = share(plan, rows, units, widths, threads)
     weights = _weights(plan, units, widths)
-    if used > 1 and not (threads == 2 and by_units and weights * size <= SECOND_LEVEL):
+    if threads == 1 or (used > 1 and not (threads == 2 and by_units and weights * size <= SECOND_LEVEL)):
         return False
     return steps * rows * weights >= WORTH_A_REGION
 
