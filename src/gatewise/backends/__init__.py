@@ -25,6 +25,8 @@ _PACKAGES = ("gatewise.backends.cpu", "gatewise.backends.cuda")
 REGISTERED: tuple[Backend, ...] = tuple(importlib.import_module(package).BACKEND for package in _PACKAGES)
 EAGER = "eager"
 NAMES = ("auto", *(backend.name for backend in REGISTERED), EAGER)
+WITHOUT_KERNELS = (EAGER, cudnn.NAME)
+"""Ways of a call that are no backend with kernels."""
 
 
 @dataclass(frozen=True)

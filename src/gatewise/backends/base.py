@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gatewise.backends.kernels.program import Program
 from gatewise.compiler.cell import Cell
+from gatewise.compiler.schedule import Plan
 
 
 class Choice(NamedTuple):
@@ -45,6 +46,29 @@ Meaning = Callable[[], tuple[Cell, CallFacts]]
 """Of an identity: asked for when its program is built."""
 
 
+class Arriving(NamedTuple):
+    """What a backward is given, and which gradients are wanted, one after another of the tensors."""
+
+    tensors: Sequence[Tensor]
+    y: Tensor
+    saved: Tensor
+    dy: Tensor | None
+    finals: Sequence[Tensor | None]
+    wanted: Sequence[bool]
+
+    def whole(self) -> tuple[Tensor, ...]:
+        """All tensors, in the order in which a program names them."""
+        return (*self.tensors, self.y, self.saved, *[t for t in (self.dy, *self.finals) if t is not None])
+
+    def key(self) -> tuple[object, ...]:
+        """What a program depends on beside these tensors."""
+        return (tuple(self.wanted), *[t is None for t in (self.dy, *self.finals)])
+
+    def matters(self) -> bool:
+        """Whether a gradient arrives, and one is wanted."""
+        return any(t is not None for t in (self.dy, *self.finals)) and any(self.wanted)
+
+
 class Machine(Protocol):
     """What the floor of kernels works on."""
 
@@ -53,6 +77,42 @@ class Machine(Protocol):
 
     def program(self, tier: str, dtype: torch.dtype) -> Program:
         """An empty program."""
+
+    def idle(self, plan: Plan, steps: int, rows: int, units: int, widths: Mapping[str, int], size: int) -> bool:
+        """Whether a call leaves so much of the machine idle that several are faster side by side, a thread each.
+
+        Args:
+            plan: of its steps; widths: of its operands, where they are not ``units``. size: bytes of a number.
+        """
+
+
+class Together(Protocol):
+    """What runs several calls of one cell on tensors of the same sizes side by side; see ``kernels.together``."""
+
+    def pays(self, cell: Cell, steps: int, rows: int, columns: int, units: int, size: int) -> bool:
+        """Whether that is faster than one after another now; ``size``: bytes of a number."""
+
+    def forward(
+        self, identity: Sequence[str], meanings: Sequence[Meaning], groups: Sequence[Sequence[Tensor]]
+    ) -> list[list[Tensor]]:
+        """The operator ``gatewise::forward`` of each; ``identity`` is the cell's text, then the options of each."""
+
+    def backward(
+        self, identity: Sequence[str], meanings: Sequence[Meaning], arriving: Sequence[Arriving]
+    ) -> list[list[Tensor | None]]:
+        """The operator ``gatewise::backward`` of each."""
+
+    def stack(
+        self, identity: tuple[str, str], meaning: Meaning, x: Tensor, groups: Sequence[Sequence[Tensor]]
+    ) -> list[Tensor]:
+        """Layers that read nothing but x, or the output of the one below, and keep nothing for a backward.
+
+        Args:
+            identity: the cell's text, and the options of every layer. groups: the states and parameters of each.
+
+        Returns:
+            The output of the last layer, then the final states of each.
+        """
 
 
 class Engine(Protocol):
@@ -87,6 +147,10 @@ class Backend(Protocol):
     @property
     def dispatch_key(self) -> str:
         """Under which torch's dispatcher asks for its operators."""
+
+    @property
+    def together(self) -> Together | None:
+        """What runs several calls side by side; None where calls run one after another."""
 
     def offer(self, device: str, dtype: torch.dtype, half_products: bool) -> tuple[str, str, bool]:
         """What it makes of calls on tensors of this kind of device and dtype.

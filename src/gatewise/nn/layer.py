@@ -17,7 +17,20 @@ from gatewise.nn.checks import check_states, whole_states
 State = Tensor | tuple[Tensor, ...]
 Direction = Callable[[int, Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]]
 """Runs the k-th direction in the order of the states: output and final states from input and initial states."""
+Directions = Callable[[int, Tensor, list[list[Tensor]]], tuple[list[Tensor], list[list[Tensor]]]]
+"""Runs the directions of a layer, by its number: their outputs and final states from its input and their initial
+states."""
 Variants = dict[tuple[bool, bool], Cell]
+
+
+def in_turn(run: Direction) -> Directions:
+    """The directions of a layer one after another."""
+
+    def directions(layer: int, x: Tensor, states: list[list[Tensor]]) -> tuple[list[Tensor], list[list[Tensor]]]:
+        found = [run(layer * len(states) + d, x, own) for d, own in enumerate(states)]
+        return [y for y, _ in found], [final for _, final in found]
+
+    return directions
 
 
 def variants(cell: Cell, learned: bool) -> Variants:
@@ -66,23 +79,23 @@ class Layer(CellModule):
         check_states(self.cell.states, states, x, [(*lead, size) for size in self.state_sizes], batched)
         return [[s[k] if batched else s[k : k + 1] for s in states] for k in range(rows)]
 
-    def _stack(self, x: Tensor, states: list[list[Tensor]], run: Direction) -> tuple[Tensor, list[Tensor]]:
-        """All layers, each on what the one below gives, from the states of each direction; the final states of all."""
+    def _stack(self, x: Tensor, states: list[list[Tensor]], run: Directions) -> tuple[Tensor, list[list[Tensor]]]:
+        """All layers, each on what the one below gives, from the states of each direction; the final states of each."""
         directions = self.num_directions
         finals: list[list[Tensor]] = []
         for layer in range(self.num_layers):
-            outputs = []
-            for d in range(directions):
-                k = layer * directions + d
-                y, final = run(k, x, states[k])
-                outputs.append(y)
-                finals.append(final)
+            outputs, own = run(layer, x, states[layer * directions : (layer + 1) * directions])
+            finals += own
             x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
             if self.dropout > 0 and self.training and layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, True)  # of a PackedSequence the data, as in torch with the same seed
+        return x, finals
+
+    def _together(self, finals: list[list[Tensor]]) -> list[Tensor]:
+        """The final states of all directions, (num_layers · directions, B, width) each."""
         if len(finals) == 1:
-            return x, [final.unsqueeze(0) for final in finals[0]]
-        return x, [torch.stack(per_state) for per_state in zip(*finals, strict=True)]
+            return [final.unsqueeze(0) for final in finals[0]]
+        return [torch.stack(per_state) for per_state in zip(*finals, strict=True)]
 
     def _weights(self, k: int, for_calls: bool = True) -> dict[str, Tensor]:
         """The parameters of the k-th direction, by the names of ``Cell.parameter_shapes``; see ``_all_rounded``."""

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from gatewise.nn.base import narrowed, rounding
 from gatewise.nn.checks import check_beside_packed, check_packed
-from gatewise.nn.layer import Layer, State
+from gatewise.nn.layer import Layer, State, in_turn
 from gatewise.nn.step_inputs import Run, StepInputs, step_inputs
 
 CALL = 150
@@ -70,8 +70,9 @@ def forward(
         parts = [_with_along(layer, _segment(sizes, data.device), x, reset, inputs)]
     if hx is not None and packed.sorted_indices is not None:
         states = [[s.index_select(0, packed.sorted_indices) for s in own] for own in states]
-    y, final = layer._stack(x, states, lambda k, data, start: _direction(layer, run, k, data, start, parts))
-    y, final = y.to(half or data.dtype), narrowed(final, half, hx)
+    directions = in_turn(lambda k, data, start: _direction(layer, run, k, data, start, parts))
+    y, finals = layer._stack(x, states, directions)
+    y, final = y.to(half or data.dtype), narrowed(layer._together(finals), half, hx)
     if packed.unsorted_indices is not None:
         final = [f.index_select(1, packed.unsorted_indices) for f in final]
     output = PackedSequence(y, sizes, packed.sorted_indices, packed.unsorted_indices)

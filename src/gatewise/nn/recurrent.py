@@ -23,7 +23,7 @@ from gatewise.nn.checks import (
     check_keyword_inputs,
 )
 from gatewise.nn.initialise import Initialise
-from gatewise.nn.layer import Layer, State, variants
+from gatewise.nn.layer import Layer, State, in_turn, variants
 from gatewise.nn.step_inputs import Lengths, Run, StepInputs, step_inputs
 from gatewise.nn.stream import Stream
 from gatewise.nn.trace import Recorder, Trace
@@ -289,23 +289,63 @@ class Recurrent(Layer):
             x = x.transpose(0, 1)
         states = self._initial(x, hx, batched)
         extras = step_inputs(self, x, batched, lengths, reset, inputs)
-        x, through = x if extras is None else extras.blank(x), run or self._run
-        y, final = self._stack(x, states, lambda k, x, start: through(k, x, start, extras))
-        y, final = y if half is None else y.to(half), narrowed(final, half, hx)
+        x = x if extras is None else extras.blank(x)
+        y, finals = self._through(x, states, extras, run)
+        y, final = y if half is None else y.to(half), narrowed(self._together(finals), half, hx)
         if self.batch_first and batched:
             y = y.transpose(0, 1)
         if not batched:
             y, final = y.squeeze(1), [f.squeeze(1) for f in final]
         return y, final[0] if len(final) == 1 else tuple(final)
 
+    def _through(
+        self, x: Tensor, states: list[list[Tensor]], extras: StepInputs | None, run: Run | None
+    ) -> tuple[Tensor, list[list[Tensor]]]:
+        """The output of all layers, and the final states of each direction."""
+        if run is not None or any(size != self.hidden_size for size in self.state_sizes):
+            through = run or self._run
+            return self._stack(x, states, in_turn(lambda k, x, start: through(k, x, start, extras)))
+        if extras is None and self.num_layers > 1 and not self.bidirectional and not (self.dropout and self.training):
+            half = self._half(x)
+            choice = ops.wave_front(self.cell, x, self.hidden_size, half)
+            weights = [] if choice is None else [self._weights(k) for k in range(self.num_layers)]
+            found = None if choice is None else ops.run_stack(self.cell, x, states, weights, choice)
+            if found is not None:
+                return found
+        return self._stack(x, states, lambda layer, x, start: self._directions(layer, x, start, extras))
+
+    def _directions(
+        self, layer: int, x: Tensor, states: list[list[Tensor]], extras: StepInputs | None
+    ) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """The directions of one layer: side by side where threads would idle."""
+        if len(states) == 1:
+            y, final = self._run(layer, x, states[0], extras)
+            return [y], [final]
+        sides = [self._side(2 * layer + d, x, own, extras) for d, own in enumerate(states)]
+        found = ops.run_sides(self._variant(extras), x, sides, recompute=self.recompute, half=self._half(x))
+        if extras is not None:
+            found = [self._blanked(2 * layer + d, *own, extras) for d, own in enumerate(found)]
+        return [y for y, _ in found], [final for _, final in found]
+
+    def _variant(self, extras: StepInputs | None) -> Cell:
+        """The cell with what comes along with x."""
+        return self.cell if extras is None else self._variants[extras.kind]
+
+    def _side(self, k: int, x: Tensor, states: list[Tensor], extras: StepInputs | None) -> ops.Side:
+        """What the k-th direction reads beside x."""
+        reverse = self.bidirectional and k % 2 == 1
+        given = {} if extras is None else extras.of_cell(self.cell, x, self._starts(k), reverse)
+        return ops.Side(given, states, self._weights(k), reverse)
+
+    def _blanked(self, k: int, y: Tensor, final: list[Tensor], extras: StepInputs) -> tuple[Tensor, list[Tensor]]:
+        """The results of the k-th direction where rows end and pasts are cut."""
+        return extras.blank(y), extras.left(final, self._starts(k), self.bidirectional and k % 2 == 1)
+
     def _run(
         self, k: int, x: Tensor, states: list[Tensor], extras: StepInputs | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """One direction of one layer, the k-th in the order of the states, with what goes along with x."""
-        reverse = self.bidirectional and k % 2 == 1
-        cell, given, weights, half = self.cell, {}, self._weights(k), self._half(x)
-        if extras is not None:
-            starts = self._starts(k)
-            cell, given = self._variants[extras.kind], extras.of_cell(cell, x, starts, reverse)
-        y, final = ops.run(cell, x, given, states, weights, reverse=reverse, recompute=self.recompute, half=half)
-        return (y, final) if extras is None else (extras.blank(y), extras.left(final, starts, reverse))
+        inputs, _, weights, reverse = self._side(k, x, states, extras)
+        cell, half = self._variant(extras), self._half(x)
+        y, final = ops.run(cell, x, inputs, states, weights, reverse=reverse, recompute=self.recompute, half=half)
+        return (y, final) if extras is None else self._blanked(k, y, final, extras)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from gatewise.backends import EAGER, choose, cudnn, eager, prologue, signature
+from gatewise.backends import WITHOUT_KERNELS, choose, cudnn, eager, prologue, signature
+from gatewise.backends.base import Choice
 from gatewise.compiler.cell import Cell, vector_name
-from gatewise.ops import direct, flops, operators
+from gatewise.ops import direct, flops, operators, together
 from gatewise.ops.derivatives import OverTime
 from gatewise.ops.operators import CallOptions, Keep
 from gatewise.torch_internals import apply, dual_below, in_forward_mode, observed, transforms_active
 
 direct.register()
 operators.observers.append(flops.enrol)
-
-
-WITHOUT_KERNELS = (EAGER, cudnn.NAME)
 
 
 def run(
@@ -80,6 +79,83 @@ def run(
     else:
         outputs = operators.forward(cell.text, options, list(flat))
     return outputs[0], list(outputs[1 : 1 + len(states)])
+
+
+class Side(NamedTuple):
+    """A direction of a layer; see ``run``."""
+
+    inputs: Mapping[str, Tensor]
+    states: Sequence[Tensor]
+    parameters: Mapping[str, Tensor]
+    reverse: bool
+
+
+def run_sides(
+    cell: Cell,
+    x: Tensor,
+    sides: Sequence[Side],
+    *,
+    recompute: bool = False,
+    half: torch.dtype | None = None,
+) -> list[tuple[Tensor, list[Tensor]]]:
+    """As ``run`` of each: side by side where that pays, with the same bits."""
+    choice = together.way(cell, x, sides[0].states[0].shape[-1], half)
+    found = None if choice is None else _beside(choice, cell, x, sides, recompute)
+    if found is not None:
+        return found
+    return [
+        run(cell, x, own, states, parameters, reverse=reverse, recompute=recompute, half=half)
+        for own, states, parameters, reverse in sides
+    ]
+
+
+def _beside(
+    choice: Choice, cell: Cell, x: Tensor, sides: Sequence[Side], recompute: bool
+) -> list[tuple[Tensor, list[Tensor]]] | None:
+    """As ``run_sides``; None where tensors are such that the dispatcher must see them."""
+    leaves = [_leaves(cell, x, side.inputs, side.states, side.parameters) for side in sides]
+    groups = [
+        (*operands, *terms, *side.states, *parameters.values())
+        for side, (operands, terms, parameters) in zip(sides, leaves, strict=True)
+    ]
+    whole = [t for group in groups for t in group]
+    if not operators.plain(whole):
+        return None
+    differentiable = torch.is_grad_enabled() and True in [t.requires_grad for t in whole]
+    if differentiable and not together.reads_inputs(cell):
+        return None  # what torch computes before products adds to gradients too, and in another order
+    keep = (Keep.STATES if recompute else Keep.GATES) if differentiable else Keep.NOTHING
+    options = [
+        CallOptions.text(
+            str(choice), side.reverse, keep, (len(operands), len(terms), len(side.states)), list(parameters)
+        )
+        for side, (operands, terms, parameters) in zip(sides, leaves, strict=True)
+    ]
+    found = together.run(cell, options, groups, differentiable)
+    return [(own[0], own[1 : 1 + len(cell.states)]) for own in found]
+
+
+def wave_front(cell: Cell, x: Tensor, units: int, half: torch.dtype | None) -> Choice | None:
+    """What runs layers of the cell as a wave-front, where that pays; see ``run_stack``."""
+    return together.way(cell, x, units, half) if together.reads_x(cell) else None
+
+
+def run_stack(
+    cell: Cell,
+    x: Tensor,
+    states: Sequence[Sequence[Tensor]],
+    parameters: Sequence[Mapping[str, Tensor]],
+    choice: Choice,
+) -> tuple[Tensor, list[list[Tensor]]] | None:
+    """Layers in a wave-front, on a choice of ``wave_front``: the output of the last and the final states of each.
+    None where they must run in turn: where gradients are recorded, or the dispatcher must see the tensors."""
+    groups = [(*own, *given.values()) for own, given in zip(states, parameters, strict=True)]
+    whole = [x, *[t for group in groups for t in group]]
+    if not operators.plain(whole) or (torch.is_grad_enabled() and True in [t.requires_grad for t in whole]):
+        return None
+    y, *rest = together.stack(choice, cell, x, groups, list(parameters[0]))
+    count = len(cell.states)
+    return y, [rest[k : k + count] for k in range(0, len(rest), count)]
 
 
 def trace(

@@ -42,14 +42,28 @@ class OverTime(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor | None, *rest: Tensor | None) -> tuple[Any, ...]:
         *flat, y, saved = ctx.saved_tensors
         needed, finals = ctx.needs_input_grad[-len(flat) :], rest[:-1]
-        if not (torch.is_grad_enabled() or observed() or batched(dy, *finals)):  # nobody asks for further derivatives
-            found = operators.backward(ctx.cell, ctx.options, flat, y, saved, dy, finals, needed)
-            return (None, None, *[g if w else None for g, w in zip(found, needed, strict=True)])
-        wanted = "".join(["1" if need else "0" for need in needed])
-        # torch.compile differentiates once, and hands a nested function without gradients its arguments shifted by one.
-        gradients = _Backward.forward if torch.compiler.is_compiling() else differentiable_backward
-        grads = by_example(partial(gradients, ctx.cell, ctx.options, wanted, *flat, y, saved), dy, *finals)
-        return (None, None, *[g if w else None for g, w in zip(grads, needed, strict=True)])
+        return (None, None, *gradients(ctx.cell, ctx.options, flat, y, saved, dy, finals, needed))
+
+
+def gradients(
+    cell: str,
+    options: str,
+    flat: Sequence[Tensor],
+    y: Tensor,
+    saved: Tensor,
+    dy: Tensor | None,
+    finals: Sequence[Tensor | None],
+    needed: Sequence[bool],
+) -> list[Tensor | None]:
+    """Of each tensor of a call, where it is needed; differentiable where somebody asks for that."""
+    if not (torch.is_grad_enabled() or observed() or batched(dy, *finals)):  # nobody asks for further derivatives
+        found = operators.backward(cell, options, list(flat), y, saved, dy, finals, needed)
+        return [g if w else None for g, w in zip(found, needed, strict=True)]
+    wanted = "".join(["1" if need else "0" for need in needed])
+    # torch.compile differentiates once, and hands a nested function without gradients its arguments shifted by one.
+    way = _Backward.forward if torch.compiler.is_compiling() else differentiable_backward
+    grads = by_example(partial(way, cell, options, wanted, *flat, y, saved), dy, *finals)
+    return [g if w else None for g, w in zip(grads, needed, strict=True)]
 
 
 class _Backward(torch.autograd.Function):

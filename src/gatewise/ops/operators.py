@@ -86,7 +86,7 @@ def count(options: str) -> int:
     return sum([int(n) for n in words[3].split(",")]) + len(words) - 4
 
 
-def _meaning(cell: str, options: str) -> Callable[[], tuple[Cell, CallOptions]]:
+def meaning(cell: str, options: str) -> Callable[[], tuple[Cell, CallOptions]]:
     return lambda: (parsed(cell), parsed_options(options))
 
 
@@ -98,7 +98,7 @@ def _backend(options: str) -> tuple[Backend, str]:
 
 def _outputs(cell: str, options: str, tensors: list[Tensor]) -> list[Tensor]:
     backend, tier = _backend(options)
-    return backend.forward((cell, options), tier, _meaning(cell, options), tensors)
+    return backend.forward((cell, options), tier, meaning(cell, options), tensors)
 
 
 def _forward(
@@ -138,7 +138,7 @@ def _trace(
     gates: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
     backend, tier = _backend(options)
-    return backend.trace((cell, options), tier, _meaning(cell, options), tensors, gates)
+    return backend.trace((cell, options), tier, meaning(cell, options), tensors, gates)
 
 
 def _trace_fake(
@@ -161,8 +161,8 @@ def _gradients(
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
     backend, tier = _backend(options)
-    meaning = _meaning(cell, options)
-    return backend.backward((cell, options), tier, meaning, tensors, y, saved, dy, finals, wanted)
+    read = meaning(cell, options)
+    return backend.backward((cell, options), tier, read, tensors, y, saved, dy, finals, wanted)
 
 
 def _backward(
@@ -241,7 +241,7 @@ def _observe() -> None:
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def _plain(tensors: Iterable[Tensor]) -> bool:
+def plain(tensors: Iterable[Tensor]) -> bool:
     """Whether an operator would only call its kernel: nothing transforms, traces or records, and tensors are in memory.
     Then the dispatcher, which takes as long as a small step, is left out."""
     if observed():
@@ -259,7 +259,7 @@ def forward(
 ) -> list[Tensor]:
     """``gatewise::forward``, of tensors whose gradients nobody records: output, final states, and what was kept for a
     backward, if anything."""
-    if _plain(tensors):
+    if plain(tensors):
         return _outputs(cell, options, tensors)
     signature.check_together(tensors)
     _observe()
@@ -279,7 +279,7 @@ def backward(
 ) -> Sequence[Tensor | None]:
     """``gatewise::backward``, as ``forward``; of what is not wanted None, an empty tensor, or the gradient."""
     whole = (*tensors, y, saved, *[t for t in (dy, *finals) if t is not None])
-    if _plain(whole):
+    if plain(whole):
         return _gradients(cell, options, tensors, y, saved, dy, finals, wanted)
     signature.check_together(whole)
     _observe()

@@ -27,6 +27,24 @@ def test_threads_where_they_pay(rows: int, units: int, given: int, expected: int
     assert launch._useful_threads(PLAN, rows, units, {}, given) == expected
 
 
+@pytest.mark.parametrize(
+    ("sizes", "given", "expected"),
+    [
+        ((200, 1, 64), 2, True),  # a call takes one thread
+        ((200, 4, 64), 8, True),
+        ((200, 1, 256), 2, True),  # a call takes both, which meet in every step
+        ((200, 1, 256), 4, False),  # two would leave two idle
+        ((200, 1, 512), 2, False),  # each core keeps half of the weights
+        ((200, 64, 64), 2, False),  # threads share out the rows, and do not meet
+        ((2, 1, 64), 2, False),  # over before a thread wakes
+        ((200, 1, 64), 1, False),
+    ],
+)
+def test_side_by_side_where_threads_idle(sizes: tuple[int, int, int], given: int, expected: bool) -> None:
+    steps, rows, units = sizes
+    assert launch.idle(PLAN, steps, rows, units, {}, 4, given) == expected
+
+
 def test_kernels_follow_torchs_number_of_threads() -> None:
     p = problem(Case(ALL["gru"], hidden=200, batch=2))
     results = {}

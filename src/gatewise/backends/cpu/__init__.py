@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gatewise.backends.base import Backend, Meaning
+from gatewise.backends.base import Arriving, Backend, Meaning
 from gatewise.backends.kernels import calls
+from gatewise.backends.kernels.together import SideBySide
 from gatewise.backends.signature import KERNEL_DTYPES
 from gatewise.compiler.cell import Cell
+from gatewise.compiler.schedule import Plan
 from gatewise.torch_internals import constant
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ class Cpu:
     """See ``base.Backend``."""
 
     name, dispatch_key, unproved = "cpu", "CPU", ""
+
+    def __init__(self) -> None:
+        self.together = SideBySide(self)
 
     def offer(self, device: str, dtype: torch.dtype, half_products: bool) -> tuple[str, str, bool]:
         if device not in ("cpu", "meta"):
@@ -77,6 +82,11 @@ class Cpu:
 
         return CpuProgram(tier, dtype)
 
+    def idle(self, plan: Plan, steps: int, rows: int, units: int, widths: Mapping[str, int], size: int) -> bool:
+        from gatewise.backends.cpu import launch
+
+        return launch.idle(plan, steps, rows, units, widths, size, self.threads())
+
     def kept_dtype(self, tier: str, dtype: torch.dtype) -> torch.dtype:
         return dtype
 
@@ -102,7 +112,7 @@ class Cpu:
         finals: Sequence[Tensor | None],
         wanted: Sequence[bool],
     ) -> list[Tensor | None]:
-        return calls.backward(self, identity, meaning, tensors, y, saved, dy, finals, wanted)
+        return calls.backward(self, identity, meaning, Arriving(tensors, y, saved, dy, finals, wanted))
 
     def steps(
         self,

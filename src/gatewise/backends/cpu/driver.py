@@ -12,9 +12,10 @@ THREADS, TEMPLATE, BYTES, PLACE, RELOCATIONS, RELOCATION_COUNT, STAGES, STAGE_CO
 """Of a description. BYTES of frames are copied from TEMPLATE to PLACE bytes into the scratch memory. A relocation is a
 pair: the number of the frames to which which number of the call is added."""
 SLOTS = 8
-CODE, FRAME, SHARED, WAITS = range(4)
-"""Of a stage: its machine code, the bytes from the first frame to its own, whether all threads run it, and whether they
-meet before it."""
+CODE, FRAME, OWNER, WAITS = range(4)
+"""Of a stage: its machine code, the bytes from the first frame to its own, the thread that runs it or ``ALL``, and
+whether all meet before it. Where there are fewer threads than were asked for, each runs what is of several."""
+ALL = -1
 
 IR = f"""\
 {openmp.DECLARATIONS}
@@ -74,7 +75,6 @@ entry:
   %stages.at = call i64 @number(ptr %about, i64 {STAGES})
   %stages = inttoptr i64 %stages.at to ptr
   %count = call i64 @number(ptr %about, i64 {STAGE_COUNT})
-  %first = icmp eq i64 %thread, 0
   %several = icmp sgt i64 %threads, 1
   br label %next
 next:
@@ -92,9 +92,11 @@ wait:
   call void @gatewise_barrier()
   br label %ready
 ready:
-  %shared = call i64 @number(ptr %stage, i64 {SHARED})
-  %all = icmp ne i64 %shared, 0
-  %mine = or i1 %all, %first
+  %owner = call i64 @number(ptr %stage, i64 {OWNER})
+  %all = icmp slt i64 %owner, 0
+  %whose = urem i64 %owner, %threads
+  %his = icmp eq i64 %whose, %thread
+  %mine = or i1 %all, %his
   br i1 %mine, label %work, label %after
 work:
   %code.at = call i64 @number(ptr %stage, i64 {CODE})

@@ -14,7 +14,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from gatewise.backends.cpu import emit, jit, matrix, openmp, pack, pages, tile
+from gatewise.backends.cpu import emit, jit, matrix, pack, pages, tile
 from gatewise.backends.cpu.phase import KernelOptions
 from gatewise.backends.cpu.tiers import Tier, get
 from gatewise.backends.kernels import frame
@@ -31,6 +31,8 @@ OWN_SHARE = 5 << 16
 STRAIGHT = 4
 """Times that a call may read each weight for them to be read as they lie, and not packed. On one thread 4 steps of 8
 rows of 512 units took 1.2 ms and with packed weights 2.6; 8 steps 2.5 and 2.7."""
+WORTH_A_REGION = 1 << 20
+"""Multiply-adds of a call from which a second thread is worth waking."""
 SECOND_LEVEL = 1 << 20
 """Bytes of weights from which kernels fetch ahead: the smaller of today's second-level caches."""
 
@@ -188,11 +190,12 @@ def prepare(
     units: int,
     widths: Mapping[str, int],
     entry: str,
+    threads: int,
     steps: int = STRAIGHT + 1,
 ) -> Prepared:
-    """What of a call depends on sizes and torch's number of threads alone; see ``Program.packed`` for the arguments.
+    """What of a call depends on sizes and the number of threads alone; see ``Program.packed`` for the arguments.
     Without ``steps`` there are so many that weights are packed."""
-    threads, steps = openmp.threads(), min(steps, STRAIGHT + 1)
+    steps = min(steps, STRAIGHT + 1)
     identity = (key, to, rows, units, *widths.values(), steps, threads)
     prepared = _prepared.get(identity)
     if prepared is None:
@@ -302,6 +305,17 @@ def share(plan: Plan, rows: int, units: int, widths: Mapping[str, int], threads:
     few = rows < 3 * threads
     heavy = rows <= 16 * threads and _weights(plan, units, widths) > OWN_SHARE
     return threads, int(threads > 1 and (few or heavy))
+
+
+def idle(plan: Plan, steps: int, rows: int, units: int, widths: Mapping[str, int], size: int, threads: int) -> bool:
+    """Whether calls are faster side by side, a thread each, than one after another on so many threads: where one takes
+    a single thread; or where two threads meet in every step, and weights that stay in a core's cache let each go its
+    own way. Not where the whole call is over before a second thread has begun."""
+    used, by_units = share(plan, rows, units, widths, threads)
+    weights = _weights(plan, units, widths)
+    if threads == 1 or (used > 1 and not (threads == 2 and by_units and weights * size <= SECOND_LEVEL)):
+        return False
+    return steps * rows * weights >= WORTH_A_REGION
 
 
 def _weights(plan: Plan, units: int, widths: Mapping[str, int]) -> int:

@@ -59,14 +59,18 @@ class CpuProgram(Program):
         like: Packed | None = None,
     ) -> Packed:
         entry = "transposed" if transposed else "copied"
-        prepared = launch.prepare(key, plan, self.to, rows, units, widths, entry, steps)
+        prepared = launch.prepare(key, plan, self.to, rows, units, widths, entry, self._threads(), steps)
         return launch.packed(self, prepared, self.to, units, weights, like)
 
     def run(self, packed: Packed, *, steps: int, places: Mapping[str, Place]) -> None:
         launch.run(self, packed, steps=steps, places=places)
 
     def reduce(self, delta: Memory, jobs: Sequence[Job]) -> None:
-        reduce(self, self.to, self._one(), delta, jobs)
+        reduce(self, self.to, self._one(), delta, jobs, self._threads())
+
+    def _threads(self) -> int:
+        """How many share what is added now."""
+        return openmp.threads() if self.owner is None else 1
 
     def _one(self) -> int:
         """The address of a one, which nobody writes."""
@@ -74,16 +78,16 @@ class CpuProgram(Program):
         return self._constants[-1].data_ptr()
 
     def flat(self, entry: str, out: int, count: int, a: int = 0, b: int = 0) -> None:
-        threads = openmp.threads() if count > _WORTH_SHARING else 1
+        threads = self._threads() if count > _WORTH_SHARING else 1
         self.stage(self._arithmetic.address(entry), [out, count, a, b, 0, 0, 0], threads=threads)
 
     def sums(self, entry: str, out: int, units: int, rows: int, a: tuple[int, int], b: tuple[int, int]) -> None:
-        threads = openmp.threads() if rows * units > _WORTH_SHARING else 1
+        threads = self._threads() if rows * units > _WORTH_SHARING else 1
         frame = [out, units, a[0], b[0], a[1], b[1], rows]
         self.stage(self._arithmetic.address(entry), frame, threads=threads)
 
     def finish(self) -> None:
-        threads = max((s.threads for s in self.stages), default=1)
+        threads = max((max(s.threads, (s.owner or 0) + 1) for s in self.stages), default=1)
         self._template = (ctypes.c_int64 * len(self.frames))(*self.frames)
         relocations: list[int] = []
         for k, index, offset in self.relocations():
@@ -92,7 +96,8 @@ class CpuProgram(Program):
         self._relocations = (ctypes.c_int64 * len(relocations))(*relocations)
         stages: list[int] = []
         for stage, waits in zip(self.stages, self.barriers(), strict=True):
-            stages += (stage.code, 8 * stage.frame, int(stage.threads > 1), int(waits))
+            owner = driver.ALL if stage.threads > 1 else stage.owner or 0
+            stages += (stage.code, 8 * stage.frame, owner, int(waits))
         self._list = (ctypes.c_int64 * len(stages))(*stages)
         memory = (self._template, self._relocations, self._list)
         template, relocated, listed = (ctypes.addressof(m) for m in memory)

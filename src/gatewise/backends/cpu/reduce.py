@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from functools import lru_cache
 
-from gatewise.backends.cpu import jit, openmp, sums
+from gatewise.backends.cpu import jit, sums
 from gatewise.backends.cpu.launch import Target
 from gatewise.backends.cpu.matrix_sums import MatrixSums
 from gatewise.backends.cpu.sums import Loops
@@ -30,11 +30,11 @@ def _kernel(tier: Tier, dtype: str) -> int:
     return jit.load(f"sums {dtype}", _loops(tier, dtype).text, tier, sums.ENTRIES).address("share")
 
 
-def reduce(program: Program, to: Target, one: int, delta: Memory, jobs: Sequence[Job]) -> None:
+def reduce(program: Program, to: Target, one: int, delta: Memory, jobs: Sequence[Job], threads: int) -> None:
     """Do all jobs.
 
     Args:
-        one: the address of a one. delta: (rows, numbers) of gradients of pre-activations.
+        one: the address of a one. delta: (rows, numbers) of gradients of pre-activations. threads: at most.
     """
     count, numbers = delta.shape
     dtype = str(to.dtype).removeprefix("torch.")
@@ -48,7 +48,7 @@ def reduce(program: Program, to: Target, one: int, delta: Memory, jobs: Sequence
     left = used
     used += loops.left_bytes(depth)
     used += -used % _PAGE + _PAGE // 2  # so that the threads' panels do not share cache sets
-    threads = openmp.threads() if count * numbers > _WORTH_SHARING else 1
+    threads = threads if count * numbers > _WORTH_SHARING else 1
     scratch = program.take(threads * used // to.size)
     parts = _parts([(job.first, job.total.shape[0]) for job in jobs])
     frame = [count, delta.base, delta.strides[0], scratch.base, used, left, len(tables), len(parts)]

@@ -75,7 +75,8 @@ class _Layer:
         self.plan, self.widths, self.rows, self.units = plan, call.widths(), call.rows, call.units
         self.states = call.cell.states
         key = f"{call.cell.text}forward"
-        self.prepared: Prepared = launch.prepare(key, plan, to, self.rows, self.units, self.widths, "transposed")
+        sizes = self.rows, self.units, self.widths
+        self.prepared: Prepared = launch.prepare(key, plan, to, *sizes, "transposed", openmp.threads())
         self.memory, self.panels = launch.pack_panels(self.prepared, to, self.units, call.weight)
         biases = call.biases()
         bare = [i for i in range(len(call.cell.uses)) if i not in call.layout.projected]

@@ -72,6 +72,7 @@ class Cuda:
     """See ``base.Backend``."""
 
     name, dispatch_key, unproved = "cuda", "CUDA", UNPROVED
+    together = None
 
     def offer(self, device: str, dtype: torch.dtype, half_products: bool) -> tuple[str, str, bool]:
         if device != "cuda":

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from torch import Tensor
 
 from gatewise.backends import signature
-from gatewise.backends.base import CallFacts, Machine, Meaning
+from gatewise.backends.base import Arriving, CallFacts, Machine, Meaning
 from gatewise.backends.kernels import gradients, recipe, recompute, sequence
 from gatewise.backends.kernels.layout import written_terms
+from gatewise.backends.kernels.memory import Memory
 from gatewise.backends.kernels.recipe import Builder, Recipe
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import make_plans
@@ -31,20 +32,29 @@ def forward(
     """
 
     def build() -> Recipe:
-        cell, options = meaning()
-        given = Given(cell, options, tensors)
-        builder = given.checked(machine)
-        call = _call(builder, cell, options, given)
-        shape = (call.steps, call.rows, call.units)
-        y = builder.result(*shape)
-        finals = [builder.result(*shape[1:]) for _ in cell.states]
-        slabs = _slabs(cell, options)
-        kept = options.training or options.recompute
-        saved = builder.result(len(slabs), *shape) if kept else y
-        sequence.forward(builder.program, call, y, finals, slabs, saved, training=options.training)
+        given = Given(*meaning(), tensors)
+        builder = builder_of(machine, given)
+        call = given.call(builder)
+        Outputs(builder, given).write(call)
         return builder.finish()
 
     return recipe.find(identity, machine.threads(), tensors, build)(tensors)
+
+
+class Outputs:
+    """The results of a forward, in the order of ``forward``."""
+
+    def __init__(self, builder: Builder, given: Given) -> None:
+        cell, options = given.cell, given.options
+        self.program, self.training = builder.program, options.training
+        self.y = builder.result(*given.shape)
+        self.finals = [builder.result(*given.shape[1:]) for _ in cell.states]
+        self.slabs = _slabs(cell, options)
+        kept = options.training or options.recompute
+        self.saved = builder.result(len(self.slabs), *given.shape) if kept else self.y
+
+    def write(self, call: sequence.Call) -> None:
+        sequence.forward(self.program, call, self.y, self.finals, self.slabs, self.saved, training=self.training)
 
 
 def trace(
@@ -63,8 +73,9 @@ def trace(
         cell, options = meaning()
         given = Given(cell, options, tensors)
         shape = given.shape
-        builder = given.checked(machine, ("gates", gates, ((len(cell.gates), *shape),)))
-        call = _call(builder, cell, options, given)
+        given.expected.append(("gates", gates, ((len(cell.gates), *shape),)))
+        builder = builder_of(machine, given)
+        call = given.call(builder)
         values = builder.in_place()
         y = builder.result(*shape)
         finals = [builder.result(*shape[1:]) for _ in cell.states]
@@ -79,48 +90,67 @@ def backward(
     machine: Machine,
     identity: tuple[str, str],
     meaning: Meaning,
-    tensors: Tensors,
-    y: Tensor,
-    saved: Tensor,
-    dy: Tensor | None,
-    finals: Sequence[Tensor | None],
-    wanted: Sequence[bool],
+    arriving: Arriving,
 ) -> list[Tensor | None]:
     """Gradients of operands, inputs, states and parameters; None where nobody wants one."""
-    arriving = (dy, *finals)
-    whole = (*tensors, y, saved, *[t for t in arriving if t is not None])
+    whole = arriving.whole()
 
     def build() -> Recipe:
-        cell, options = meaning()
-        called = Given(cell, options, tensors)
-        builder = called.checked(machine, *called.of_backward(y, saved, dy, finals))
-        call = _call(builder, cell, options, called, backward=True)
-        given_y, given_saved = builder.dense(), builder.dense()
-        lanes = builder.dense if called.empty else builder.lanes
-        given_dy, *given_finals = (None if t is None else lanes() for t in arriving)
-        given = gradients.Given(given_y, given_saved, given_dy, given_finals)
-        written = written_terms(cell)
+        asked = Asked(meaning, arriving)
+        builder = builder_of(machine, asked.called)
+        asked.name(builder)
+        asked.results(builder)
+        asked.write()
+        return builder.finish()
+
+    found = recipe.find((identity, *arriving.key()), machine.threads(), whole, build)(whole)
+    return sorted_out(meaning, arriving, iter(found))
+
+
+class Asked:
+    """A backward in a program: first its tensors are named, then its results, then it is written."""
+
+    def __init__(self, meaning: Meaning, arriving: Arriving) -> None:
+        self.arriving, self.called = arriving, Given(*meaning(), arriving.tensors)
+        self.called.expect_backward(arriving)
+
+    def name(self, builder: Builder) -> None:
+        self.program, arriving = builder.program, self.arriving
+        self.call = self.called.call(builder, backward=True)
+        y, saved = builder.dense(), builder.dense()
+        lanes = builder.dense if self.called.empty else builder.lanes
+        dy, *finals = (None if t is None else lanes() for t in (arriving.dy, *arriving.finals))
+        self.given = gradients.Given(y, saved, dy, finals)
+
+    def results(self, builder: Builder) -> None:
+        call, wanted, y = self.call, self.arriving.wanted, self.given.y
+        operands, inputs, states = self.called.options.counts
+        written = written_terms(call.cell)
         d_operands = [builder.result(*o.shape) for o in call.operands] if any(wanted[:operands]) else []
         terms = {n: builder.result(*y.shape) for n in call.inputs if n in written}
         own = zip(call.states, wanted[operands + inputs :], strict=False)
         d_states = [builder.result(*s.shape) if want else None for s, want in own]
         named = zip(call.parameters.items(), wanted[operands + inputs + states :], strict=True)
         d_parameters = {name: builder.result(*p.shape) for (name, p), want in named if want}
-        results = gradients.Wanted(d_operands, terms, d_states, d_parameters)
-        if given_y.numbers == 0:
-            gradients.of_nothing(builder.program, call, given, results)
-        else:
-            (recompute if options.recompute else gradients).backward(builder.program, call, given, results)
-        return builder.finish()
+        self.wanted = gradients.Wanted(d_operands, terms, d_states, d_parameters)
 
-    key = (identity, tuple(wanted), *[t is None for t in arriving])
-    cell, options = meaning()
-    operands, inputs, states = options.counts
-    results = iter(recipe.find(key, machine.threads(), whole, build)(whole))
+    def write(self) -> None:
+        program = self.program
+        if self.given.y.numbers == 0:
+            gradients.of_nothing(program, self.call, self.given, self.wanted)
+        else:
+            way = recompute if self.called.options.recompute else gradients
+            way.backward(program, self.call, self.given, self.wanted)
+
+
+def sorted_out(meaning: Meaning, arriving: Arriving, results: Iterator[Tensor]) -> list[Tensor | None]:
+    """The gradients, one after another of the tensors, from the results of a program."""
+    (cell, options), wanted = meaning(), arriving.wanted
+    operands, inputs, _ = options.counts
     first: list[Tensor | None] = [next(results) if any(wanted[:operands]) else None for _ in range(operands)]
     if inputs:
         written = written_terms(cell)
-        named = zip(make_plans(cell).input_terms, tensors[operands : operands + inputs], strict=True)
+        named = zip(make_plans(cell).input_terms, arriving.tensors[operands : operands + inputs], strict=True)
         first += [summed(value, next(results) if name in written else None) for name, value in named]
     return [*first, *[next(results) if want else None for want in wanted[operands + inputs :]]]
 
@@ -162,40 +192,44 @@ class Given:
         own = dict(zip(options.names, parameters, strict=True))
         self.expected += signature.parameters(cell, own, columns, self.units)
 
-    def of_backward(
-        self, y: Tensor, saved: Tensor, dy: Tensor | None, finals: Sequence[Tensor | None]
-    ) -> list[signature.Expected]:
-        """The tensors that the backward takes beside those of the forward."""
-        cell, shape = self.cell, self.shape
-        expected: list[signature.Expected] = [("output", y, (shape,))]
-        expected.append(("what was saved", saved, ((len(_slabs(cell, self.options)), *shape),)))
+    def expect_backward(self, arriving: Arriving) -> None:
+        """Let there be the tensors that the backward takes behind those of the forward."""
+        cell, shape, dy = self.cell, self.shape, arriving.dy
+        self.expected.append(("output", arriving.y, (shape,)))
+        self.expected.append(("what was saved", arriving.saved, ((len(_slabs(cell, self.options)), *shape),)))
         if dy is not None:
-            expected.append(("gradient of the output", dy, (shape,)))
-        named = zip(cell.states, finals, strict=True)
-        return expected + [(f"gradient of final state {n}", t, (shape[1:],)) for n, t in named if t is not None]
+            self.expected.append(("gradient of the output", dy, (shape,)))
+        named = zip(cell.states, arriving.finals, strict=True)
+        self.expected += [(f"gradient of final state {n}", t, (shape[1:],)) for n, t in named if t is not None]
 
-    def checked(self, machine: Machine, *further: signature.Expected) -> Builder:
-        """The builder of a program for these tensors, and for further ones behind them."""
-        expected = [*self.expected, *further]
-        signature.check_shapes(self.cell, expected)
-        signature.check_dtypes(self.cell, expected)
-        names = [f"{what} of cell {self.cell.name}" for what, _, _ in expected]
-        tensors = [tensor for _, tensor, _ in expected]
-        return Builder(machine.program(self.options.tier, tensors[0].dtype), tensors, names)
+    def call(self, builder: Builder, *, backward: bool = False, operand: Memory | None = None) -> sequence.Call:
+        """The call whose tensors are the next of the program; but for its operand, where that lies somewhere else."""
+        cell, plans = self.cell, make_plans(self.cell)
+        # Sums over time and batch walk their operands at one distance from row to row.
+        summed = plans.diagonal_of if backward else ()
+        state = builder.dense if self.empty else builder.lanes
+        return sequence.Call(
+            cell,
+            builder.program,
+            [builder.dense() for _ in self.operands] if operand is None else [operand],
+            {n: builder.dense() if f"in.{n}" in summed else builder.lanes() for n in plans.input_terms},
+            [state() for _ in cell.states],
+            {name: builder.dense() for name in self.options.names},
+            self.options.reverse,
+            self.steps,
+        )
 
 
-def _call(builder: Builder, cell: Cell, options: CallFacts, given: Given, backward: bool = False) -> sequence.Call:
-    plans = make_plans(cell)
-    # Sums over time and batch walk their operands at one distance from row to row.
-    summed = plans.diagonal_of if backward else ()
-    state = builder.dense if given.empty else builder.lanes
-    return sequence.Call(
-        cell,
-        builder.program,
-        [builder.dense() for _ in given.operands],
-        {n: builder.dense() if f"in.{n}" in summed else builder.lanes() for n in plans.input_terms},
-        [state() for _ in cell.states],
-        {name: builder.dense() for name in options.names},
-        options.reverse,
-        given.steps,
-    )
+def builder_of(machine: Machine, *calls: Given) -> Builder:
+    """The builder of a program for the tensors of some calls, which are checked.
+
+    Raises:
+        RuntimeError: for a tensor that does not fit.
+    """
+    names, tensors = [], []
+    for given in calls:
+        signature.check_shapes(given.cell, given.expected)
+        signature.check_dtypes(given.cell, given.expected)
+        names += [f"{what} of cell {given.cell.name}" for what, _, _ in given.expected]
+        tensors += [tensor for _, tensor, _ in given.expected]
+    return Builder(machine.program(calls[0].options.tier, tensors[0].dtype), tensors, names)

@@ -54,6 +54,10 @@ class Stage(NamedTuple):
     """Where its frame begins, in numbers."""
     threads: int
     apart: bool
+    owner: int | None
+    """The thread that runs it by itself, while others do theirs; None for a stage of all that are worth it."""
+    meets: bool
+    """Whether all threads wait for each other before it, whoever runs it."""
 
 
 class Program(ABC):
@@ -70,6 +74,8 @@ class Program(ABC):
         self.frames: list[int] = []
         self.stages: list[Stage] = []
         self._taken = self.most = 0
+        self.owner: int | None = None
+        self._meets = False
 
     # Memory
 
@@ -162,8 +168,22 @@ class Program(ABC):
             threads: how many it is worth; one runs on the first thread alone.
             apart: it neither reads what the stages since the last barrier write, nor writes what they use.
         """
-        self.stages.append(Stage(code, len(self.frames), threads, apart))
+        self.stages.append(Stage(code, len(self.frames), threads, apart, self.owner, self._meets))
         self.frames += frame
+        self._meets = False
+
+    @contextmanager
+    def alone(self, owner: int) -> Iterator[None]:
+        """What is added within is run by this thread by itself, one stage after another, while the others run what is
+        theirs. A program that uses this does so from its first stage to its last."""
+        self._taken = self.most  # what one thread gives back another does not take: they use it at one time
+        self.owner = owner
+        yield
+        self.owner = None
+
+    def meet(self) -> None:
+        """All threads wait for each other before what is added next."""
+        self._meets = True
 
     # Calls
 
@@ -190,6 +210,9 @@ class Program(ABC):
         pending = False
         shared = False
         for stage in self.stages:
+            if stage.owner is not None:
+                yield stage.meets
+                continue
             waits = pending and not stage.apart and (shared or stage.threads > 1)
             if waits:
                 shared = False

@@ -211,6 +211,86 @@ class OverRows:
             self.program.run(self.codes[rows], steps=steps, places=moved)
 
 
+class Recurrence:
+    """A plan of the forward made ready for the steps of a call: ``run`` does some of them, in their order.
+
+    Args:
+        slabs: which arrays are kept in ``saved``, (slab, T, B, H); some may be states.
+        spans: the parts that ``run`` will be asked for, (first step, steps) of each, all but the last a multiple of
+            four steps long; without, those that suit the caches.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        call: Call,
+        plan: Plan,
+        name: str,
+        hoist: bool,
+        y: Memory,
+        slabs: Sequence[str],
+        saved: Memory,
+        spans: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        self.program, self.call = program, call
+        cell = call.cell
+        self.values = {s: saved.at(slabs.index(s)) for s in cell.states if s in slabs}
+        self.values[cell.states[0]] = y
+        self.whole = whole = frozenset(self.values)  # the other states' past nobody asks for
+        places = call.element_wise() | call.scratch(plan) | call.biases()
+        places |= {f"operand.{k}": call.over_time(operand) for k, operand in enumerate(call.operands)}
+        bare = [i for i in range(len(cell.uses)) if i not in call.layout.projected]
+        places |= {f"gx.{i}": places[f"bias.{i}"] for i in bare}
+        places |= {slab: call.over_time(saved.at(k)) for k, slab in enumerate(slabs) if slab not in whole}
+        for state, initial in zip(cell.states, call.states, strict=True):
+            if state not in whole:
+                self.values[state] = call.space.take(turns(plan, f"state.{state}"), call.rows, call.units)
+            places[f"state.{state}"] = call.carried(self.values[state], initial, whole=state in whole)
+        self.places = places
+        self.code = packed(program, call, f"{name}{' hoisted' if hoist else ''}", plan, transposed=True)
+        self.spans = list(spans) or [(0, call.steps)]
+        self.over: OverRows | None = None
+        project = make_plans(cell, hoist).project if hoist else None
+        if project is not None:
+            self._hoist(project, spans)
+
+    def _hoist(self, project: Plan, spans: Sequence[tuple[int, int]]) -> None:
+        call = self.call
+        width = len(call.layout.projected) * call.units
+        self.spans = list(spans) or parts(call.steps, call.rows, call.rows * width * self.program.size, HOISTED)
+        counts = [count * call.rows for _, count in self.spans]
+        self.over = OverRows(self.program, call, "project", project, True, call.units, call.widths(), counts)
+        self.gx = self.program.take(self.spans[0][1], call.rows, width)
+
+    def run(self, first: int, steps: int) -> None:
+        """Some steps, behind those before them."""
+        moved = {name: p.later(first) for name, p in self.places.items()}
+        if self.over is not None:
+            moved |= self._projected(self.over, first, steps)
+        self.program.run(self.code, steps=steps, places=moved)
+
+    def _projected(self, over: OverRows, first: int, steps: int) -> dict[str, Place]:
+        """Where the input products of some steps lie, which are computed now."""
+        call, gx, projected = self.call, self.gx, self.call.layout.projected
+        begin = call.steps - first - steps if call.reverse else first
+        rows = {f"operand.{k}": Place(o.at(begin).base, 0, o.strides[1]) for k, o in enumerate(call.operands)}
+        size = call.units * self.program.size
+        rows |= {f"gx.{i}": Place(gx.base + k * size, 0, gx.strides[1]) for k, i in enumerate(projected)}
+        rows |= {f"bias.{i}": self.places[f"bias.{i}"] for i in projected}
+        over.run(steps * call.rows, rows)
+        own = gx.some(0, steps)
+        return {f"gx.{i}": call.over_time(own, slab=k) for k, i in enumerate(projected)}
+
+    def finish(self, finals: Sequence[Memory]) -> None:
+        """Write the final states, when all steps were run."""
+        call = self.call
+        last = 0 if call.reverse else call.steps - 1
+        for state, final in zip(call.cell.states, finals, strict=True):
+            values = self.values[state]
+            slot = last if state in self.whole else (call.steps - 1) & (values.shape[0] - 1)
+            self.program.flat("copy", final.base, final.numbers, values.at(slot).base)
+
+
 def forward(
     program: Program,
     call: Call,
@@ -222,80 +302,51 @@ def forward(
     training: bool,
 ) -> None:
     """Write the output (T, B, H), the final states, and what is kept, (slab, T, B, H): states, or ``gate_slabs``."""
+    if y.numbers == 0:
+        _of_nothing(program, call, finals)
+        return
+    recurrence = begin(program, call, y, slabs, saved, training=training)
+    for first, steps in recurrence.spans:
+        recurrence.run(first, steps)
+    recurrence.finish(finals)
+
+
+def begin(
+    program: Program,
+    call: Call,
+    y: Memory,
+    slabs: Sequence[str],
+    saved: Memory,
+    *,
+    training: bool,
+    spans: Sequence[tuple[int, int]] = (),
+) -> Recurrence:
+    """As ``forward``, of whose steps none is run yet."""
     hoist = hoists(call, program.weight_size)
     plans = make_plans(call.cell, hoist)
     plan, name = (plans.training, "training") if training else (plans.forward, "forward")
-    _recur(program, call, plan, name, hoist, y, finals, slabs, saved)
+    return Recurrence(program, call, plan, name, hoist, y, slabs, saved, spans)
 
 
 def trace(program: Program, call: Call, y: Memory, finals: Sequence[Memory], gates: Memory) -> None:
     """Write the output, the final states and the gates' values, (gate, T, B, H)."""
-    hoist = hoists(call, program.weight_size)
-    _recur(program, call, traced(call.cell, hoist), "trace", hoist, y, finals, gate_arrays(call.cell), gates)
-
-
-def _recur(
-    program: Program,
-    call: Call,
-    plan: Plan,
-    name: str,
-    hoist: bool,
-    y: Memory,
-    finals: Sequence[Memory],
-    slabs: Sequence[str],
-    saved: Memory,
-) -> None:
-    """Run a plan of the forward; ``saved`` holds the arrays named by ``slabs``, some of which may be states."""
-    cell = call.cell
     if y.numbers == 0:
-        for final, initial in zip(finals, call.states, strict=True):
-            program.flat("copy", final.base, final.numbers, initial.base)  # both dense where nothing is computed
+        _of_nothing(program, call, finals)
         return
-    values = {s: saved.at(slabs.index(s)) for s in cell.states if s in slabs}
-    values[cell.states[0]] = y
-    whole = frozenset(values)  # the other states' past nobody asks for
-    places = call.element_wise() | call.scratch(plan) | call.biases()
-    places |= {f"operand.{k}": call.over_time(operand) for k, operand in enumerate(call.operands)}
-    bare = [i for i in range(len(cell.uses)) if i not in call.layout.projected]
-    places |= {f"gx.{i}": places[f"bias.{i}"] for i in bare}
-    places |= {slab: call.over_time(saved.at(k)) for k, slab in enumerate(slabs) if slab not in whole}
-    for state, initial in zip(cell.states, call.states, strict=True):
-        if state not in whole:
-            values[state] = call.space.take(turns(plan, f"state.{state}"), call.rows, call.units)
-        places[f"state.{state}"] = call.carried(values[state], initial, whole=state in whole)
-    code = packed(program, call, f"{name}{' hoisted' if hoist else ''}", plan, transposed=True)
-    project = make_plans(cell, hoist).project if hoist else None
-    if project is None:
-        program.run(code, steps=call.steps, places=places)
-    else:
-        _in_parts(program, call, code, project, places)
-    last = 0 if call.reverse else call.steps - 1
-    for state, final in zip(cell.states, finals, strict=True):
-        slot = last if state in whole else (call.steps - 1) & (values[state].shape[0] - 1)
-        program.flat("copy", final.base, final.numbers, values[state].at(slot).base)
+    hoist = hoists(call, program.weight_size)
+    plan = traced(call.cell, hoist)
+    recurrence = Recurrence(program, call, plan, "trace", hoist, y, gate_arrays(call.cell), gates)
+    for first, steps in recurrence.spans:
+        recurrence.run(first, steps)
+    recurrence.finish(finals)
+
+
+def _of_nothing(program: Program, call: Call, finals: Sequence[Memory]) -> None:
+    for final, initial in zip(finals, call.states, strict=True):
+        program.flat("copy", final.base, final.numbers, initial.base)  # both dense where nothing is computed
 
 
 def gate_slabs(cell: Cell) -> tuple[str, ...]:
     """All that the backward reads, in order; the same whether input products are hoisted or not."""
     plans = make_plans(cell)
     return (*plans.saved, *plans.histories)
-
-
-def _in_parts(program: Program, call: Call, code: Packed, project: Plan, places: Mapping[str, Place]) -> None:
-    """Input products of some steps, then these steps, and so on."""
-    projected, size = call.layout.projected, program.size
-    width = len(projected) * call.units
-    spans = parts(call.steps, call.rows, call.rows * width * size, HOISTED)
-    counts = [count * call.rows for _, count in spans]
-    over = OverRows(program, call, "project", project, True, call.units, call.widths(), counts)
-    gx = program.take(spans[0][1], call.rows, width)
-    for first, steps in spans:
-        begin = call.steps - first - steps if call.reverse else first
-        rows = {f"operand.{k}": Place(o.at(begin).base, 0, o.strides[1]) for k, o in enumerate(call.operands)}
-        rows |= {f"gx.{i}": Place(gx.base + k * call.units * size, 0, gx.strides[1]) for k, i in enumerate(projected)}
-        rows |= {f"bias.{i}": places[f"bias.{i}"] for i in projected}
-        over.run(steps * call.rows, rows)
-        moved = {name: p.later(first) for name, p in places.items()}
-        own = gx.some(0, steps)
-        moved |= {f"gx.{i}": call.over_time(own, slab=k) for k, i in enumerate(projected)}
-        program.run(code, steps=steps, places=moved)

@@ -1,0 +1,139 @@
+"""Calls side by side: the directions of a layer as one function with derivatives, where a backend has a way.
+
+Only where nobody looks on, and tensors are plain: everybody else gets the calls in turn, which ``derivatives`` has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gatewise.backends import WITHOUT_KERNELS, choose, get
+from gatewise.backends.base import Arriving, Choice, Together
+from gatewise.compiler.cell import Cell
+from gatewise.compiler.plan import input_operands
+from gatewise.ops.batched import batched
+from gatewise.ops.derivatives import gradients
+from gatewise.ops.operators import CallOptions, Keep, count, meaning, parsed, parsed_options, plain
+from gatewise.torch_internals import apply, observed
+
+Flat = Sequence[Tensor]
+"""The tensors of a call, in the order of its options."""
+
+
+def way(cell: Cell, x: Tensor, units: int, half: torch.dtype | None) -> Choice | None:
+    """The choice of a backend that runs calls of the cell on x side by side, where that pays and nobody looks on."""
+    if observed():
+        return None
+    choice = choose(x.device, x.dtype, half, cell, units)
+    if choice.name in WITHOUT_KERNELS:
+        return None
+    together, (steps, rows, columns) = get(choice.name).together, x.shape
+    if together is None or not together.pays(cell, steps, rows, columns, units, x.dtype.itemsize):
+        return None
+    return choice
+
+
+def _runs(options: str) -> Together:
+    together = get(parsed_options(options).backend).together
+    assert together is not None
+    return together
+
+
+def run(cell: Cell, options: Sequence[str], groups: Sequence[Flat], differentiable: bool) -> list[list[Tensor]]:
+    """``gatewise::forward`` of each call; of plain tensors."""
+    if not differentiable:
+        return _forward(cell.text, options, groups)
+    # The last first: gradients of a tensor that several read are added as where calls are differentiated in turn.
+    turned = chain.from_iterable(reversed(groups))
+    flat = iter(apply(SideBySide, cell.text, tuple(reversed(options)), *turned))
+    found = [[next(flat) for _ in range(_results(own))] for own in reversed(options)]
+    return found[::-1]
+
+
+def _forward(cell: str, options: Sequence[str], groups: Sequence[Flat]) -> list[list[Tensor]]:
+    return _runs(options[0]).forward((cell, *options), [meaning(cell, own) for own in options], groups)
+
+
+def _results(options: str) -> int:
+    """Of a call that is differentiated: the output, the final states, and what was kept."""
+    return 2 + parsed_options(options).counts[2]
+
+
+class SideBySide(torch.autograd.Function):
+    """(cell, options of each call, *tensors of each) → (y, *finals, saved) of each."""
+
+    @staticmethod
+    def forward(cell: str, options: tuple[str, ...], *flat: Tensor) -> tuple[Tensor, ...]:
+        rest, groups = iter(flat), list[Flat]()
+        for own in options:
+            groups.append([next(rest) for _ in range(count(own))])
+        return tuple(chain.from_iterable(_forward(cell, options, groups)))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.cell, ctx.options, *flat = inputs
+        ctx.set_materialize_grads(False)
+        given, made, kept = iter(flat), iter(output), list[Tensor]()
+        unread = []
+        for own in ctx.options:
+            y, *_, saved = [next(made) for _ in range(_results(own))]
+            kept += [*[next(given) for _ in range(count(own))], y, saved]
+            unread.append(saved)
+        ctx.mark_non_differentiable(*unread)
+        ctx.save_for_backward(*kept)
+
+    @staticmethod
+    def backward(ctx: Any, *arriving: Tensor | None) -> tuple[Any, ...]:
+        kept, grads, needed = iter(ctx.saved_tensors), iter(arriving), iter(ctx.needs_input_grad[2:])
+        asked = []
+        for own in ctx.options:
+            n = count(own)
+            *flat, y, saved = [next(kept) for _ in range(n + 2)]
+            dy, *finals, _ = [next(grads) for _ in range(_results(own))]
+            asked.append(Arriving(flat, y, saved, dy, finals, [next(needed) for _ in range(n)]))
+        return (None, None, *chain.from_iterable(_gradients(ctx.cell, ctx.options, asked)))
+
+
+def _gradients(cell: str, options: Sequence[str], asked: Sequence[Arriving]) -> list[list[Tensor | None]]:
+    if _beside(cell, asked):
+        found = _runs(options[0]).backward((cell, *options), [meaning(cell, own) for own in options], asked)
+        pairs = [zip(own, a.wanted, strict=True) for own, a in zip(found, asked, strict=True)]
+        return [[g if want else None for g, want in own] for own in pairs]
+    return [
+        gradients(cell, own, *a) if a.matters() else [None] * len(a.tensors)
+        for own, a in zip(options, asked, strict=True)
+    ]
+
+
+def _beside(cell: str, asked: Sequence[Arriving]) -> bool:
+    """Whether backwards run side by side: asked again, since threads may have gone since the forward."""
+    if torch.is_grad_enabled() or any(batched(a.dy, *a.finals) for a in asked):
+        return False
+    if not all(a.matters() and plain(a.whole()) for a in asked):
+        return False
+    return way(parsed(cell), asked[0].tensors[0], asked[0].y.shape[-1], None) is not None
+
+
+def stack(choice: Choice, cell: Cell, x: Tensor, groups: Sequence[Flat], names: Sequence[str]) -> list[Tensor]:
+    """The output of the last layer, then the final states of each, of plain tensors whose gradients nobody records.
+
+    Args:
+        groups: the states and parameters of each layer; names: of the parameters.
+    """
+    options = CallOptions.text(str(choice), False, Keep.NOTHING, (1, 0, len(cell.states)), names)
+    return _runs(options).stack((cell.text, options), meaning(cell.text, options), x, groups)
+
+
+def reads_inputs(cell: Cell) -> bool:
+    """Whether products take the cell's inputs as they are, and torch computes nothing before them."""
+    return all(node.op == "input" for _, node in input_operands(cell))
+
+
+def reads_x(cell: Cell) -> bool:
+    """Whether layers of the cell read nothing but the output of the one below, as it is."""
+    return not cell.inputs and not cell.vectors and reads_inputs(cell)
