@@ -31,7 +31,7 @@ class CpuProgram(Program):
 
     def __init__(self, tier: str, dtype: torch.dtype) -> None:
         self.to = launch.target(tiers.here(tier), dtype)
-        super().__init__(dtype, 2 if self.to.tier.matrix else dtype.itemsize)
+        super().__init__(dtype, self.to.weight_size)
         self._arithmetic = arithmetic(self.to.tier.name, dtype)
         self._constants: list[Tensor] = []
 

@@ -33,8 +33,8 @@ class Tier:
     features: str
     vector_bytes: int
     registers: int
-    matrix: bool = False
-    """Whether products are taken in bfloat16 on the matrix unit, of float32 only."""
+    products: str = ""
+    """How products of float32 are taken, by the names of ``products.KINDS``; empty: in float32."""
 
 
 # What each level adds to the one below it (x86-64 psABI). All of it is asked for: LLVM uses all of it once a level is
@@ -43,8 +43,8 @@ _LEVEL_2 = ("cx16", "sahf", "popcnt", "sse3", "ssse3", "sse4.1", "sse4.2")
 _LEVEL_3 = ("avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave")
 _LEVEL_4 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 _NEEDS = {"avx512": _LEVEL_2 + _LEVEL_3 + _LEVEL_4, "avx2": _LEVEL_2 + _LEVEL_3, "sse2": (), "neon": ()}
-_MATRIX = ("avx512bf16", "amx-tile", "amx-bf16")
-_MATRIX_SUFFIX = "+amx"
+# Tiers with other products than the one they are named after, best first: calls take these by themselves.
+_IN_BFLOAT16 = {"+amx": ("avx512bf16", "amx-tile", "amx-bf16"), "+bf16": ("avx512bf16",)}
 _ARCHITECTURE = {"avx512": "x86_64", "avx2": "x86_64", "sse2": "x86_64", "neon": "aarch64"}
 _ALIASES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
@@ -70,7 +70,8 @@ def _all() -> dict[str, Tier]:
     tiers = (
         # x86-64-v4 is tuned for Skylake, where LLVM prefers 256-bit vectors in code of its own making.
         Tier("avx512", x86, "x86-64-v4", "-prefer-256-bit", 64, 32),
-        Tier("avx512+amx", x86, "x86-64-v4", "-prefer-256-bit,+avx512bf16,+amx-tile,+amx-bf16", 64, 32, matrix=True),
+        Tier("avx512+amx", x86, "x86-64-v4", "-prefer-256-bit,+avx512bf16,+amx-tile,+amx-bf16", 64, 32, "tiles"),
+        Tier("avx512+bf16", x86, "x86-64-v4", "-prefer-256-bit,+avx512bf16", 64, 32, "pairs"),
         Tier("avx2", x86, "x86-64-v3", "", 32, 16),
         Tier("sse2", x86, "x86-64", "", 16, 16),
         Tier("neon", arm, "generic", "+neon", 16, 32),
@@ -108,12 +109,15 @@ def available() -> list[str]:
 
 
 @functools.cache
-def with_matrix(name: str) -> str:
-    """The tier that computes as this one does, but for products in bfloat16 on the matrix unit; itself where this host
-    has none, or where the operating system does not let this process use it."""
-    wanted = name + _MATRIX_SUFFIX
-    able = wanted in _all() and name in available() and all(_host_features().get(f, False) for f in _MATRIX)
-    return wanted if able and _may_use_tiles() else name
+def in_bfloat16(name: str) -> tuple[str, ...]:
+    """The tiers that compute as this one does, but for products in bfloat16, best first: on the matrix unit, where this
+    host has one that the operating system lets this process use, and pair by pair."""
+    found = []
+    for suffix, needs in _IN_BFLOAT16.items():
+        able = name + suffix in _all() and name in available() and all(_host_features().get(f, False) for f in needs)
+        if able and (_all()[name + suffix].products != "tiles" or _may_use_tiles()):
+            found.append(name + suffix)
+    return tuple(found)
 
 
 def _may_use_tiles() -> bool:
@@ -124,27 +128,31 @@ def _may_use_tiles() -> bool:
     return int(ctypes.CDLL(None).syscall(call, request, tile_data)) == 0
 
 
+def _plain(name: str) -> str:
+    """The tier that computes as this one does, but for its products."""
+    return name.partition("+")[0]
+
+
 def runs(name: str) -> bool:
     """Whether this host can run the tier of this name."""
-    plain = name.removesuffix(_MATRIX_SUFFIX)
-    return name in available() or (name != plain and with_matrix(plain) == name)
+    return name in available() or name in in_bfloat16(_plain(name))
 
 
 def here(name: str) -> str:
-    """The tier of this name, without its matrix unit where this host has none: the same arrays go in and come out, so
-    that a program exported elsewhere runs."""
-    return name if runs(name) else name.removesuffix(_MATRIX_SUFFIX)
+    """The tier of this name, or where this host lacks its products one with others: the same arrays go in and come out,
+    so that a program exported elsewhere runs."""
+    return name if runs(name) else next(iter(in_bfloat16(_plain(name))), _plain(name))
 
 
 def unnamed(name: str) -> str:
     """What to add where somebody asks by name for a tier that calls take by themselves."""
-    return "; calls in bfloat16 take it by themselves" if name.endswith(_MATRIX_SUFFIX) else ""
+    return "; calls in bfloat16 take it by themselves" if name in _all() and _all()[name].products else ""
 
 
 def get(name: str) -> Tier:
     """The tier of this name, whether or not this host can run it."""
     if name not in _all():
-        known = ", ".join(tier.name for tier in _all().values() if not tier.matrix)
+        known = ", ".join(tier.name for tier in _all().values() if not tier.products)
         raise ValueError(f"tier {name!r} is unknown; expected one of {known}")
     return _all()[name]
 
