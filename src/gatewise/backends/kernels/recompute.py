@@ -36,7 +36,7 @@ def _runs(call: Call) -> list[tuple[int, int]]:
 
 
 def backward(program: Program, call: Call, given: Given, wanted: Wanted) -> None:
-    """As ``gradients.backward`` into fresh memory; ``given.saved`` holds the states but the first, which is the output."""
+    """As ``gradients.backward``, into fresh memory; ``given.saved`` holds all states but the output."""
     slabs = sequence.gate_slabs(call.cell)
     arriving: Sequence[Memory | None] = given.finals
     between = [[program.take(call.rows, call.units) for _ in call.states] for _ in (0, 1)]
