@@ -14,8 +14,8 @@ from torch.nn.utils.rnn import PackedSequence
 from gatewise import ops
 from gatewise.backends import EAGER, cudnn
 from gatewise.compiler.cell import Cell
+from gatewise.nn import held, packed, symbolic
 from gatewise.nn import initialise as initialisation
-from gatewise.nn import packed, symbolic
 from gatewise.nn.base import narrowed, rounding
 from gatewise.nn.checks import (
     check_constructor,
@@ -303,9 +303,15 @@ class Recurrent(Layer):
     ) -> tuple[Tensor, list[Tensor]]:
         """One direction of one layer, the k-th in the order of the states, with what goes along with x."""
         reverse = self.bidirectional and k % 2 == 1
-        cell, given, weights, half = self.cell, {}, self._weights(k), self._half(x)
+        cell, given = self.cell, {}
         if extras is not None:
             starts = self._starts(k)
             cell, given = self._variants[extras.kind], extras.of_cell(cell, x, starts, reverse)
+        if self.quantised is not None:
+            self._check_inference((x, *states, *given.values()))
+            known = held.run(self, self._parameter_names[k], x, states, reverse) if extras is None else None
+            if known is not None:
+                return known
+        weights, half = self._weights(k), self._half(x)
         y, final = ops.run(cell, x, given, states, weights, reverse=reverse, recompute=self.recompute, half=half)
         return (y, final) if extras is None else (extras.blank(y), extras.left(final, starts, reverse))

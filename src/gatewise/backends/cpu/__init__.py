@@ -41,6 +41,24 @@ def _tier_named(name: str, matrix: bool) -> str:
     return tiers.with_matrix(found) if matrix and not name else found
 
 
+@constant
+def _bytes_tier() -> str:
+    """The tier with products of bytes; empty where this machine has none, or GATEWISE_TIER names another. A constant to
+    torch.compile."""
+    return "" if os.environ.get("GATEWISE_TIER", "") else _found_bytes_tier()
+
+
+@functools.lru_cache(maxsize=1)
+def _found_bytes_tier() -> str:
+    from gatewise.backends.cpu import tiers
+
+    return tiers.with_bytes(tiers.detect().name) if tiers.available() else ""
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 class Cpu:
     """See ``base.Backend``."""
 
@@ -50,12 +68,19 @@ class Cpu:
         if device not in ("cpu", "meta"):
             return f"the cpu backend computes on the CPU, but the tensors are on {device}", "", False
         if dtype not in KERNEL_DTYPES:
-            name = str(dtype).split(".")[-1]
-            return f"the cpu backend computes in float32 and float64, but the tensors are {name}", "", False
+            return f"the cpu backend computes in float32 and float64, but the tensors are {_name(dtype)}", "", False
         tier = _default_tier(half_products)
         if not tier:
             return "the cpu backend writes code for x86-64 and AArch64, and this machine is neither", "", False
         return "", tier, half_products and tier.endswith("+amx")
+
+    def offer_bytes(self, device: str, dtype: torch.dtype) -> tuple[str, str]:
+        if device not in ("cpu", "meta"):
+            return f"the cpu backend computes on the CPU, but the tensors are on {device}", ""
+        if dtype != torch.float32:
+            return f"the cpu backend has int8 products beside float32, but the tensors are {_name(dtype)}", ""
+        tier = _bytes_tier()
+        return ("" if tier else "the cpu backend has int8 products on processors with AVX-512 VNNI"), tier
 
     def roomless(self, cell: Cell, tier: str, device: torch.device, units: int) -> str:
         return ""
@@ -126,6 +151,9 @@ class Cpu:
 
         matrix = self.offer("cpu", torch.float32, True)[2]
         in_half = "bfloat16 products on the matrix unit" if matrix else "bfloat16 computes in float32"
+        in_bytes = (
+            "int8 products with 32-bit sums" if not self.offer_bytes("cpu", torch.float32)[0] else "no int8 products"
+        )
         kinds = "float32, float64 and bfloat16 weights on the CPU: kernels compiled from the equations"
         return {
             "llvmlite": llvmlite.__version__,
@@ -135,7 +163,7 @@ class Cpu:
             "tiers": tiers.available(),
             "threads": openmp.threads(),
             "threading": openmp.reason(),
-            self.name: f"{kinds}; {in_half}",
+            self.name: f"{kinds}; {in_half}; {in_bytes}",
         }
 
 

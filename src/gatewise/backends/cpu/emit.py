@@ -11,6 +11,7 @@ from gatewise.backends.cpu.lanes import I32, I64, PTR, Code
 from gatewise.backends.cpu.matrix_phase import MatrixPhaseWriter
 from gatewise.backends.cpu.phase import KernelOptions, PhaseWriter
 from gatewise.backends.cpu.straight import StraightPhaseWriter
+from gatewise.backends.cpu.vnni_phase import BytesPhaseWriter
 from gatewise.backends.kernels import frame as slots
 from gatewise.backends.kernels.frame import Frame
 from gatewise.compiler.schedule import Plan
@@ -54,7 +55,8 @@ class _Module:
         function.linkage = "internal"
         function.attributes.add("noinline")
         straight = StraightPhaseWriter if self.options.straight else PhaseWriter
-        (MatrixPhaseWriter if self.options.matrix else straight)(self, index, function).write()
+        narrow = MatrixPhaseWriter if self.options.matrix else BytesPhaseWriter if self.options.bytes_ else None
+        (narrow or straight)(self, index, function).write()
         return function
 
     def entry(self) -> None:

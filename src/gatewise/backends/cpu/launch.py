@@ -14,7 +14,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from gatewise.backends.cpu import emit, jit, matrix, openmp, pack, pages, tile
+from gatewise.backends.cpu import emit, jit, matrix, openmp, pack, pages, tile, vnni
 from gatewise.backends.cpu.phase import KernelOptions
 from gatewise.backends.cpu.tiers import Tier, get
 from gatewise.backends.kernels import frame
@@ -55,7 +55,7 @@ def target(tier: str, dtype: torch.dtype, halves: bool = False) -> Target:
 
 @lru_cache(maxsize=64)
 def _packer(dtype: str, tier: Tier, form: str) -> jit.Kernel:
-    return jit.load(f"pack {dtype} {form}", lambda: pack.emit(dtype, tier.vector_bytes, form), tier, pack.ENTRIES)
+    return jit.load(f"pack {dtype} {form}", lambda: pack.emit(dtype, tier.vector_bytes, form), tier, pack.entries(form))
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,9 @@ def _prepare(
     threads, by_units = share(plan, rows, units, widths, threads)
     share_rows, share_units = (rows, -(-units // threads)) if by_units else (-(-rows // threads), units)
     passes = steps * -(-share_rows // tile.HEIGHTS[-1])
-    straight = passes <= STRAIGHT and bool(_products(plan)) and not to.halves and not to.tier.matrix
+    straight = (
+        passes <= STRAIGHT and bool(_products(plan)) and not to.halves and not to.tier.matrix and not to.tier.bytes_
+    )
     choose = tile.turned if straight and entry == "transposed" else tile.choose
     shapes = tuple(choose(p, to.tier, to.length, share_rows, share_units) for p in plan.phases)
     weights = _weights(plan, units, widths) * to.size
@@ -126,19 +128,30 @@ def _prepare(
         share_rows > 1 and weights > SECOND_LEVEL,
         to.halves and weights > SECOND_LEVEL,
         to.tier.matrix,
+        to.tier.bytes_,
         entry if straight else "",
     )
-    form = pack.TILES if options.matrix else pack.HALVES if options.halves else pack.WHOLE
+    form = (
+        pack.TILES
+        if options.matrix
+        else pack.BYTES
+        if options.bytes_
+        else pack.HALVES
+        if options.halves
+        else pack.WHOLE
+    )
     loaded = jit.load(f"{key}\n{options}", lambda: emit.emit(plan, options), to.tier, emit.ENTRIES)
-    rounded, places = _rounded(plan, rows, units, widths, threads, by_units) if options.matrix else (0, {})
+    rounded, places = _rounded(plan, to.tier, rows, units, widths, threads, by_units)
     panels = []
     for (p, j), product in _products(plan):
         depth, vectors = _depth(product, widths, units), shapes[p].vectors
-        lane = {pack.TILES: matrix.TILE, pack.HALVES: 2 * to.length, pack.WHOLE: to.size * to.length}[form]
+        lane = {pack.TILES: matrix.TILE, pack.BYTES: vnni.LINE, pack.HALVES: 2 * to.length}.get(
+            form, to.size * to.length
+        )
         line = len(product.accumulators) * vectors * lane
         count = -(-units // (vectors * to.length))
         workers = threads if depth * units > 65536 else 1
-        block = line * (matrix.tiles(depth) if options.matrix else depth)
+        block = line * (matrix.tiles(depth) if options.matrix else vnni.lines(depth) if options.bytes_ else depth)
         place = places.get((p, j), (0, 0, 0))
         panels.append(_Panel(product.weights, depth, line, block, count * block, vectors, workers, lane, place))
     size, packer = frame.Frame.of(plan, straight).size, _packer(_NAMES[to.dtype], to.tier, form)
@@ -157,7 +170,7 @@ def _prepare(
 
 
 def _rounded(
-    plan: Plan, rows: int, units: int, widths: Mapping[str, int], threads: int, by_units: int
+    plan: Plan, tier: Tier, rows: int, units: int, widths: Mapping[str, int], threads: int, by_units: int
 ) -> tuple[int, dict[tuple[int, int], tuple[int, int, int]]]:
     """The bytes that operands take in bfloat16; and for each product where its operand's begin, from thread to thread,
     and how many they are. Those products of a phase that have the same operand share it; phases have their own, since
@@ -166,17 +179,24 @@ def _rounded(
     Threads that share out the units need all rows each. Those that share out the rows lie one behind the other; each
     may begin within a tile and read 16 rows that are not there, which takes two tiles.
     """
+    if not tier.matrix and not tier.bytes_:
+        return 0, {}
     tiles = -(-rows // matrix.ROWS)
     apart = tiles + 2 if by_units else 2
     end, places = 0, dict[tuple[int, int], tuple[int, int, int]]()
     for p, phase in enumerate(plan.phases):
         begins = dict[Ref, int]()
         for j, product in enumerate(phase.products):
-            across = matrix.tiles(_depth(product, widths, units)) * matrix.TILE
-            taken = (threads * apart + (0 if by_units else tiles)) * across
+            depth = _depth(product, widths, units)
+            if tier.bytes_:
+                step = rows * vnni.row_bytes(depth) if by_units else 0
+                taken = step * threads or rows * vnni.row_bytes(depth)
+            else:
+                across = matrix.tiles(depth) * matrix.TILE
+                step, taken = apart * across, (threads * apart + (0 if by_units else tiles)) * across
             if product.operand not in begins:
                 begins[product.operand], end = end, end + taken
-            places[p, j] = begins[product.operand], apart * across, taken
+            places[p, j] = begins[product.operand], step, taken
     return end, places
 
 

@@ -6,18 +6,29 @@ packs rows = columns (the backward's). Lanes past the last unit are zero.
 
 from __future__ import annotations
 
+from functools import partial, reduce
+
 import llvmlite.ir as ir
 
-from gatewise.backends.cpu import matrix
+from gatewise.backends.cpu import matrix, vnni
 from gatewise.backends.cpu.lanes import I32, I64, PTR, Code
 
 SOURCE, SOURCE_ROW, UNITS, DEPTH, PANEL, COLUMN_STRIDE, BLOCK_STRIDE, VECTORS, THREADS = range(9)
 SLOTS = 9
 KINDS = ("transposed", "copied")
-WHOLE, HALVES, TILES = FORMS = ("whole", "halves", "tiles")
+WHOLE, HALVES, TILES, BYTES = FORMS = ("whole", "halves", "tiles", "bytes")
 """Numbers as they are; in bfloat16, of float32 that were rounded to it; or rounded to it, in tiles of the matrix unit:
-[block of units][32 columns][accumulator][vectors], the columns in pairs and up to a multiple of 32 of them zero."""
-ENTRIES = (*KINDS, *(kind + "_share" for kind in KINDS))
+[block of units][32 columns][accumulator][vectors], the columns in pairs and up to a multiple of 32 of them zero; or as
+bytes, [block of units][4 columns][accumulator][vectors], behind a line of what sums begin with and one of scales."""
+
+
+def kinds(form: str) -> tuple[str, ...]:
+    """Products of bytes have no backward, which packs rows = columns."""
+    return KINDS[:1] if form == BYTES else KINDS
+
+
+def entries(form: str) -> tuple[str, ...]:
+    return (*kinds(form), *(kind + "_share" for kind in kinds(form)))
 
 
 def emit(dtype: str, vector_bytes: int, form: str = WHOLE) -> str:
@@ -28,7 +39,7 @@ def emit(dtype: str, vector_bytes: int, form: str = WHOLE) -> str:
     parallel = ir.Function(module, ir.FunctionType(void, [PTR, PTR, I32, I32]), "gatewise_parallel")
     thread_num = ir.Function(module, ir.FunctionType(I32, []), "gatewise_thread_num")
     num_threads = ir.Function(module, ir.FunctionType(I32, []), "gatewise_num_threads")
-    for name in KINDS:
+    for name in kinds(form):
         work = ir.Function(module, ir.FunctionType(void, [PTR, I64, I64]), name + "_share")
         region = ir.Function(module, ir.FunctionType(void, [PTR]), name + "_region")
         entry = ir.Function(module, ir.FunctionType(void, [PTR]), name)
@@ -69,7 +80,7 @@ def _write_share(c: Code, function: ir.Function, name: str, form: str) -> None:
 
 def _lane_bytes(c: Code, form: str) -> int:
     """From one vector of units to the next."""
-    return {WHOLE: c.length * c.size, HALVES: 2 * c.length, TILES: matrix.TILE}[form]
+    return {WHOLE: c.length * c.size, HALVES: 2 * c.length, TILES: matrix.TILE, BYTES: vnni.LINE}[form]
 
 
 def _copied(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value, form: str) -> None:
@@ -103,6 +114,9 @@ def _transposed(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value
         rows.append(c.pointer(c.b.add(slots[SOURCE], c.b.mul(clamped, slots[SOURCE_ROW]))))
         present.append(c.b.icmp_signed("<=", index, last))
     whole = c.b.mul(c.b.udiv(slots[DEPTH], c.i64(c.length)), c.i64(c.length))
+    if form == BYTES:
+        _in_bytes(c, slots, rows, present, whole, target)
+        return
     with c.loop(c.i64(0), whole, c.length) as k:
         _square(c, slots, rows, present, k, target, None, form)
     with c.loop(whole, matrix.padded(c, slots[DEPTH]) if form == TILES else slots[DEPTH], c.length) as k:
@@ -120,10 +134,7 @@ def _square(
     form: str,
 ) -> None:
     """One square of the matrix through the registers; ``columns`` limits it at the right edge."""
-    mask = None if columns is None else c.lanes_below(columns)
-    offset = c.b.mul(k, c.i64(c.size))
-    values = [c.b.select(p, c.load(c.at(row, offset), mask), c.zero()) for row, p in zip(rows, present, strict=True)]
-    turned = transpose(c, values)
+    turned = transpose(c, _rows(c, rows, present, k, columns))
     if form == TILES:
         for j in range(0, c.length, 2):
             place = _in_tile(c, slots, target, c.b.add(k, c.i64(j)))
@@ -136,6 +147,49 @@ def _square(
         else:
             with c.b.if_then(c.b.icmp_signed("<", c.i64(j), columns)):
                 _put(c, value, place, form)
+
+
+def _rows(
+    c: Code, rows: list[ir.Value], present: list[ir.Value], k: ir.Value, columns: ir.Value | None
+) -> list[ir.Value]:
+    """A vector of columns of each row; zeros past the last row, and past so many columns."""
+    mask, offset = None if columns is None else c.lanes_below(columns), c.b.mul(k, c.i64(c.size))
+    return [c.b.select(p, c.load(c.at(row, offset), mask), c.zero()) for row, p in zip(rows, present, strict=True)]
+
+
+def _in_bytes(
+    c: Code, slots: list[ir.Value], rows: list[ir.Value], present: list[ir.Value], whole: ir.Value, target: ir.Value
+) -> None:
+    """A vector of units: where their sums begin, their scales, their bytes."""
+    depth, line = slots[DEPTH], slots[COLUMN_STRIDE]
+    left = c.b.sub(depth, whole)
+
+    def look(columns: ir.Value | None, k: ir.Value, found: list[ir.Value]) -> list[ir.Value]:
+        values = _rows(c, rows, present, k, columns)
+        return [vnni.larger(c, f, vnni.magnitude(c, v)) for f, v in zip(found, values, strict=True)]
+
+    _, found = c.accumulate(c.i64(0), whole, c.length, [vnni.word(c, 0)] * c.length, partial(look, None))
+    factor, worth = vnni.scales(c, reduce(partial(vnni.larger, c), transpose(c, look(left, whole, found))))
+    c.store(worth, c.at(target, line), align=vnni.LINE)
+
+    def square(k: ir.Value, columns: ir.Value | None) -> ir.Value:
+        """Writes the bytes of as many columns as a vector has lanes, and gives the sums of each unit's."""
+        values = [vnni.whole(c, v, factor) for v in transpose(c, _rows(c, rows, present, k, columns))]
+        for j in range(0, c.length, vnni.COLUMNS):
+            group = c.b.add(c.b.udiv(k, c.i64(vnni.COLUMNS)), c.i64(2 + j // vnni.COLUMNS))
+            place, four = c.at(target, c.b.mul(group, line)), vnni.together(c, values[j : j + vnni.COLUMNS])
+            if columns is None:
+                vnni.store_words(c, four, place)
+            else:
+                with c.b.if_then(c.b.icmp_signed("<", c.i64(j), columns)):
+                    vnni.store_words(c, four, place)
+        return reduce(c.b.add, values)
+
+    _, (total,) = c.accumulate(
+        c.i64(0), whole, c.length, [vnni.word(c, 0)], lambda k, sums: [c.b.add(sums[0], square(k, None))]
+    )
+    total = c.b.add(total, square(whole, left))
+    vnni.store_words(c, c.b.mul(total, vnni.word(c, -vnni.OFFSET)), target)
 
 
 def _put(c: Code, value: ir.Value, place: ir.Value, form: str) -> None:

@@ -49,6 +49,8 @@ class KernelOptions:
     """Whether packed weights lie as bfloat16; the arithmetic is in float32."""
     matrix: bool = False
     """Whether products are taken on the matrix unit."""
+    bytes_: bool = False
+    """Whether products are of bytes."""
     straight: str = ""
     """Where weights are read as they lie, which way: ``transposed`` where their rows are units, else ``copied``."""
 

@@ -31,7 +31,8 @@ class CpuProgram(Program):
 
     def __init__(self, tier: str, dtype: torch.dtype) -> None:
         self.to = launch.target(tiers.here(tier), dtype)
-        super().__init__(dtype, 2 if self.to.tier.matrix else dtype.itemsize)
+        tier_ = self.to.tier
+        super().__init__(dtype, 2 if tier_.matrix else 1 if tier_.bytes_ else dtype.itemsize)
         self._arithmetic = arithmetic(self.to.tier.name, dtype)
         self._constants: list[Tensor] = []
 

@@ -35,6 +35,8 @@ class Tier:
     registers: int
     matrix: bool = False
     """Whether products are taken in bfloat16 on the matrix unit, of float32 only."""
+    bytes_: bool = False
+    """Whether products are of bytes, with sums in 32 bits, in float32 only."""
 
 
 # What each level adds to the one below it (x86-64 psABI). All of it is asked for: LLVM uses all of it once a level is
@@ -45,6 +47,8 @@ _LEVEL_4 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 _NEEDS = {"avx512": _LEVEL_2 + _LEVEL_3 + _LEVEL_4, "avx2": _LEVEL_2 + _LEVEL_3, "sse2": (), "neon": ()}
 _MATRIX = ("avx512bf16", "amx-tile", "amx-bf16")
 _MATRIX_SUFFIX = "+amx"
+_BYTES = ("avx512vnni",)
+_BYTES_SUFFIX = "+vnni"
 _ARCHITECTURE = {"avx512": "x86_64", "avx2": "x86_64", "sse2": "x86_64", "neon": "aarch64"}
 _ALIASES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
@@ -71,6 +75,7 @@ def _all() -> dict[str, Tier]:
         # x86-64-v4 is tuned for Skylake, where LLVM prefers 256-bit vectors in code of its own making.
         Tier("avx512", x86, "x86-64-v4", "-prefer-256-bit", 64, 32),
         Tier("avx512+amx", x86, "x86-64-v4", "-prefer-256-bit,+avx512bf16,+amx-tile,+amx-bf16", 64, 32, matrix=True),
+        Tier("avx512+vnni", x86, "x86-64-v4", "-prefer-256-bit,+avx512vnni", 64, 32, bytes_=True),
         Tier("avx2", x86, "x86-64-v3", "", 32, 16),
         Tier("sse2", x86, "x86-64", "", 16, 16),
         Tier("neon", arm, "generic", "+neon", 16, 32),
@@ -116,6 +121,14 @@ def with_matrix(name: str) -> str:
     return wanted if able and _may_use_tiles() else name
 
 
+@functools.cache
+def with_bytes(name: str) -> str:
+    """The tier that computes as this one does, but for products of bytes; empty where this host has none."""
+    wanted = name + _BYTES_SUFFIX
+    able = wanted in _all() and name in available() and all(_host_features().get(f, False) for f in _BYTES)
+    return wanted if able else ""
+
+
 def _may_use_tiles() -> bool:
     """Ask Linux for the tile registers, for all threads of this process (arch_prctl(2), ARCH_REQ_XCOMP_PERM)."""
     if sys.platform != "linux":
@@ -126,25 +139,28 @@ def _may_use_tiles() -> bool:
 
 def runs(name: str) -> bool:
     """Whether this host can run the tier of this name."""
-    plain = name.removesuffix(_MATRIX_SUFFIX)
-    return name in available() or (name != plain and with_matrix(plain) == name)
+    plain = name.partition("+")[0]
+    return name in available() or (name != plain and name in (with_matrix(plain), with_bytes(plain)))
 
 
 def here(name: str) -> str:
     """The tier of this name, without its matrix unit where this host has none: the same arrays go in and come out, so
     that a program exported elsewhere runs."""
+    if name.endswith(_BYTES_SUFFIX) and not runs(name):
+        raise RuntimeError(f"the program has int8 products of tier {name}, which this processor does not have")
     return name if runs(name) else name.removesuffix(_MATRIX_SUFFIX)
 
 
 def unnamed(name: str) -> str:
     """What to add where somebody asks by name for a tier that calls take by themselves."""
-    return "; calls in bfloat16 take it by themselves" if name.endswith(_MATRIX_SUFFIX) else ""
+    kinds = {_MATRIX_SUFFIX: "calls in bfloat16 take", _BYTES_SUFFIX: "quantised layers take"}
+    return next((f"; {who} it by themselves" for end, who in kinds.items() if name.endswith(end)), "")
 
 
 def get(name: str) -> Tier:
     """The tier of this name, whether or not this host can run it."""
     if name not in _all():
-        known = ", ".join(tier.name for tier in _all().values() if not tier.matrix)
+        known = ", ".join(tier.name for tier in _all().values() if not (tier.matrix or tier.bytes_))
         raise ValueError(f"tier {name!r} is unknown; expected one of {known}")
     return _all()[name]
 
