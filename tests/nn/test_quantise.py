@@ -113,7 +113,8 @@ def test_same_bits(
     rest, last = layer(x[len(first) :], state)
     assert torch.equal(torch.cat([first, rest]), whole)
     for a, b, c in zip(parts(finals), parts(last), parts(stream.state), strict=True):
-        assert torch.equal(a, b) and torch.equal(a, c)
+        assert torch.equal(a, b)
+        assert torch.equal(a, c)
     assert torch.equal(layer(x[:, -1:])[0], whole[:, -1:])
 
 
@@ -158,7 +159,8 @@ def test_a_row_that_is_no_number_is_nan_and_no_other_row_is(bad: float) -> None:
         clean = layer(x)[0]
         x[1, 1, 4] = bad
         found = layer(x)[0]
-        assert bool(found[1:, 1].isnan().all()) and torch.equal(found[:, ::2], clean[:, ::2])
+        assert bool(found[1:, 1].isnan().all())
+        assert torch.equal(found[:, ::2], clean[:, ::2])
         assert torch.equal(found[0], clean[0])
 
 
@@ -182,7 +184,8 @@ def test_backends_say_what_runs() -> None:
     with gw.backend("cpu", tier="avx2"), pytest.raises(RuntimeError, match="has no int8 products"):
         layer(torch.randn(1, 1, 3))
     halves = gw.quantize(gw.GRU(3, 4), "bf16")
-    assert "bfloat16" in halves.backend and halves(torch.randn(2, 1, 3))[0].dtype == torch.float32
+    assert "bfloat16" in halves.backend
+    assert halves(torch.randn(2, 1, 3))[0].dtype == torch.float32
 
 
 @pytest.mark.parametrize("to", ["int8", "bf16"])
@@ -207,7 +210,7 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_is_loaded() -> None:
     plain = gw.GRU(7, 9)
     narrow = gw.quantize(gw.GRU(7, 9))
     before = narrow.state_dict()
-    with pytest.raises(RuntimeError, match="weight_ih_l0 is of torch.float32, but the layer has int8"):
+    with pytest.raises(RuntimeError, match=r"weight_ih_l0 is of torch.float32, but the layer has int8"):
         narrow.load_state_dict(plain.state_dict())
     with pytest.raises(RuntimeError, match=r"weight_ih_l0 is of torch.int8, but the layer has no int8 weights"):
         plain.load_state_dict(before)
@@ -241,7 +244,7 @@ def test_what_cannot_be_quantised() -> None:
     layer = gw.GRU(3, 4)
     with pytest.raises(ValueError, match="to: got 'int4', expected 'int8' or 'bf16'"):
         gw.quantize(layer, "int4")
-    with pytest.raises(TypeError, match="model: got int, expected a torch.nn.Module"):
+    with pytest.raises(TypeError, match=r"model: got int, expected a torch.nn.Module"):
         gw.quantize(3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="without a recurrent layer of Gatewise"):
         gw.quantize(nn.GRU(3, 4))

@@ -24,15 +24,19 @@ def test_weights_come_back_from_the_numbers_that_they_stand_for(rows: int, colum
     matrix = uneven(rows, columns, dtype)
     matrix[rows // 2] = 0
     bytes_, scale = grid.weights(matrix)
-    assert bytes_.dtype == torch.int8 and scale.dtype == dtype and grid.problem(bytes_, scale) == ""
+    assert bytes_.dtype == torch.int8
+    assert scale.dtype == dtype
+    assert grid.problem(bytes_, scale) == ""
     stood_for = grid.numbers(bytes_, scale)
     for row, own, factor in zip(stood_for.tolist(), bytes_.tolist(), scale.tolist(), strict=True):
         assert [Fraction(v) for v in row] == [q * Fraction(factor) for q in own]  # exact, nothing was rounded
     again, same = grid.rows(stood_for)
-    assert torch.equal(again, bytes_.to(dtype)) and torch.equal(same.squeeze(-1), scale)
+    assert torch.equal(again, bytes_.to(dtype))
+    assert torch.equal(same.squeeze(-1), scale)
     assert bool(((stood_for - matrix).abs() <= 0.5001 * scale[:, None]).all())
     largest = matrix.abs().amax(-1) / 127
-    assert bool((scale >= largest).all()) and bool((scale <= largest * (1 + 2.0**-14)).all())
+    assert bool((scale >= largest).all())
+    assert bool((scale <= largest * (1 + 2.0**-14)).all())
 
 
 def test_rows_round_halves_to_even_and_take_their_largest_number_as_127() -> None:
@@ -46,7 +50,8 @@ def test_a_row_with_no_finite_number_is_nan_and_the_others_are_not(bad: float) -
     x, weight = uneven(3, 5), uneven(4, 5)
     x[1, 2] = bad
     y = grid.linear(x, weight)
-    assert bool(y[1].isnan().all()) and bool(y[::2].isfinite().all())
+    assert bool(y[1].isnan().all())
+    assert bool(y[::2].isfinite().all())
     assert torch.equal(y[::2], grid.linear(x[::2], weight))
     with pytest.raises(ValueError, match="expected finite numbers"):
         grid.weights(x)
@@ -56,7 +61,8 @@ def test_rows_too_small_to_be_scaled_are_zero() -> None:
     x = torch.tensor([[1e-38, -1e-40, 0.0], [2.0**-100, 0.0, -(2.0**-101)]])
     found, scale = grid.rows(x)
     assert found.tolist() == [[0.0, 0.0, 0.0], [127.0, 0.0, -64.0]]
-    assert scale[0].item() == 0.0 and scale[1].item() > 0
+    assert scale[0].item() == 0.0
+    assert scale[1].item() > 0
 
 
 def test_products_are_sums_of_whole_numbers() -> None:
