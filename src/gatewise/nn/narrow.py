@@ -52,6 +52,14 @@ class NarrowWeights(FormulaInStateDict):
         self.quantised = dtype
         self.requires_grad_(False)
 
+    def share_narrow(self, layers: Mapping[str, NarrowWeights]) -> None:
+        """Take over the narrow weights of single layers, as those with such suffixes; where they have none, nothing."""
+        given = {n.replace("_l0", s): w for s, layer in layers.items() for n, w in (layer._narrow or {}).items()}
+        if given:
+            for name in given:
+                del self._parameters[name]
+            self._narrow, self.quantised = given, next(iter(layers.values())).quantised
+
     def __getattr__(self, name: str) -> Any:
         """A weight by its name: the numbers that it stands for."""
         narrow = self.__dict__.get("_narrow")

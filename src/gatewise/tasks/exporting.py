@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import gatewise
+from gatewise.nn.quantise import quantised_to
 from gatewise.tasks.base import Task
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import dumps, whole, write_bytes
@@ -91,9 +92,10 @@ def export(
         if verb is None:
             raise InputError(f"export: the task {task.name} says of no parts that could be exported")
         parts = verb().parts
+    if quantised_to(task.fitted()):
+        raise InputError(f"export: got a quantised {task.name} model, expected it as it was before `gatewise quantize`")
     target = TARGETS[to]()
     folder = Path(directory)
-    task.fitted()
     described = parts(task)
     names = [f"{part.name}{target.suffix}" for part in described.parts]
     _check_new(folder, [*names, ABOUT], force)
