@@ -87,9 +87,15 @@ def test_refusals_leave_nothing(run: Run, fitted: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
     assert run("quantize", fitted, "-o", tmp_path / "small")[0] == 0
     refused("quantised already", tmp_path / "small", "-o", tmp_path / "new")
-    with pytest.raises(InputError, match="got a quantised forecast model"):
+    with pytest.raises(InputError, match="export: got a quantised model"):
         export(load(tmp_path / "small"), tmp_path / "new")
     assert not (tmp_path / "new").exists()
+    for verb in ("gradients", "report"):
+        code, _, err = run(verb, tmp_path / "small")
+        assert (code, err) == (
+            2,
+            f"gatewise: {verb}: got a quantised model, expected it as it was before `gatewise quantize`\n",
+        )
     config = read_json(tmp_path / "small" / CONFIG)
     write_json(tmp_path / "small" / CONFIG, {**config, "quantized": "int4"})
     with pytest.raises(InputError, match="'quantized' must be int8 or bf16, got 'int4'"):

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 import gatewise
-from gatewise.nn.quantise import quantised_to
 from gatewise.tasks.base import Task
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import dumps, whole, write_bytes
 from gatewise.tasks.options import option
 from gatewise.tasks.parts import Arrays, Part, Parts, Port
 from gatewise.tasks.verbs import Verb, print_table
+from gatewise.tasks.weights import refuse_quantised
 
 ABOUT = "export.json"
 """What is needed to use the files beside it; it stands in their metadata too."""
@@ -92,8 +92,7 @@ def export(
         if verb is None:
             raise InputError(f"export: the task {task.name} says of no parts that could be exported")
         parts = verb().parts
-    if quantised_to(task.fitted()):
-        raise InputError(f"export: got a quantised {task.name} model, expected it as it was before `gatewise quantize`")
+    refuse_quantised(task.fitted(), "export")
     target = TARGETS[to]()
     folder = Path(directory)
     described = parts(task)

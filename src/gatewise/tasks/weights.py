@@ -22,6 +22,12 @@ def precision(module: nn.Module | None) -> dict[str, str]:
     return {QUANTISED: found} if found else {}
 
 
+def refuse_quantised(module: nn.Module, what: str) -> None:
+    """Raises InputError for a network whose recurrent layers were quantised, where ``what`` needs them in float32."""
+    if quantised_to(module):
+        raise InputError(f"{what}: got a quantised model, expected it as it was before `gatewise quantize`")
+
+
 def loaded(build: Callable[[], nn.Module], folder: Path) -> nn.Module:
     """The network in evaluation mode, with the weights of a run's directory.
 
