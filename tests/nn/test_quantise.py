@@ -22,7 +22,7 @@ from gatewise.quantization import grid
 from gatewise.tasks.text.exact import affine
 
 pytestmark = pytest.mark.usefixtures("poisoned")
-BYTES = bool(tiers.available()) and bool(tiers.with_bytes(tiers.detect().name))
+BYTES = bool(tiers.available()) and bool(tiers.in_bytes(tiers.detect().name))
 kernels = pytest.mark.skipif(not BYTES, reason="this processor has no AVX-512 VNNI")
 
 CELLS = [gw.cells.gru, gw.cells.gru_reset_after, gw.cells.lstm, gw.cells.rnn, ALL["peephole_lstm"], gw.cells.mgu]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import gatewise as gw
 from gatewise import ops
-from gatewise.backends import eager
+from gatewise.backends import cpu, eager
 from gatewise.backends.cpu import launch, tiers
 from gatewise.backends.kernels import recipe
 from gatewise.compiler.cell import Cell
@@ -38,8 +38,8 @@ def floor(cell: Cell, inputs: int, hidden: int) -> float:
 
 
 PARAMETERS = ("weight", "bias", "vector")
-MATRIX = [t for t in map(tiers.with_matrix, tiers.available()) if t not in tiers.available()]
-"""The tier whose products are in bfloat16, where this host has it: calls reach it by what they round to."""
+IN_BFLOAT16 = [t for name in tiers.available() for t in tiers.in_bfloat16(name)]
+"""The tiers of this host whose products are in bfloat16: calls reach the first of them by what they round to."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +226,18 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextlib.contextmanager
+def taking(tier: str | None) -> Iterator[None]:
+    """Calls in bfloat16 take one of the tiers for them; others go their way."""
+    real = cpu._default_tier
+    if tier in IN_BFLOAT16:
+        cpu._default_tier = lambda half_products=False: tier if half_products else real()
+    try:
+        yield
+    finally:
+        cpu._default_tier = real
+
+
 def evaluate(p: Problem, backend: str, *, grad: bool = True) -> dict[str, Tensor]:
     """Results and gradients by name: ``y``, ``final.*`` and ``d.*``."""
     leaves = {k: v.detach() for k, v in p.tensors.items()}  # strides stay
@@ -234,8 +246,8 @@ def evaluate(p: Problem, backend: str, *, grad: bool = True) -> dict[str, Tensor
         leaves[name].requires_grad_()
     leaf = Problem(p.case, leaves, p.cotangents)
     states = list(leaf.of("state.").values())
-    half = torch.bfloat16 if p.case.tier in MATRIX else None
-    with gw.backend(backend, tier=p.case.tier if backend == "cpu" and half is None else None):
+    half = torch.bfloat16 if p.case.tier in IN_BFLOAT16 else None
+    with gw.backend(backend, tier=p.case.tier if backend == "cpu" and half is None else None), taking(p.case.tier):
         how: dict[str, Any] = {"reverse": p.case.reverse, "half": half}
         y, finals = ops.run(p.case.cell, leaves["x"], leaf.of("in."), states, leaf.parameters(), **how)
     results = {"y": y, **{f"final.{s}": f for s, f in zip(p.case.cell.states, finals, strict=True)}}
@@ -254,7 +266,7 @@ def evaluate(p: Problem, backend: str, *, grad: bool = True) -> dict[str, Tensor
 def compare(case: Case, fault: Fault | None = None) -> None:
     """Assert contract 1 for every result and gradient of a case."""
     p = problem(case)
-    with rounded_products() if case.tier in MATRIX else contextlib.nullcontext():
+    with rounded_products() if case.tier in IN_BFLOAT16 else contextlib.nullcontext():
         exact, reference = evaluate(p.to(torch.float64), "eager"), evaluate(p.to(case.dtype), "eager")
     if fault is None:
         found = evaluate(p, "cpu")
@@ -271,7 +283,7 @@ def compare(case: Case, fault: Fault | None = None) -> None:
         assert value.shape == truth.shape, f"{case}: {name} has shape {tuple(value.shape)}"
         if truth.numel() == 0:
             continue
-        if case.tier in MATRIX:
+        if case.tier in IN_BFLOAT16:
             _compare_rounded(p, exact, name, value.double())
             continue
         error, theirs = ((v.double() - truth).abs().max().item() for v in (value, other))
@@ -320,7 +332,7 @@ def _half(t: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def rounded_products() -> Iterator[None]:
-    """The reference multiplies as the matrix unit does."""
+    """The reference multiplies as the tiers with products in bfloat16 do."""
     real = eager.linear
 
     def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from comparing import MATRIX, Case, compare, threads
+from comparing import IN_BFLOAT16, Case, compare, threads
 from hypothesis import HealthCheck, given, settings
 from kernel_cells import ALL, BUILT_IN, OWN
 from strategies import cells as random_cells
@@ -132,12 +132,12 @@ def test_many_random_cells(cell: Cell) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tier", [*tiers.available(), *MATRIX])
+@pytest.mark.parametrize("tier", [*tiers.available(), *IN_BFLOAT16])
 @both_dtypes
 @every_cell
 def test_everything(cell: Cell, dtype: torch.dtype, tier: str) -> None:
     """The axes multiplied, sizes by a fixed sample of their product."""
-    if tier in MATRIX and dtype == torch.float64:
+    if tier in IN_BFLOAT16 and dtype == torch.float64:
         pytest.skip("the matrix unit is for float32")
     sizes = list(product((1, 7, 63, 64, 65, 100), (0, 1, 3, 17), (0, 1, 2, 9), (1, 5, 130)))
     for hidden, batch, steps, inputs in sizes[:: 37 if cell.name not in BUILT_IN else 23]:

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from comparing import MATRIX, Case, Problem, evaluate, problem, same_bits, threads
+from comparing import IN_BFLOAT16, Case, Problem, evaluate, problem, same_bits, threads
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_cells import ALL
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("poisoned")
 
 FEW = [ALL[name] for name in ("gru", "lstm", "driven", "delayed", "gru_d")]
 KINDS = [(torch.float32, None), (torch.float64, None)]
-KINDS += [(torch.float32, t) for t in (*tiers.available()[1:], *MATRIX)]
+KINDS += [(torch.float32, t) for t in (*tiers.available()[1:], *IN_BFLOAT16)]
 few_cells = pytest.mark.parametrize("cell", FEW, ids=lambda c: c.name)
 every_cell = pytest.mark.parametrize("cell", ALL.values(), ids=list(ALL))
 kinds = pytest.mark.parametrize(("dtype", "tier"), KINDS, ids=lambda v: str(v).removeprefix("torch."))
@@ -121,7 +121,7 @@ def test_training_computes_the_same(cell: Cell, dtype: torch.dtype, tier: str | 
         same_bits(forward(p), {k: v for k, v in trained.items() if not k.startswith("d.")})
 
 
-@pytest.mark.parametrize("tier", [None, *MATRIX])
+@pytest.mark.parametrize("tier", [None, *IN_BFLOAT16])
 @few_cells
 def test_threads(cell: Cell, tier: str | None) -> None:
     """Gradients too, of weights included."""
@@ -162,7 +162,7 @@ def test_gradients_of_a_row_alone(cell: Cell) -> None:
 
 @QUICK
 @given(data=st.data())
-@pytest.mark.parametrize("tier", [None, *MATRIX])
+@pytest.mark.parametrize("tier", [None, *IN_BFLOAT16])
 @pytest.mark.parametrize("cell", [ALL["gru"], ALL["lstm"]], ids=lambda c: c.name)
 def test_any_cut_of_any_batch(cell: Cell, tier: str | None, data: st.DataObject) -> None:
     steps = data.draw(st.integers(1, 9))

@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 
 @constant
-def _default_tier(matrix: bool = False) -> str:
-    """The tier of this machine, its matrix unit included or not, or that of GATEWISE_TIER; empty where no tier runs. A
-    constant to torch.compile."""
-    return _tier_named(os.environ.get("GATEWISE_TIER", ""), matrix)
+def _default_tier(half_products: bool = False) -> str:
+    """The tier of this machine, that with products in bfloat16 or the plain one, or that of GATEWISE_TIER; empty where
+    no tier runs. A constant to torch.compile."""
+    return _tier_named(os.environ.get("GATEWISE_TIER", ""), half_products)
 
 
 @functools.lru_cache(maxsize=16)
-def _tier_named(name: str, matrix: bool) -> str:
+def _tier_named(name: str, half_products: bool) -> str:
     from gatewise.backends.cpu import tiers
 
     if not tiers.available():
         return ""
     found = tiers.default().name
-    return tiers.with_matrix(found) if matrix and not name else found
+    return next(iter(tiers.in_bfloat16(found)), found) if half_products and not name else found
 
 
 @constant
@@ -52,7 +52,7 @@ def _bytes_tier() -> str:
 def _found_bytes_tier() -> str:
     from gatewise.backends.cpu import tiers
 
-    return tiers.with_bytes(tiers.detect().name) if tiers.available() else ""
+    return next(iter(tiers.in_bytes(tiers.detect().name)), "") if tiers.available() else ""
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -72,7 +72,7 @@ class Cpu:
         tier = _default_tier(half_products)
         if not tier:
             return "the cpu backend writes code for x86-64 and AArch64, and this machine is neither", "", False
-        return "", tier, half_products and tier.endswith("+amx")
+        return "", tier, tier != _default_tier()
 
     def offer_bytes(self, device: str, dtype: torch.dtype) -> tuple[str, str]:
         if device not in ("cpu", "meta"):
@@ -149,11 +149,9 @@ class Cpu:
 
         from gatewise.backends.cpu import openmp, tiers
 
-        matrix = self.offer("cpu", torch.float32, True)[2]
-        in_half = "bfloat16 products on the matrix unit" if matrix else "bfloat16 computes in float32"
-        in_bytes = (
-            "int8 products with 32-bit sums" if not self.offer_bytes("cpu", torch.float32)[0] else "no int8 products"
-        )
+        _, half_tier, half_products = self.offer("cpu", torch.float32, True)
+        in_half = f"bfloat16 multiplies on {half_tier}" if half_products else "bfloat16 computes in float32"
+        in_bytes = f"int8 multiplies on {_bytes_tier()}" if _bytes_tier() else "int8 computes in torch operations"
         kinds = "float32, float64 and bfloat16 weights on the CPU: kernels compiled from the equations"
         return {
             "llvmlite": llvmlite.__version__,

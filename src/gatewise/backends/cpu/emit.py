@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import llvmlite.ir as ir
 
-from gatewise.backends.cpu import matrix
 from gatewise.backends.cpu.lanes import I32, I64, PTR, Code
-from gatewise.backends.cpu.matrix_phase import MatrixPhaseWriter
-from gatewise.backends.cpu.phase import KernelOptions, PhaseWriter
+from gatewise.backends.cpu.phase import KernelOptions
+from gatewise.backends.cpu.products import KINDS
 from gatewise.backends.cpu.straight import StraightPhaseWriter
-from gatewise.backends.cpu.vnni_phase import BytesPhaseWriter
 from gatewise.backends.kernels import frame as slots
 from gatewise.backends.kernels.frame import Frame
 from gatewise.compiler.schedule import Plan
@@ -31,7 +27,7 @@ def emit(plan: Plan, options: KernelOptions) -> str:
 
 class _Module:
     def __init__(self, module: ir.Module, plan: Plan, options: KernelOptions) -> None:
-        self.module, self.plan, self.options = module, plan, options
+        self.module, self.plan, self.options, self.products = module, plan, options, KINDS[options.products]
         self.frame = Frame.of(plan, bool(options.straight))
         self.has_prelude = bool(plan.phases[0].stores)
         void = ir.VoidType()
@@ -54,9 +50,8 @@ class _Module:
         function = ir.Function(self.module, kind, f"phase{index}")
         function.linkage = "internal"
         function.attributes.add("noinline")
-        straight = StraightPhaseWriter if self.options.straight else PhaseWriter
-        narrow = MatrixPhaseWriter if self.options.matrix else BytesPhaseWriter if self.options.bytes_ else None
-        (narrow or straight)(self, index, function).write()
+        writer = StraightPhaseWriter if self.options.straight else self.products.writer
+        writer(self, index, function).write()
         return function
 
     def entry(self) -> None:
@@ -82,7 +77,7 @@ class _Module:
     def body(self, phases: list[ir.Function]) -> None:
         """``steps``: one thread's share of every phase of every step."""
         c = self.code(self.steps)
-        with matrix.configured(c) if self.options.matrix else nullcontext():
+        with self.products.around(c):
             self._body(c, phases)
         c.b.ret_void()
 

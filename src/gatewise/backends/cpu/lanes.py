@@ -131,6 +131,11 @@ class Code:
         known = self.module.globals.get(full)
         return known or ir.Function(self.module, ir.FunctionType(result, arguments), full)
 
+    def call(self, name: str, arguments: list[ir.Value], result: ir.Type | None = None) -> ir.Value:
+        """An intrinsic by its full name."""
+        kind = ir.FunctionType(result or ir.VoidType(), [a.type for a in arguments])
+        return self.b.call(self.module.globals.get(name) or ir.Function(self.module, kind, name), arguments)
+
     def lanes_below(self, limit: ir.Value) -> ir.Value:
         """The mask of the lanes whose index is below a (signed) limit."""
         lanes = ir.VectorType(I32, self.length)
@@ -167,10 +172,7 @@ class Code:
 
     def prefetch(self, address: ir.Value) -> None:
         """Ask for a line to be in the second-level cache."""
-        name = "llvm.prefetch.p0"
-        known = self.module.globals.get(name)
-        function = known or ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR, I32, I32, I32]), name)
-        self.b.call(function, [address, *(ir.Constant(I32, n) for n in (0, 2, 1))])  # read, keep in L2, data
+        self.call("llvm.prefetch.p0", [address, *(ir.Constant(I32, n) for n in (0, 2, 1))])  # read, keep in L2, data
 
     def load_number(self, address: ir.Value) -> ir.Value:
         """One number in all lanes."""

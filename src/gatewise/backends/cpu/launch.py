@@ -14,8 +14,11 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from gatewise.backends.cpu import emit, jit, matrix, openmp, pack, pages, tile, vnni
+from gatewise.backends.cpu import emit, jit, openmp, pack, pages, tile
+from gatewise.backends.cpu.bfloat16 import LINE
+from gatewise.backends.cpu.pack import Form
 from gatewise.backends.cpu.phase import KernelOptions
+from gatewise.backends.cpu.products import KINDS, Products
 from gatewise.backends.cpu.tiers import Tier, get
 from gatewise.backends.kernels import frame
 from gatewise.backends.kernels.memory import Place
@@ -46,6 +49,15 @@ class Target:
     halves: bool = False
     """Whether weights are float32 that were rounded to bfloat16."""
 
+    @property
+    def products(self) -> Products:
+        return KINDS[self.tier.products]
+
+    @property
+    def weight_size(self) -> int:
+        """Bytes of a weight as steps read it, packed."""
+        return self.products.form.number or self.size
+
 
 @lru_cache(maxsize=16)
 def target(tier: str, dtype: torch.dtype, halves: bool = False) -> Target:
@@ -54,8 +66,10 @@ def target(tier: str, dtype: torch.dtype, halves: bool = False) -> Target:
 
 
 @lru_cache(maxsize=64)
-def _packer(dtype: str, tier: Tier, form: str) -> jit.Kernel:
-    return jit.load(f"pack {dtype} {form}", lambda: pack.emit(dtype, tier.vector_bytes, form), tier, pack.entries(form))
+def _packer(dtype: str, tier: Tier, form: Form) -> jit.Kernel:
+    return jit.load(
+        f"pack {dtype} {form.name}", lambda: pack.emit(dtype, tier.vector_bytes, form), tier, pack.entries(form)
+    )
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,7 @@ class _Panel:
     weights: tuple[str, ...]
     depth: int
     line: int
-    """Bytes per column, or per tile of columns."""
+    """Bytes per group of columns."""
     block: int
     """Bytes per block of units."""
     total: int
@@ -74,7 +88,7 @@ class _Panel:
     lane: int
     """Bytes per vector of units."""
     rounded: tuple[int, int, int]
-    """Of the memory for operands in bfloat16: where it has that of this product, bytes from thread to thread, bytes."""
+    """Of the memory for rounded operands: where it has that of this product, bytes from thread to thread, bytes."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,7 @@ class Prepared:
     arrays: tuple[str, ...]
     panels: tuple[_Panel, ...]
     rounded: int
-    """Bytes of memory for operands in bfloat16."""
+    """Bytes of memory for rounded operands."""
     straight: bool
     """Whether the weights are read as they lie."""
     pack: Callable[[int], None]
@@ -114,9 +128,7 @@ def _prepare(
     threads, by_units = share(plan, rows, units, widths, threads)
     share_rows, share_units = (rows, -(-units // threads)) if by_units else (-(-rows // threads), units)
     passes = steps * -(-share_rows // tile.HEIGHTS[-1])
-    straight = (
-        passes <= STRAIGHT and bool(_products(plan)) and not to.halves and not to.tier.matrix and not to.tier.bytes_
-    )
+    straight = passes <= STRAIGHT and bool(_products(plan)) and not to.halves and not to.tier.products
     choose = tile.turned if straight and entry == "transposed" else tile.choose
     shapes = tuple(choose(p, to.tier, to.length, share_rows, share_units) for p in plan.phases)
     weights = _weights(plan, units, widths) * to.size
@@ -125,33 +137,22 @@ def _prepare(
         to.tier.vector_bytes,
         shapes,
         units % to.length != 0,
-        share_rows > 1 and weights > SECOND_LEVEL,
+        share_rows > 1 and weights * to.weight_size // to.size > SECOND_LEVEL,
         to.halves and weights > SECOND_LEVEL,
-        to.tier.matrix,
-        to.tier.bytes_,
+        to.tier.products,
         entry if straight else "",
     )
-    form = (
-        pack.TILES
-        if options.matrix
-        else pack.BYTES
-        if options.bytes_
-        else pack.HALVES
-        if options.halves
-        else pack.WHOLE
-    )
+    form = pack.HALVES if options.halves else to.products.form
     loaded = jit.load(f"{key}\n{options}", lambda: emit.emit(plan, options), to.tier, emit.ENTRIES)
-    rounded, places = _rounded(plan, to.tier, rows, units, widths, threads, by_units)
+    rounded, places = _rounded(to.products, plan, rows, units, widths, threads, by_units)
     panels = []
     for (p, j), product in _products(plan):
         depth, vectors = _depth(product, widths, units), shapes[p].vectors
-        lane = {pack.TILES: matrix.TILE, pack.BYTES: vnni.LINE, pack.HALVES: 2 * to.length}.get(
-            form, to.size * to.length
-        )
+        lane = form.lane(to.size, to.length)
         line = len(product.accumulators) * vectors * lane
         count = -(-units // (vectors * to.length))
         workers = threads if depth * units > 65536 else 1
-        block = line * (matrix.tiles(depth) if options.matrix else vnni.lines(depth) if options.bytes_ else depth)
+        block = line * form.lines(depth)
         place = places.get((p, j), (0, 0, 0))
         panels.append(_Panel(product.weights, depth, line, block, count * block, vectors, workers, lane, place))
     size, packer = frame.Frame.of(plan, straight).size, _packer(_NAMES[to.dtype], to.tier, form)
@@ -170,33 +171,29 @@ def _prepare(
 
 
 def _rounded(
-    plan: Plan, tier: Tier, rows: int, units: int, widths: Mapping[str, int], threads: int, by_units: int
+    products: Products, plan: Plan, rows: int, units: int, widths: Mapping[str, int], threads: int, by_units: int
 ) -> tuple[int, dict[tuple[int, int], tuple[int, int, int]]]:
-    """The bytes that operands take in bfloat16; and for each product where its operand's begin, from thread to thread,
+    """The bytes that operands take, rounded; and for each product where its operand's begin, from thread to thread,
     and how many they are. Those products of a phase that have the same operand share it; phases have their own, since
     threads that share out the rows do not wait for each other between them.
 
     Threads that share out the units need all rows each. Those that share out the rows lie one behind the other; each
-    may begin within a tile and read 16 rows that are not there, which takes two tiles.
+    may begin within a piece and, on the matrix unit, read 16 rows that are not there, which takes two pieces.
     """
-    if not tier.matrix and not tier.bytes_:
+    if products.writer.piece is None:
         return 0, {}
-    tiles = -(-rows // matrix.ROWS)
-    apart = tiles + 2 if by_units else 2
+    high, columns = products.writer.piece
+    pieces = -(-rows // high)
+    apart = pieces + 2 if by_units else 2
     end, places = 0, dict[tuple[int, int], tuple[int, int, int]]()
     for p, phase in enumerate(plan.phases):
         begins = dict[Ref, int]()
         for j, product in enumerate(phase.products):
-            depth = _depth(product, widths, units)
-            if tier.bytes_:
-                step = rows * vnni.row_bytes(depth) if by_units else 0
-                taken = step * threads or rows * vnni.row_bytes(depth)
-            else:
-                across = matrix.tiles(depth) * matrix.TILE
-                step, taken = apart * across, (threads * apart + (0 if by_units else tiles)) * across
+            across = (-(-_depth(product, widths, units) // columns) * LINE + products.writer.beside) * high
+            taken = (threads * apart + (0 if by_units else pieces)) * across
             if product.operand not in begins:
                 begins[product.operand], end = end, end + taken
-            places[p, j] = begins[product.operand], step, taken
+            places[p, j] = begins[product.operand], apart * across, taken
     return end, places
 
 

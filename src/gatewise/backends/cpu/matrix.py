@@ -14,39 +14,16 @@ from contextlib import contextmanager
 
 import llvmlite.ir as ir
 
-from gatewise.backends.cpu.lanes import BYTE, I16, I32, Code
+from gatewise.backends.cpu.bfloat16 import LINE
+from gatewise.backends.cpu.lanes import BYTE, Code
 
 ROWS = 16
 DEPTH = 32
 """Columns of an operand in a tile."""
-LINE = 64
-"""Bytes of a tile's row."""
 TILE = ROWS * LINE
 REGISTERS = 8
 SUMS = 4
 """Registers, the first, that hold sums: with two tiles of each side they are all."""
-
-
-class _Half(ir.Type):  # type: ignore[misc]  # llvmlite has no types of its own
-    """bfloat16, which llvmlite has no type of."""
-
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Half)
-
-    def __hash__(self) -> int:
-        return hash(_Half)
-
-
-_HALF = _Half()
-
-
-def _call(c: Code, name: str, arguments: list[ir.Value], result: ir.Type | None = None) -> ir.Value:
-    kind = ir.FunctionType(result or ir.VoidType(), [a.type for a in arguments])
-    function = c.module.globals.get(name) or ir.Function(c.module, kind, name)
-    return c.b.call(function, arguments)
 
 
 def _register(number: int) -> ir.Constant:
@@ -71,27 +48,27 @@ def configured(c: Code) -> Iterator[None]:
         constant.align = LINE
     before = c.b.alloca(kind)
     before.align = LINE
-    _call(c, "llvm.x86.sttilecfg", [before])
-    _call(c, "llvm.x86.ldtilecfg", [constant])
+    c.call("llvm.x86.sttilecfg", [before])
+    c.call("llvm.x86.ldtilecfg", [constant])
     yield
-    _call(c, "llvm.x86.ldtilecfg", [before])
+    c.call("llvm.x86.ldtilecfg", [before])
 
 
 def load(c: Code, register: int, address: ir.Value, stride: ir.Value) -> None:
-    _call(c, "llvm.x86.tileloadd64", [_register(register), address, stride])
+    c.call("llvm.x86.tileloadd64", [_register(register), address, stride])
 
 
 def store(c: Code, register: int, address: ir.Value, stride: ir.Value) -> None:
-    _call(c, "llvm.x86.tilestored64", [_register(register), address, stride])
+    c.call("llvm.x86.tilestored64", [_register(register), address, stride])
 
 
 def clear(c: Code, register: int) -> None:
-    _call(c, "llvm.x86.tilezero", [_register(register)])
+    c.call("llvm.x86.tilezero", [_register(register)])
 
 
 def multiply(c: Code, total: int, left: int, right: int) -> None:
     """``total += left · right``."""
-    _call(c, "llvm.x86.tdpbf16ps", [_register(total), _register(left), _register(right)])
+    c.call("llvm.x86.tdpbf16ps", [_register(total), _register(left), _register(right)])
 
 
 def block(
@@ -121,35 +98,6 @@ def block(
                 multiply(c, sums(i, j), SUMS + i, register)
 
 
-def halves(c: Code, value: ir.Value) -> ir.Value:
-    """16 numbers rounded to bfloat16, as 16-bit integers."""
-    name, kind = "llvm.x86.avx512bf16.cvtneps2bf16.512", ir.VectorType(_HALF, c.length)
-    return c.b.bitcast(_call(c, name, [value], kind), ir.VectorType(I16, c.length))
-
-
-def row(c: Code, low: ir.Value, high: ir.Value) -> ir.Value:
-    """A row of a tile of the left side: two vectors of columns, one behind the other."""
-    name, kind = "llvm.x86.avx512bf16.cvtne2ps2bf16.512", ir.VectorType(_HALF, 2 * c.length)
-    return c.b.bitcast(_call(c, name, [high, low], kind), ir.VectorType(I32, c.length))
-
-
-def pair(c: Code, even: ir.Value, odd: ir.Value) -> ir.Value:
-    """A row of a tile of the right side: the numbers of 16 units in two columns."""
-    whole = ir.VectorType(I32, c.length)
-    low, high = (c.b.zext(halves(c, v), whole) for v in (even, odd))
-    return c.b.or_(low, c.b.shl(high, ir.Constant(whole, [16] * c.length)))
-
-
-def put(c: Code, value: ir.Value, address: ir.Value) -> None:
-    """Write a row of a tile."""
-    c.b.store(value, address, align=LINE)
-
-
 def padded(c: Code, depth: ir.Value) -> ir.Value:
     """A depth in whole tiles."""
     return c.b.mul(c.ceil_div(depth, DEPTH), c.i64(DEPTH))
-
-
-def tiles(columns: int) -> int:
-    """Tiles in the depth that so many columns take."""
-    return -(-columns // DEPTH)

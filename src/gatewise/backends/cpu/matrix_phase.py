@@ -1,7 +1,7 @@
 """A phase whose products are taken on the matrix unit; see ``matrix``.
 
-Before the tiles each thread writes the operands of its rows in bfloat16 into memory of its own, [16 rows][32 columns] a
-tile. A register tile has 16 or 32 rows; its sums begin on the stack and end there, where the epilogue finds them.
+The operands of a thread's rows lie in tiles of [16 rows][32 columns]. A register tile has 16 or 32 rows; its sums begin
+on the stack and end there, where the epilogue finds them.
 """
 
 from __future__ import annotations
@@ -9,51 +9,25 @@ from __future__ import annotations
 import llvmlite.ir as ir
 
 from gatewise.backends.cpu import matrix
-from gatewise.backends.cpu.matrix import DEPTH, LINE, ROWS, SUMS, TILE
-from gatewise.backends.cpu.phase import PhaseWriter
+from gatewise.backends.cpu.bfloat16 import LINE
+from gatewise.backends.cpu.matrix import DEPTH, ROWS, SUMS, TILE
+from gatewise.backends.cpu.phase import Tile
+from gatewise.backends.cpu.rounded_phase import RoundedPhaseWriter
 from gatewise.backends.kernels import frame as slots
-from gatewise.compiler.schedule import Product, Ref
+from gatewise.compiler.schedule import Product
 
 CHUNK = 8
 """Tiles of an operand's columns that go through all of a block of weights before the next: 32 rows of them stay in the
 first-level cache."""
 
 
-class MatrixPhaseWriter(PhaseWriter):
-    def _prepare(self, number: ir.Value, row_low: ir.Value, row_high: ir.Value) -> None:
-        """Write all operands of the thread's rows in bfloat16."""
-        self.left: dict[Ref, ir.Value] = {}
-        for j, product in enumerate(self.phase.products):
-            if product.operand not in self.left:
-                depth = self._product_slot(j, slots.DEPTH)
-                place = self._own_place(j, depth, number, row_low)
-                self.left[product.operand] = place
-                self._round(product.operand, depth, place, row_low, row_high)
+def tile(rows: int, vectors: int) -> Tile:
+    """Two tiles high where there are rows for it; two wide, so that even one sum has four in registers."""
+    return Tile(ROWS * (1 + (rows > ROWS)), min(2, vectors))
 
-    def _own_place(self, j: int, depth: ir.Value, number: ir.Value, row_low: ir.Value) -> ir.Value:
-        """Behind the rows of the threads before, with room between; see ``launch``."""
-        c = self.c
-        base, stride = self._product_slot(j, slots.ROUNDED), self._product_slot(j, slots.ROUNDED_STRIDE)
-        before = c.b.mul(c.b.udiv(row_low, c.i64(ROWS)), c.b.mul(c.ceil_div(depth, DEPTH), c.i64(TILE)))
-        return c.pointer(c.b.add(base, c.b.add(before, c.b.mul(number, stride))))
 
-    def _round(self, operand: Ref, depth: ir.Value, place: ir.Value, row_low: ir.Value, row_high: ir.Value) -> None:
-        c = self.c
-        whole, tiles = c.b.udiv(depth, c.i64(DEPTH)), c.ceil_div(depth, DEPTH)
-        vector = c.length * c.size
-        with c.loop(c.i64(0), c.b.sub(row_high, row_low)) as i:
-            source = self._row_address(operand, c.b.add(row_low, i))
-            first = c.b.mul(c.b.mul(c.b.udiv(i, c.i64(ROWS)), tiles), c.i64(TILE))
-            target = c.at(place, c.b.add(first, c.b.mul(c.b.urem(i, c.i64(ROWS)), c.i64(LINE))))
-            with c.loop(c.i64(0), whole) as k:
-                at = c.at(source, c.b.mul(k, c.i64(2 * vector)))
-                value = matrix.row(c, c.load(at), c.load(c.at(at, c.i64(vector))))
-                matrix.put(c, value, c.at(target, c.b.mul(k, c.i64(TILE))))
-            with c.loop(whole, tiles) as k:
-                at, left = c.at(source, c.b.mul(k, c.i64(2 * vector))), c.b.sub(depth, c.b.mul(k, c.i64(DEPTH)))
-                low = c.load(at, c.lanes_below(left))
-                high = c.load(c.at(at, c.i64(vector)), c.lanes_below(c.b.sub(left, c.i64(c.length))))
-                matrix.put(c, matrix.row(c, low, high), c.at(target, c.b.mul(k, c.i64(TILE))))
+class MatrixPhaseWriter(RoundedPhaseWriter):
+    piece = (ROWS, DEPTH)
 
     def _sums(self, row: ir.Value, row_low: ir.Value, last: ir.Value) -> None:
         c = self.c

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import llvmlite.ir as ir
 
-from gatewise.backends.cpu import matrix
+from gatewise.backends.cpu import bfloat16, matrix
+from gatewise.backends.cpu.bfloat16 import LINE
 from gatewise.backends.cpu.lanes import Code
-from gatewise.backends.cpu.matrix import DEPTH, LINE, ROWS, TILE
+from gatewise.backends.cpu.matrix import DEPTH, ROWS, TILE
 from gatewise.backends.cpu.pack import transpose
 from gatewise.backends.cpu.sums import PANEL, TOTAL, TOTAL_ROW, WIDTH, Loops
 from gatewise.backends.cpu.tiers import Tier
@@ -27,8 +28,8 @@ SIDE = 2
 
 
 class MatrixSums(Loops):
-    def __init__(self, tier: Tier) -> None:
-        super().__init__(tier, "float32", RUN, CHUNK, ROWS)
+    def __init__(self, tier: Tier, dtype: str) -> None:
+        super().__init__(tier, dtype, RUN, CHUNK, ROWS)
 
     def operand_bytes(self, width: int, depth: int) -> int:
         return -(-width // ROWS) * PITCH
@@ -60,7 +61,7 @@ class MatrixSums(Loops):
                     values.append(c.load(c.at(source, c.b.mul(block, c.i64(LINE))), lanes))
                 own = c.at(target, c.b.mul(block, c.i64(PITCH)))
                 for u in range(TOGETHER):
-                    matrix.put(c, matrix.pair(c, values[2 * u], values[2 * u + 1]), c.at(own, c.i64(u * LINE)))
+                    bfloat16.put(c, bfloat16.pair(c, values[2 * u], values[2 * u + 1]), c.at(own, c.i64(u * LINE)))
 
         step = 2 * TOGETHER
         whole = c.b.mul(c.b.udiv(depth, c.i64(step)), c.i64(step))
@@ -91,11 +92,11 @@ class MatrixSums(Loops):
                 there = c.b.icmp_signed("<", c.b.add(k, c.i64(u)), depth)
                 lanes = c.b.select(there, mask, ir.Constant(c.mask, None)) if limited else mask
                 values.append(c.load(c.at(start, c.b.mul(c.i64(u), row)), lanes))
-            pairs = [matrix.pair(c, values[u], values[u + 1]) for u in range(0, DEPTH, 2)]
+            pairs = [bfloat16.pair(c, values[u], values[u + 1]) for u in range(0, DEPTH, 2)]
             place = c.at(c.pointer(panel), c.b.mul(c.b.sub(column, first), c.i64(PITCH)))
             place = c.at(place, c.b.mul(c.b.udiv(k, c.i64(DEPTH)), c.i64(TILE)))
             for u, value in enumerate(transpose(c, pairs)):
-                matrix.put(c, value, c.at(place, c.i64(u * LINE)))
+                bfloat16.put(c, value, c.at(place, c.i64(u * LINE)))
 
         with c.loop(c.i64(0), whole, DEPTH) as k, c.loop(first, last) as column:
             tile(k, column, False)

@@ -1,4 +1,5 @@
-"""Weights into panels: [block of units][column][accumulator][vectors], so that a tile reads them in one ascending run.
+"""Weights into panels: [block of units][group of columns][accumulator][vectors], so that a tile reads them in one
+ascending run.
 
 Two kernels per dtype and tier serve every cell: ``transposed`` packs rows = units (the forward's products), ``copied``
 packs rows = columns (the backward's). Lanes past the last unit are zero.
@@ -6,34 +7,70 @@ packs rows = columns (the backward's). Lanes past the last unit are zero.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial, reduce
 
 import llvmlite.ir as ir
 
-from gatewise.backends.cpu import matrix, vnni
+from gatewise.backends.cpu import bfloat16, vnni
 from gatewise.backends.cpu.lanes import I32, I64, PTR, Code
 
 SOURCE, SOURCE_ROW, UNITS, DEPTH, PANEL, COLUMN_STRIDE, BLOCK_STRIDE, VECTORS, THREADS = range(9)
 SLOTS = 9
 KINDS = ("transposed", "copied")
-WHOLE, HALVES, TILES, BYTES = FORMS = ("whole", "halves", "tiles", "bytes")
-"""Numbers as they are; in bfloat16, of float32 that were rounded to it; or rounded to it, in tiles of the matrix unit:
-[block of units][32 columns][accumulator][vectors], the columns in pairs and up to a multiple of 32 of them zero; or as
-bytes, [block of units][4 columns][accumulator][vectors], behind a line of what sums begin with and one of scales."""
 
 
-def kinds(form: str) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Form:
+    """How packed numbers lie.
+
+    Columns in a group lie side by side in 32 bits; up to a multiple of ``columns`` they are zero.
+    """
+
+    name: str
+    columns: int = 1
+    """In a group."""
+    number: int = 0
+    """Bytes of a number; 0: those of its dtype."""
+    head: int = 0
+    """Lines as long as a group's before the first."""
+
+    @property
+    def together(self) -> int:
+        """Columns in 32 bits; 1 where a group has one column."""
+        return 1 if self.columns == 1 else 4 // self.number
+
+    def lines(self, columns: int) -> int:
+        return self.head + -(-columns // self.columns)
+
+    def lane(self, size: int, length: int) -> int:
+        """Bytes of a vector of so many units, of numbers of so many bytes, in a group."""
+        return self.columns * length * (self.number or size)
+
+
+WHOLE = Form("whole")
+"""Numbers as they are."""
+HALVES = Form("halves", 1, 2)
+"""In bfloat16, of float32 that were rounded to it."""
+PAIRS = Form("pairs", 2, 2)
+"""Rounded to bfloat16, two columns side by side."""
+TILES = Form("tiles", 32, 2)
+"""Rounded to bfloat16, in tiles of the matrix unit: of 32 columns, pair by pair."""
+BYTES = Form("bytes", 4, 1, 2)
+"""As bytes, four columns side by side, behind a line of what sums begin with and one of scales; see ``vnni``."""
+
+
+def kinds(form: Form) -> tuple[str, ...]:
     """Products of bytes have no backward, which packs rows = columns."""
     return KINDS[:1] if form == BYTES else KINDS
 
 
-def entries(form: str) -> tuple[str, ...]:
+def entries(form: Form) -> tuple[str, ...]:
     return (*kinds(form), *(kind + "_share" for kind in kinds(form)))
 
 
-def emit(dtype: str, vector_bytes: int, form: str = WHOLE) -> str:
-    """The IR of a module with ``transposed(frame)`` and ``copied(frame)``, and ``…_share(frame, thread, threads)``;
-    ``form`` is one of ``FORMS``."""
+def emit(dtype: str, vector_bytes: int, form: Form = WHOLE) -> str:
+    """The IR of a module with ``transposed(frame)`` and ``copied(frame)``, and ``…_share(frame, thread, threads)``."""
     module = ir.Module("gatewise_pack")
     void = ir.VoidType()
     parallel = ir.Function(module, ir.FunctionType(void, [PTR, PTR, I32, I32]), "gatewise_parallel")
@@ -60,7 +97,7 @@ def emit(dtype: str, vector_bytes: int, form: str = WHOLE) -> str:
     return str(module)
 
 
-def _write_share(c: Code, function: ir.Function, name: str, form: str) -> None:
+def _write_share(c: Code, function: ir.Function, name: str, form: Form) -> None:
     frame, number, count = function.args
     slots = [c.slot(frame, k) for k in range(SLOTS)]
     per_block = slots[VECTORS]
@@ -71,41 +108,41 @@ def _write_share(c: Code, function: ir.Function, name: str, form: str) -> None:
     high = c.b.udiv(c.b.mul(vectors, c.b.add(number, c.i64(1))), count)
     with c.loop(low, high) as m:
         offset = c.b.mul(c.b.udiv(m, per_block), slots[BLOCK_STRIDE])
-        lane = c.b.mul(c.b.urem(m, per_block), c.i64(_lane_bytes(c, form)))
+        lane = c.b.mul(c.b.urem(m, per_block), c.i64(form.lane(c.size, c.length)))
         target = c.pointer(c.b.add(slots[PANEL], c.b.add(offset, lane)))
         unit = c.b.mul(m, c.i64(c.length))
         (_transposed if name == "transposed" else _copied)(c, slots, unit, target, form)
     c.b.ret_void()
 
 
-def _lane_bytes(c: Code, form: str) -> int:
-    """From one vector of units to the next."""
-    return {WHOLE: c.length * c.size, HALVES: 2 * c.length, TILES: matrix.TILE, BYTES: vnni.LINE}[form]
-
-
-def _copied(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value, form: str) -> None:
+def _copied(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value, form: Form) -> None:
     mask = c.lanes_below(c.b.sub(slots[UNITS], unit))
     source = c.pointer(c.b.add(slots[SOURCE], c.b.mul(unit, c.i64(c.size))))
-    if form == TILES:
-        with c.loop(c.i64(0), matrix.padded(c, slots[DEPTH]), 2) as k:
-            values = []
-            for column in (k, c.b.add(k, c.i64(1))):
+    with c.loop(c.i64(0), _padded(c, slots[DEPTH], form), form.together) as k:
+        values = []
+        for u in range(form.together):
+            column, present = c.b.add(k, c.i64(u)) if u else k, mask
+            if form.columns > 1:
                 present = c.b.select(c.b.icmp_signed("<", column, slots[DEPTH]), mask, ir.Constant(c.mask, None))
-                values.append(c.load(c.at(source, c.b.mul(column, slots[SOURCE_ROW])), present))
-            matrix.put(c, matrix.pair(c, *values), _in_tile(c, slots, target, k))
-        return
-    with c.loop(c.i64(0), slots[DEPTH]) as k:
-        value = c.load(c.at(source, c.b.mul(k, slots[SOURCE_ROW])), mask)
-        _put(c, value, c.at(target, c.b.mul(k, slots[COLUMN_STRIDE])), form)
+            values.append(c.load(c.at(source, c.b.mul(column, slots[SOURCE_ROW])), present))
+        _put(c, values, _place(c, slots, target, k, form), form)
 
 
-def _in_tile(c: Code, slots: list[ir.Value], target: ir.Value, column: ir.Value) -> ir.Value:
-    """Where a pair of columns begins."""
-    tile = c.at(target, c.b.mul(c.b.udiv(column, c.i64(matrix.DEPTH)), slots[COLUMN_STRIDE]))
-    return c.at(tile, c.b.mul(c.b.urem(column, c.i64(matrix.DEPTH)), c.i64(matrix.LINE // 2)))
+def _padded(c: Code, depth: ir.Value, form: Form) -> ir.Value:
+    """A depth in whole groups."""
+    return depth if form.columns == 1 else c.b.mul(c.ceil_div(depth, form.columns), c.i64(form.columns))
 
 
-def _transposed(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value, form: str) -> None:
+def _place(c: Code, slots: list[ir.Value], target: ir.Value, column: ir.Value, form: Form) -> ir.Value:
+    """Where a column lies, or those that begin with it and lie side by side."""
+    group = column if form.columns == 1 else c.b.udiv(column, c.i64(form.columns))
+    place = c.at(target, c.b.mul(group, slots[COLUMN_STRIDE]))
+    if form.columns == form.together:
+        return place
+    return c.at(place, c.b.mul(c.b.urem(column, c.i64(form.columns)), c.i64(c.length * form.number)))
+
+
+def _transposed(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value, form: Form) -> None:
     last = c.b.sub(slots[UNITS], c.i64(1))
     rows, present = [], []
     for j in range(c.length):
@@ -119,7 +156,7 @@ def _transposed(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value
         return
     with c.loop(c.i64(0), whole, c.length) as k:
         _square(c, slots, rows, present, k, target, None, form)
-    with c.loop(whole, matrix.padded(c, slots[DEPTH]) if form == TILES else slots[DEPTH], c.length) as k:
+    with c.loop(whole, _padded(c, slots[DEPTH], form), c.length) as k:
         _square(c, slots, rows, present, k, target, c.b.sub(slots[DEPTH], k), form)
 
 
@@ -131,22 +168,17 @@ def _square(
     k: ir.Value,
     target: ir.Value,
     columns: ir.Value | None,
-    form: str,
+    form: Form,
 ) -> None:
     """One square of the matrix through the registers; ``columns`` limits it at the right edge."""
     turned = transpose(c, _rows(c, rows, present, k, columns))
-    if form == TILES:
-        for j in range(0, c.length, 2):
-            place = _in_tile(c, slots, target, c.b.add(k, c.i64(j)))
-            matrix.put(c, matrix.pair(c, turned[j], turned[j + 1]), place)
-        return
-    for j, value in enumerate(turned):
-        place = c.at(target, c.b.mul(c.b.add(k, c.i64(j)), slots[COLUMN_STRIDE]))
-        if columns is None:
-            _put(c, value, place, form)
+    for j in range(0, c.length, form.together):
+        place, side_by_side = _place(c, slots, target, c.b.add(k, c.i64(j)), form), turned[j : j + form.together]
+        if columns is None or form.columns >= c.length:  # a group ends where the square does, or later
+            _put(c, side_by_side, place, form)
         else:
             with c.b.if_then(c.b.icmp_signed("<", c.i64(j), columns)):
-                _put(c, value, place, form)
+                _put(c, side_by_side, place, form)
 
 
 def _rows(
@@ -160,9 +192,8 @@ def _rows(
 def _in_bytes(
     c: Code, slots: list[ir.Value], rows: list[ir.Value], present: list[ir.Value], whole: ir.Value, target: ir.Value
 ) -> None:
-    """A vector of units: where their sums begin, their scales, their bytes."""
-    depth, line = slots[DEPTH], slots[COLUMN_STRIDE]
-    left = c.b.sub(depth, whole)
+    """A vector of units: what their sums begin with, their scales, their bytes."""
+    line, left = slots[COLUMN_STRIDE], c.b.sub(slots[DEPTH], whole)
 
     def look(columns: ir.Value | None, k: ir.Value, found: list[ir.Value]) -> list[ir.Value]:
         values = _rows(c, rows, present, k, columns)
@@ -176,7 +207,7 @@ def _in_bytes(
         """Writes the bytes of as many columns as a vector has lanes, and gives the sums of each unit's."""
         values = [vnni.whole(c, v, factor) for v in transpose(c, _rows(c, rows, present, k, columns))]
         for j in range(0, c.length, vnni.COLUMNS):
-            group = c.b.add(c.b.udiv(k, c.i64(vnni.COLUMNS)), c.i64(2 + j // vnni.COLUMNS))
+            group = c.b.add(c.b.udiv(k, c.i64(vnni.COLUMNS)), c.i64(BYTES.head + j // vnni.COLUMNS))
             place, four = c.at(target, c.b.mul(group, line)), vnni.together(c, values[j : j + vnni.COLUMNS])
             if columns is None:
                 vnni.store_words(c, four, place)
@@ -192,7 +223,12 @@ def _in_bytes(
     vnni.store_words(c, c.b.mul(total, vnni.word(c, -vnni.OFFSET)), target)
 
 
-def _put(c: Code, value: ir.Value, place: ir.Value, form: str) -> None:
+def _put(c: Code, values: list[ir.Value], place: ir.Value, form: Form) -> None:
+    """Columns that lie side by side."""
+    if form.together == 2:
+        bfloat16.put(c, bfloat16.pair(c, *values), place)
+        return
+    (value,) = values
     if form == HALVES:
         c.store_half(value, place)
     else:

@@ -10,7 +10,7 @@ unrolling it for every row gained nothing and compiled several times longer.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import llvmlite.ir as ir
 
@@ -47,10 +47,8 @@ class KernelOptions:
     """Whether the weights exceed the second-level cache, so that each block asks for the next one's in time."""
     halves: bool = False
     """Whether packed weights lie as bfloat16; the arithmetic is in float32."""
-    matrix: bool = False
-    """Whether products are taken on the matrix unit."""
-    bytes_: bool = False
-    """Whether products are of bytes."""
+    products: str = ""
+    """How products are taken, by the names of ``products.KINDS``."""
     straight: str = ""
     """Where weights are read as they lie, which way: ``transposed`` where their rows are units, else ``copied``."""
 
@@ -67,6 +65,12 @@ class Owner(Protocol):
 
 
 class PhaseWriter:
+    piece: ClassVar[tuple[int, int] | None] = None
+    """Rows and columns that lie together where a thread writes the operands of its rows, rounded, into memory of its
+    own; none where they are read as they are."""
+    beside: ClassVar[int] = 0
+    """Bytes that a row has there beside its numbers."""
+
     def __init__(self, owner: Owner, index: int, function: ir.Function) -> None:
         self.owner, self.index, self.function = owner, index, function
         self.plan, self.frame = owner.plan, owner.frame
@@ -206,9 +210,9 @@ class PhaseWriter:
     ) -> dict[Sum, ir.Value]:
         """Add a product to the sums that are in registers."""
         c, product, width = self.c, self.phase.products[j], self.tile.vectors
-        depth, stride = self._product_slot(j, slots.DEPTH), self._product_slot(j, slots.BLOCK_STRIDE)
+        depth, stride = self._terms_of(j), self._product_slot(j, slots.BLOCK_STRIDE)
         panel = c.at(c.pointer(self._product_slot(j, slots.PANEL)), c.b.mul(self.block, stride))
-        operands = [self._row_address(product.operand, row) for row in rows]
+        operands = [self._operand(j, row) for row in rows]
         line = len(product.accumulators) * width  # vectors of the panel per column
         weight_bytes = c.length * (2 if self.owner.options.halves else c.size)
         line_bytes = line * weight_bytes
@@ -232,13 +236,25 @@ class PhaseWriter:
                     x = c.load_number(c.at(operand, bytes_in))
                     for (a, v), weight in zip(touched, weights, strict=True):
                         n = at_place[i, a, v]
-                        sums[n] = c.fmuladd(x, weight, sums[n])
+                        sums[n] = self._term(sums[n], x, weight)
             return sums
 
         sums = list(values.values())
         k, sums = c.accumulate(c.i64(0), depth, UNROLL, sums, lambda k, s: terms(UNROLL, k, s))
         _, sums = c.accumulate(k, depth, 1, sums, lambda k, s: terms(1, k, s))
         return dict(zip(values, sums, strict=True))
+
+    def _terms_of(self, j: int) -> ir.Value:
+        """How many terms the sums of a product have: of 4 bytes, or of 8 in float64, on either side."""
+        return self._product_slot(j, slots.DEPTH)
+
+    def _operand(self, j: int, row: ir.Value) -> ir.Value:
+        """Where a row of a product's operand lies."""
+        return self._row_address(self.phase.products[j].operand, row)
+
+    def _term(self, total: ir.Value, number: ir.Value, weight: ir.Value) -> ir.Value:
+        """A term more: one of the operand, in all lanes, times those of the weights."""
+        return self.c.fmuladd(number, weight, total)
 
     def _weight(self, place: ir.Value) -> ir.Value:
         c = self.c

@@ -31,8 +31,7 @@ class CpuProgram(Program):
 
     def __init__(self, tier: str, dtype: torch.dtype) -> None:
         self.to = launch.target(tiers.here(tier), dtype)
-        tier_ = self.to.tier
-        super().__init__(dtype, 2 if tier_.matrix else 1 if tier_.bytes_ else dtype.itemsize)
+        super().__init__(dtype, self.to.weight_size)
         self._arithmetic = arithmetic(self.to.tier.name, dtype)
         self._constants: list[Tensor] = []
 

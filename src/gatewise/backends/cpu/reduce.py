@@ -8,10 +8,9 @@ from functools import lru_cache
 
 from gatewise.backends.cpu import jit, openmp, sums
 from gatewise.backends.cpu.launch import Target
-from gatewise.backends.cpu.matrix_sums import MatrixSums
+from gatewise.backends.cpu.products import KINDS
 from gatewise.backends.cpu.sums import Loops
 from gatewise.backends.cpu.tiers import Tier
-from gatewise.backends.cpu.vector_sums import VectorSums
 from gatewise.backends.kernels.memory import Memory, Rows
 from gatewise.backends.kernels.program import Job, Program
 
@@ -22,7 +21,7 @@ _WORTH_SHARING = 1 << 16
 
 @lru_cache(maxsize=16)
 def _loops(tier: Tier, dtype: str) -> Loops:
-    return MatrixSums(tier) if tier.matrix else VectorSums(tier, dtype)
+    return KINDS[tier.products].sums(tier, dtype)
 
 
 @lru_cache(maxsize=16)

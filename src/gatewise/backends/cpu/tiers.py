@@ -33,10 +33,8 @@ class Tier:
     features: str
     vector_bytes: int
     registers: int
-    matrix: bool = False
-    """Whether products are taken in bfloat16 on the matrix unit, of float32 only."""
-    bytes_: bool = False
-    """Whether products are of bytes, with sums in 32 bits, in float32 only."""
+    products: str = ""
+    """How products of float32 are taken, by the names of ``products.KINDS``; empty: in float32."""
 
 
 # What each level adds to the one below it (x86-64 psABI). All of it is asked for: LLVM uses all of it once a level is
@@ -45,10 +43,9 @@ _LEVEL_2 = ("cx16", "sahf", "popcnt", "sse3", "ssse3", "sse4.1", "sse4.2")
 _LEVEL_3 = ("avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave")
 _LEVEL_4 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 _NEEDS = {"avx512": _LEVEL_2 + _LEVEL_3 + _LEVEL_4, "avx2": _LEVEL_2 + _LEVEL_3, "sse2": (), "neon": ()}
-_MATRIX = ("avx512bf16", "amx-tile", "amx-bf16")
-_MATRIX_SUFFIX = "+amx"
-_BYTES = ("avx512vnni",)
-_BYTES_SUFFIX = "+vnni"
+# Tiers with other products than the one they are named after, best first: calls take these by themselves.
+_IN_BFLOAT16 = {"+amx": ("avx512bf16", "amx-tile", "amx-bf16"), "+bf16": ("avx512bf16",)}
+_IN_BYTES = {"+vnni": ("avx512vnni",)}
 _ARCHITECTURE = {"avx512": "x86_64", "avx2": "x86_64", "sse2": "x86_64", "neon": "aarch64"}
 _ALIASES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
@@ -74,8 +71,9 @@ def _all() -> dict[str, Tier]:
     tiers = (
         # x86-64-v4 is tuned for Skylake, where LLVM prefers 256-bit vectors in code of its own making.
         Tier("avx512", x86, "x86-64-v4", "-prefer-256-bit", 64, 32),
-        Tier("avx512+amx", x86, "x86-64-v4", "-prefer-256-bit,+avx512bf16,+amx-tile,+amx-bf16", 64, 32, matrix=True),
-        Tier("avx512+vnni", x86, "x86-64-v4", "-prefer-256-bit,+avx512vnni", 64, 32, bytes_=True),
+        Tier("avx512+amx", x86, "x86-64-v4", "-prefer-256-bit,+avx512bf16,+amx-tile,+amx-bf16", 64, 32, "tiles"),
+        Tier("avx512+bf16", x86, "x86-64-v4", "-prefer-256-bit,+avx512bf16", 64, 32, "pairs"),
+        Tier("avx512+vnni", x86, "x86-64-v4", "-prefer-256-bit,+avx512vnni", 64, 32, "bytes"),
         Tier("avx2", x86, "x86-64-v3", "", 32, 16),
         Tier("sse2", x86, "x86-64", "", 16, 16),
         Tier("neon", arm, "generic", "+neon", 16, 32),
@@ -113,20 +111,23 @@ def available() -> list[str]:
 
 
 @functools.cache
-def with_matrix(name: str) -> str:
-    """The tier that computes as this one does, but for products in bfloat16 on the matrix unit; itself where this host
-    has none, or where the operating system does not let this process use it."""
-    wanted = name + _MATRIX_SUFFIX
-    able = wanted in _all() and name in available() and all(_host_features().get(f, False) for f in _MATRIX)
-    return wanted if able and _may_use_tiles() else name
+def in_bfloat16(name: str) -> tuple[str, ...]:
+    """The tiers that compute as this one does, but for products in bfloat16, best first: on the matrix unit, where this
+    host has one that the operating system lets this process use, and pair by pair."""
+    return tuple(n for n in _able(name, _IN_BFLOAT16) if _all()[n].products != "tiles" or _may_use_tiles())
 
 
 @functools.cache
-def with_bytes(name: str) -> str:
-    """The tier that computes as this one does, but for products of bytes; empty where this host has none."""
-    wanted = name + _BYTES_SUFFIX
-    able = wanted in _all() and name in available() and all(_host_features().get(f, False) for f in _BYTES)
-    return wanted if able else ""
+def in_bytes(name: str) -> tuple[str, ...]:
+    """The tiers that compute as this one does, but for products of bytes."""
+    return tuple(_able(name, _IN_BYTES))
+
+
+def _able(name: str, kinds: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Those of the tiers with these suffixes whose features this host has."""
+    features, here = _host_features(), name in available()
+    able = [name + suffix for suffix, needs in kinds.items() if here and all(features.get(f, False) for f in needs)]
+    return [found for found in able if found in _all()]
 
 
 def _may_use_tiles() -> bool:
@@ -137,30 +138,39 @@ def _may_use_tiles() -> bool:
     return int(ctypes.CDLL(None).syscall(call, request, tile_data)) == 0
 
 
+def _plain(name: str) -> str:
+    """The tier that computes as this one does, but for its products."""
+    return name.partition("+")[0]
+
+
 def runs(name: str) -> bool:
     """Whether this host can run the tier of this name."""
-    plain = name.partition("+")[0]
-    return name in available() or (name != plain and name in (with_matrix(plain), with_bytes(plain)))
+    return name in available() or name in (*in_bfloat16(_plain(name)), *in_bytes(_plain(name)))
 
 
 def here(name: str) -> str:
-    """The tier of this name, without its matrix unit where this host has none: the same arrays go in and come out, so
-    that a program exported elsewhere runs."""
-    if name.endswith(_BYTES_SUFFIX) and not runs(name):
-        raise RuntimeError(f"the program has int8 products of tier {name}, which this processor does not have")
-    return name if runs(name) else name.removesuffix(_MATRIX_SUFFIX)
+    """The tier of this name, or where this host lacks its products one with others: the same arrays go in and come out,
+    so that a program exported elsewhere runs.
+
+    Raises:
+        RuntimeError: where it lacks products of bytes, since others give other numbers.
+    """
+    if name in _all() and _all()[name].products == "bytes" and not runs(name):
+        raise RuntimeError(f"the program has int8 products, which need the tier {name}, and this host cannot run it")
+    return name if runs(name) else next(iter(in_bfloat16(_plain(name))), _plain(name))
 
 
 def unnamed(name: str) -> str:
     """What to add where somebody asks by name for a tier that calls take by themselves."""
-    kinds = {_MATRIX_SUFFIX: "calls in bfloat16 take", _BYTES_SUFFIX: "quantised layers take"}
-    return next((f"; {who} it by themselves" for end, who in kinds.items() if name.endswith(end)), "")
+    products = _all()[name].products if name in _all() else ""
+    who = "quantised layers" if products == "bytes" else "calls in bfloat16"
+    return f"; {who} take it by themselves" if products else ""
 
 
 def get(name: str) -> Tier:
     """The tier of this name, whether or not this host can run it."""
     if name not in _all():
-        known = ", ".join(tier.name for tier in _all().values() if not (tier.matrix or tier.bytes_))
+        known = ", ".join(tier.name for tier in _all().values() if not tier.products)
         raise ValueError(f"tier {name!r} is unknown; expected one of {known}")
     return _all()[name]
 

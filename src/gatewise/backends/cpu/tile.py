@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gatewise.backends.cpu import matrix
 from gatewise.backends.cpu.phase import Tile
+from gatewise.backends.cpu.products import KINDS
 from gatewise.backends.cpu.tiers import Tier
 from gatewise.compiler.schedule import Phase
 
@@ -23,8 +23,8 @@ def choose(phase: Phase, tier: Tier, length: int, rows: int, units: int) -> Tile
     needed = max(1, -(-units // length))
     if n == 0:
         return Tile(1, min(4, _power_at_most(needed)))
-    if tier.matrix:  # two tiles high where there are rows for it; two wide, so that even one sum has four in registers
-        return Tile(matrix.ROWS * (1 + (rows > matrix.ROWS)), min(2, needed))
+    if own := KINDS[tier.products].tile:
+        return own(rows, needed)
     found = candidates(phase, tier)
     return min(found, key=lambda tile: _cost(n, tile.rows, tile.vectors, rows, needed, tier.vector_bytes))
 

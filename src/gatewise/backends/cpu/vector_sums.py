@@ -33,18 +33,23 @@ def panel_pitch(depth: int, line: int) -> int:
 
 
 class VectorSums(Loops):
+    """Sums are chains of terms, each a row of both sides; of a subclass ``group`` rows, side by side in a lane."""
+
+    group = 1
+
     def __init__(self, tier: Tier, dtype: str) -> None:
         rows, self.vectors = tile(tier.registers)
         super().__init__(tier, dtype, RUN, CHUNK, rows)
 
     def operand_bytes(self, width: int, depth: int) -> int:
+        terms = -(-depth // self.group)
         if width == 1:
-            return -(-depth * self.size // 64) * 64
+            return -(-terms * self.size // 64) * 64
         blocks = -(-width * self.size // (self.vector_bytes * self.vectors))
-        return blocks * panel_pitch(depth, self.vectors * self.vector_bytes)
+        return blocks * panel_pitch(terms, self.vectors * self.vector_bytes)
 
     def left_bytes(self, depth: int) -> int:
-        return CHUNK * panel_pitch(depth, self.rows * self.size)
+        return CHUNK * panel_pitch(-(-depth // self.group), self.rows * self.size)
 
     def products(self) -> None:
         self.wide, c = self.function("wide", 7)
@@ -59,14 +64,33 @@ class VectorSums(Loops):
             with more:
                 c.b.call(self.wide, [*arguments, width])
 
+    # Terms
+
+    def _terms(self, c: Code, depth: ir.Value) -> ir.Value:
+        """How many so many rows are."""
+        return c.ceil_div(depth, self.group)
+
+    def _there(self, c: Code, term: ir.Value, depth: ir.Value) -> ir.Value | None:
+        """Whether the last row of a term is; None: it always is."""
+        return None
+
+    def _joined(self, c: Code, addresses: list[ir.Value], mask: ir.Value | None, there: ir.Value | None) -> ir.Value:
+        """A vector of a term, from where its rows lie."""
+        (address,) = addresses
+        return c.load(address, mask)
+
+    def _term(self, c: Code, total: ir.Value, number: ir.Value, vector: ir.Value) -> ir.Value:
+        """A term more: a number of one side in all lanes, and a vector of the other."""
+        return c.fmuladd(number, vector, total)
+
     # Panels
 
     def _pitch(self, c: Code, depth: ir.Value, line: int) -> ir.Value:
         """Bytes from one panel to the next; see ``panel_pitch``."""
-        return c.b.add(c.b.mul(depth, c.i64(line)), c.i64(max(line, 64)))
+        return c.b.add(c.b.mul(self._terms(c, depth), c.i64(line)), c.i64(max(line, 64)))
 
     def copy_right(self, c: Code, operand: ir.Value, scratch: ir.Value, start: ir.Value, depth: ir.Value) -> None:
-        """[block of vectors][row][vectors of the block]; the last block may have fewer vectors."""
+        """[block of vectors][term][vectors of the block]; the last block may have fewer vectors."""
         panel = c.b.add(scratch, c.slot(operand, PANEL))
         width, address = c.slot(operand, WIDTH), self.rows_of(c, operand, start)
         whole, vector = self.vectors * c.length, c.length * c.size
@@ -74,29 +98,34 @@ class VectorSums(Loops):
         rest = c.b.sub(width, c.b.mul(blocks, c.i64(whole)))
         rest_vectors = c.ceil_div(rest, c.length)
 
-        def rows(k: ir.Value, count: int) -> None:
-            sources = [address(c.b.add(k, c.i64(u))) for u in range(count)]
+        def sources_of(k: ir.Value, count: int) -> list[list[ir.Value]]:
+            return self._grouped([address(self._row(c, k, u)) for u in range(count * self.group)])
+
+        def rows(k: ir.Value, count: int, there: ir.Value | None) -> None:
+            sources = sources_of(k, count)
             with c.loop(c.i64(0), blocks) as block:
                 offset, target = c.b.mul(block, c.i64(whole * c.size)), c.b.add(panel, c.b.mul(block, pitch))
                 target = c.at(c.pointer(target), c.b.mul(k, c.i64(whole * c.size)))
-                for u, source in enumerate(sources):
+                for u, term in enumerate(sources):
                     for v in range(self.vectors):
-                        value = c.load(c.at(c.at(source, offset), c.i64(v * vector)))
+                        places = [c.at(c.at(source, offset), c.i64(v * vector)) for source in term]
+                        value = self._joined(c, places, None, there)
                         c.store(value, c.at(target, c.i64(u * whole * c.size + v * vector)), align=vector)
             target = c.b.add(panel, c.b.mul(blocks, pitch))
             target = c.at(c.pointer(target), c.b.mul(c.b.mul(k, rest_vectors), c.i64(vector)))
             with c.loop(c.i64(0), rest_vectors) as v:
                 mask = c.lanes_below(c.b.sub(rest, c.b.mul(v, c.i64(c.length))))
                 offset = c.b.add(c.b.mul(blocks, c.i64(whole * c.size)), c.b.mul(v, c.i64(vector)))
-                for u, source in enumerate(sources):
+                for u, term in enumerate(sources):
                     column = c.b.mul(c.b.add(c.b.mul(c.i64(u), rest_vectors), v), c.i64(vector))
-                    c.store(c.load(c.at(source, offset), mask), c.at(target, column), align=vector)
+                    value = self._joined(c, [c.at(source, offset) for source in term], mask, there)
+                    c.store(value, c.at(target, column), align=vector)
 
-        def numbers(k: ir.Value, count: int) -> None:
-            for u in range(count):
-                column = c.b.add(k, c.i64(u))
-                number = c.b.load(address(column), typ=c.scalar)
-                c.b.store(number, c.at(c.pointer(panel), c.b.mul(column, c.i64(c.size))))
+        def numbers(k: ir.Value, count: int, there: ir.Value | None) -> None:
+            first = c.lanes_below(c.i64(1))
+            for u, term in enumerate(sources_of(k, count)):
+                place = c.at(c.pointer(panel), c.b.mul(c.b.add(k, c.i64(u)), c.i64(c.size)))
+                c.store(self._joined(c, term, first, there), place, first)
 
         with c.b.if_else(c.b.icmp_signed("==", width, c.i64(1))) as (one, more):
             with one:
@@ -115,36 +144,42 @@ class VectorSums(Loops):
         first: ir.Value,
         last: ir.Value,
     ) -> None:
-        """[tile][row][columns of the tile]."""
+        """[tile][term][columns of the tile]."""
         c = Code(c.b, self.dtype, self.rows * c.size)
         line = self.rows * c.size
         pitch = self._pitch(c, depth, line)
         whole = c.minimum(c.b.udiv(columns, c.i64(self.rows)), last)
 
-        def copy(k: ir.Value, count: int, tile: ir.Value, mask: ir.Value | None) -> None:
-            start = c.at(c.at(source, c.b.mul(k, row)), c.b.mul(tile, c.i64(line)))
+        def copy(k: ir.Value, count: int, there: ir.Value | None, tile: ir.Value, mask: ir.Value | None) -> None:
+            start = c.at(c.at(source, c.b.mul(self._row(c, k, 0), row)), c.b.mul(tile, c.i64(line)))
+            sources = [c.at(start, c.b.mul(c.i64(u), row)) for u in range(count * self.group)]
             target = c.b.add(panel, c.b.mul(c.b.sub(tile, first), pitch))
             target = c.at(c.pointer(target), c.b.mul(k, c.i64(line)))
-            for u in range(count):
-                value = c.load(c.at(start, c.b.mul(c.i64(u), row)), mask)
-                c.store(value, c.at(target, c.i64(u * line)), align=line)
+            for u, term in enumerate(self._grouped(sources)):
+                c.store(self._joined(c, term, mask, there), c.at(target, c.i64(u * line)), align=line)
 
-        def rows(k: ir.Value, count: int) -> None:
+        def rows(k: ir.Value, count: int, there: ir.Value | None) -> None:
             with c.loop(first, whole) as tile:
-                copy(k, count, tile, None)
+                copy(k, count, there, tile, None)
             with c.loop(whole, last) as tile:
-                copy(k, count, tile, c.lanes_below(c.b.sub(columns, c.b.mul(tile, c.i64(self.rows)))))
+                copy(k, count, there, tile, c.lanes_below(c.b.sub(columns, c.b.mul(tile, c.i64(self.rows)))))
 
         self._together(c, depth, rows)
 
-    @staticmethod
-    def _together(c: Code, depth: ir.Value, rows: Callable[[ir.Value, int], None]) -> None:
-        """``rows(k, TOGETHER)`` for all rows, and one at a time at the end."""
-        whole = c.b.mul(c.b.udiv(depth, c.i64(TOGETHER)), c.i64(TOGETHER))
+    def _row(self, c: Code, term: ir.Value, k: int) -> ir.Value:
+        """The number of the k-th row from the first of a term on."""
+        return c.b.add(c.b.mul(term, c.i64(self.group)), c.i64(k))
+
+    def _grouped(self, rows: list[ir.Value]) -> list[list[ir.Value]]:
+        return [rows[k : k + self.group] for k in range(0, len(rows), self.group)]
+
+    def _together(self, c: Code, depth: ir.Value, rows: Callable[[ir.Value, int, ir.Value | None], None]) -> None:
+        """``rows(k, TOGETHER, None)`` for all terms, and one at a time at the end, of which the last row may miss."""
+        whole = c.b.mul(c.b.udiv(depth, c.i64(TOGETHER * self.group)), c.i64(TOGETHER))
         with c.loop(c.i64(0), whole, TOGETHER) as k:
-            rows(k, TOGETHER)
-        with c.loop(whole, depth) as k:
-            rows(k, 1)
+            rows(k, TOGETHER, None)
+        with c.loop(whole, self._terms(c, depth)) as k:
+            rows(k, 1, self._there(c, k, depth))
 
     # Products
 
@@ -213,12 +248,13 @@ class VectorSums(Loops):
                 for i in range(self.rows):
                     x = c.load_number(c.at(numbers, c.i64(i * c.size)))
                     for v, weight in enumerate(weights):
-                        sums[i * vectors + v] = c.fmuladd(x, weight, sums[i * vectors + v])
+                        sums[i * vectors + v] = self._term(c, sums[i * vectors + v], x, weight)
             return sums
 
         zeros: list[ir.Value] = [c.zero()] * (self.rows * vectors)
-        k, values = c.accumulate(c.i64(0), depth, UNROLL, zeros, lambda k, s: terms(UNROLL, k, s))
-        _, values = c.accumulate(k, depth, 1, values, lambda k, s: terms(1, k, s))
+        count = self._terms(c, depth)
+        k, values = c.accumulate(c.i64(0), count, UNROLL, zeros, lambda k, s: terms(UNROLL, k, s))
+        _, values = c.accumulate(k, count, 1, values, lambda k, s: terms(1, k, s))
         for index, value in enumerate(values):
             c.store(value, c.b.gep(stack, [c.i64(index)], source_etype=c.vector), align=vector)
 
@@ -269,10 +305,11 @@ class VectorSums(Loops):
             def terms(k: ir.Value, sums: list[ir.Value], panels: list[ir.Value] = panels) -> list[ir.Value]:
                 x = c.load_number(c.at(c.pointer(right), c.b.mul(k, c.i64(c.size))))
                 at = c.b.mul(k, c.i64(line))
-                return [c.fmuladd(x, c.load(c.at(p, at), align=line), s) for p, s in zip(panels, sums, strict=True)]
+                vectors = [c.load(c.at(p, at), align=line) for p in panels]
+                return [self._term(c, s, x, v) for s, v in zip(sums, vectors, strict=True)]
 
             zeros: list[ir.Value] = [c.zero()] * together
-            _, values = c.accumulate(c.i64(0), depth, 1, zeros, terms)
+            _, values = c.accumulate(c.i64(0), self._terms(c, depth), 1, zeros, terms)
             for i, (t, value) in enumerate(zip(tiles, values, strict=True)):
                 number = c.b.mul(t, c.i64(self.rows))
                 place = c.at(c.pointer(c.slot(job, TOTAL)), c.b.mul(number, c.i64(c.size)))

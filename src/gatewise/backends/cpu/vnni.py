@@ -109,13 +109,3 @@ def load_columns(c: Code, address: ir.Value) -> ir.Value:
 def numbers(c: Code, value: ir.Value) -> ir.Value:
     """Whole numbers as float32."""
     return c.b.sitofp(value, c.vector)
-
-
-def row_bytes(columns: int) -> int:
-    """Of an operand's row: its scale, then its bytes, in whole lines."""
-    return LINE + -(-columns // LINE) * LINE
-
-
-def lines(columns: int) -> int:
-    """Of a weight's panel: where its sums begin, its scales, then vectors of four columns."""
-    return 2 + -(-columns // COLUMNS)

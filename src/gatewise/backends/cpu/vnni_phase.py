@@ -19,6 +19,9 @@ from gatewise.compiler.schedule import Product, Ref
 
 
 class BytesPhaseWriter(PhaseWriter):
+    piece = (1, LINE)
+    beside = LINE
+
     def _prepare(self, number: ir.Value, row_low: ir.Value, row_high: ir.Value) -> None:
         """Write all operands of the thread's rows as bytes."""
         c = self.c

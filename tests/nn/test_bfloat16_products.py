@@ -1,11 +1,12 @@
 """Layers in bfloat16, or under torch.autocast, where the processor multiplies in it."""
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from comparing import MATRIX
+from comparing import IN_BFLOAT16, taking
 from layer_problems import BATCH, HIDDEN, INPUT, LAYERS, STACKS, STEPS, flat, packed_states, problem
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
@@ -15,11 +16,18 @@ from gatewise.backends.cpu import tiers
 from gatewise.backends.kernels import recipe
 
 pytestmark = [
-    pytest.mark.usefixtures("poisoned"),
-    pytest.mark.skipif(not MATRIX, reason="this processor has no matrix unit"),
+    pytest.mark.usefixtures("poisoned", "tier"),
+    pytest.mark.skipif(not IN_BFLOAT16, reason="this processor does not multiply bfloat16"),
 ]
 
 HALF = torch.bfloat16
+
+
+@pytest.fixture(params=IN_BFLOAT16 or [""])
+def tier(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each tier of this host whose products are in bfloat16, taken by all calls in it."""
+    with taking(request.param):
+        yield request.param
 
 
 def near(found: Tensor, exact: Tensor) -> None:
@@ -131,12 +139,12 @@ def test_single_steps(make: Any) -> None:
         near(a, b)
 
 
-def test_what_runs() -> None:
+def test_what_runs(tier: str) -> None:
     layer = gw.GRU(INPUT, HIDDEN, dtype=HALF)
-    assert layer.backend == f"cpu/{MATRIX[0]}: compiled for this machine, bfloat16 products with float32 sums"
+    assert layer.backend == f"cpu/{tier}: compiled for this machine, bfloat16 products with float32 sums"
     with torch.autocast("cpu", HALF):
         assert layer.float().backend.endswith("bfloat16 products with float32 sums, for torch.autocast")
-    with gw.backend("cpu", tier=MATRIX[0].partition("+")[0]):
+    with gw.backend("cpu", tier=tier.partition("+")[0]):
         assert layer.to(HALF).backend.endswith("bfloat16 weights in float32 arithmetic")
 
 
@@ -149,23 +157,23 @@ def test_torch_compiles_and_exports_it() -> None:
     assert torch.equal(torch.export.export(layer, (x,)).module()(x)[0], layer(x)[0])
 
 
-def test_an_exported_program_runs_where_there_is_no_such_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exported_program_runs_where_there_are_no_such_products(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = gw.GRU(INPUT, HIDDEN, dtype=HALF)
     x, _ = problem(layer)
     program = torch.export.export(layer, (x,)).module()
     with gw.backend("cpu", tier=tiers.detect().name):
         expected, _ = layer(x)
-    monkeypatch.setattr(tiers, "_may_use_tiles", lambda: False)
+    monkeypatch.setattr(tiers, "_host_features", dict)
     monkeypatch.setattr(recipe, "_recipes", {})
-    tiers.with_matrix.cache_clear()
+    tiers.in_bfloat16.cache_clear()
     assert torch.equal(program(x)[0], expected)
-    tiers.with_matrix.cache_clear()
+    tiers.in_bfloat16.cache_clear()
 
 
-def test_its_tier_cannot_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="calls in bfloat16 take it by themselves"), gw.backend("cpu", tier=MATRIX[0]):
+def test_its_tier_cannot_be_named(tier: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="calls in bfloat16 take it by themselves"), gw.backend("cpu", tier=tier):
         pass
-    monkeypatch.setenv("GATEWISE_TIER", MATRIX[0])
+    monkeypatch.setenv("GATEWISE_TIER", tier)
     with pytest.raises(ValueError, match=r"which cannot be named; available: .*; calls in bfloat16 take"):
         tiers.default()
 
