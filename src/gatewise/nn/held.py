@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from torch import Tensor
 from gatewise.backends import EAGER, choose, get
 from gatewise.backends.base import Engine
 from gatewise.nn.base import CellModule
-from gatewise.nn.narrow import Narrow
+from gatewise.nn.narrow import PACKINGS, Narrow
 from gatewise.torch_internals import observed
 
 STEPS = 8
@@ -39,9 +38,6 @@ class _Packing:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-_packings: WeakKeyDictionary[CellModule, dict[tuple[object, ...], _Packing]] = WeakKeyDictionary()
-
-
 def run(
     module: CellModule, names: dict[str, str], x: Tensor, states: Sequence[Tensor], reverse: bool
 ) -> tuple[Tensor, list[Tensor]] | None:
@@ -58,7 +54,7 @@ def run(
     if choice.name == EAGER or module.cell.inputs:
         return None
     rows = int(x.shape[1])
-    own = _packings.setdefault(module, {})
+    own: dict[tuple[object, ...], _Packing] = module.__dict__.setdefault(PACKINGS, {})
     key, others = (*names.values(), rows, choice.name, choice.tier), _others(module, names)
     known = own.get(key)
     if known is None or known.narrow is not module._narrow or not all(map(_same, others, known.others)):
@@ -79,8 +75,10 @@ def run(
 def _suits(module: CellModule, x: Tensor, states: Sequence[Tensor]) -> bool:
     if module.quantised != torch.int8 or torch.compiler.is_compiling() or observed():
         return False
-    plain = all(type(t) is Tensor and t.is_cpu and t.dtype == torch.float32 and not t.is_neg() for t in (x, *states))
-    return plain and 0 < x.shape[0] <= STEPS and x.shape[1] > 0 and x.layout == torch.strided
+    for t in (x, *states):
+        if type(t) is not Tensor or not t.is_cpu or t.dtype != torch.float32 or t.is_neg():
+            return False
+    return 0 < x.shape[0] <= STEPS and x.shape[1] > 0 and x.layout == torch.strided
 
 
 def _others(module: CellModule, names: dict[str, str]) -> tuple[Tensor, ...]:
@@ -102,14 +100,21 @@ def _packed(
 
 
 def _stepped(engine: Engine, x: Tensor, states: Sequence[Tensor], reverse: bool) -> tuple[Tensor, list[Tensor]]:
-    with torch.no_grad():
-        for own, state in zip(engine.states[:, 0], states, strict=True):
-            own.copy_(state)
-        x, steps = x.contiguous(), range(x.shape[0])
-        y = x.new_empty(*x.shape[:2], engine.states.shape[-1])
-        for t in reversed(steps) if reverse else steps:
-            engine.step(x[t], y[t], ())
-        return y, list(engine.states[:, 0].clone().unbind(0))
+    if torch.is_grad_enabled():
+        with torch.no_grad():
+            return _stepped(engine, x, states, reverse)
+    now, alone = engine.states, len(states) == 1
+    if alone:
+        now.copy_(states[0])
+    else:
+        now.copy_(torch.stack(list(states)).unsqueeze(1))
+    x, count = x.contiguous(), x.shape[0]
+    y = x.new_empty(count, *now.shape[2:])
+    for t in range(count - 1, -1, -1) if reverse else range(count):
+        engine.step(x[t], y[t], ())
+    if alone:  # the output is the state
+        return y, [y[0 if reverse else -1].clone()]
+    return y, list(engine.states[:, 0].clone().unbind(0))
 
 
 def _library() -> ctypes.CDLL:

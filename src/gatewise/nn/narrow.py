@@ -22,6 +22,10 @@ SCALE = "_scale"
 """What follows the name of a weight in a ``state_dict`` for the scales of its rows."""
 
 
+PACKINGS = "_packings"
+"""Under which a module has what was packed of its weights, which is not saved with it."""
+
+
 class Narrow(NamedTuple):
     """A weight matrix in bfloat16, or as bytes with the scale of each row."""
 

@@ -205,6 +205,8 @@ class Recurrent(Layer):
         defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
         defaults |= {"learn_initial_state": False, "recompute": False}
         parts += [f"{k}={getattr(self, k)}" for k, default in defaults.items() if getattr(self, k) != default]
+        if self.quantised is not None:
+            parts.append(f"quantised={self.quantised}")
         return ", ".join(parts)
 
     def forward(

@@ -127,6 +127,8 @@ class Cpu:
         finals: Sequence[Tensor | None],
         wanted: Sequence[bool],
     ) -> list[Tensor | None]:
+        if tier.endswith("+vnni"):
+            raise RuntimeError("a quantised layer has no gradients, and neither has a program that was exported of one")
         return calls.backward(self, identity, meaning, tensors, y, saved, dy, finals, wanted)
 
     def steps(
