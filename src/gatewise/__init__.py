@@ -25,7 +25,7 @@ from gatewise.compiler.functions import (
     vector,
     where,
 )
-from gatewise.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell, Stream, gaps, replace
+from gatewise.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell, Stream, gaps, quantize, replace
 
 if typing.TYPE_CHECKING:
     from gatewise import formats as formats
@@ -78,6 +78,7 @@ __all__ = [
     "log",
     "maximum",
     "minimum",
+    "quantize",
     "relu",
     "replace",
     "sigmoid",

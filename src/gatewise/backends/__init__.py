@@ -93,7 +93,7 @@ def choose(
 
     Args:
         half: what weights and inputs were rounded to. In bfloat16 products may be taken on the matrix unit; not where
-            a tier was asked for by name.
+            a tier was asked for by name. int8: products are of bytes, in kernels that have them or in ``eager``.
         cell, units: of the call. Without a wish for another, one that a backend has no room for goes to the next way,
             and on a GPU torch's own formulas to torch's functions (``cudnn``) before ``eager``.
 
@@ -103,6 +103,8 @@ def choose(
     name, tier = wish()
     if name == EAGER:
         return Choice(EAGER, "", "asked for by name")
+    if half == torch.int8:
+        return _in_bytes(device, dtype, name, tier)
     half_products = half == torch.bfloat16 and dtype == torch.float32
     first_problem = ""
     for backend in REGISTERED:
@@ -120,6 +122,21 @@ def choose(
     if name != "auto":
         raise RuntimeError(first_problem)
     return _without_kernels(first_problem, device, dtype, cell)
+
+
+def _in_bytes(device: torch.device, dtype: torch.dtype, name: str, tier: str | None) -> Choice:
+    """As ``choose``, for products of bytes: no other kernels give their numbers."""
+    asked = [backend for backend in REGISTERED if name in ("auto", backend.name)]
+    problem = f"the tier {tier}, asked for by name, has no int8 products" if tier else ""
+    for backend in asked if not problem else ():
+        found, own = backend.offer_bytes(device.type, dtype)
+        if not found:
+            reason = "asked for by name" if name == backend.name else "compiled for this machine"
+            return Choice(backend.name, own, reason, True)
+        problem = problem or found
+    if name != "auto":
+        raise RuntimeError(problem)
+    return Choice(EAGER, "", problem)
 
 
 def _without_kernels(problem: str, device: torch.device, dtype: torch.dtype, cell: Cell | None) -> Choice:

@@ -24,7 +24,7 @@ class Choice(NamedTuple):
     tier: str
     reason: str
     matrix: bool = False
-    """Whether products are taken in bfloat16, from weights that kernels round as they pack them."""
+    """Whether products are taken in bfloat16 or of bytes, from weights that kernels round as they pack them."""
 
     def __str__(self) -> str:
         return f"{self.name}/{self.tier}" if self.tier else self.name
@@ -161,6 +161,10 @@ class Backend(Protocol):
         Returns:
             Why it cannot run them, empty where it can; the tier that they take; whether its products are in bfloat16.
         """
+
+    def offer_bytes(self, device: str, dtype: torch.dtype) -> tuple[str, str]:
+        """What it makes of calls whose products are of bytes, with sums in 32 bits (see ``quantization.grid``): why it
+        cannot run them, empty where it can; the tier that they take."""
 
     def roomless(self, cell: Cell, tier: str, device: torch.device, units: int) -> str:
         """Why a machine that runs such calls has no room for this cell with so many units; empty where it has."""

@@ -83,6 +83,10 @@ def compute(nodes: Sequence[Node], values: dict[Node, Any], affine: Callable[[No
             values[node] = function(*args, *(node.attr if isinstance(node.attr, tuple) else ()))
 
 
+Product = Callable[[Tensor, Tensor], Tensor]
+"""x, (..., columns), times the rows of a weight, (rows, columns)."""
+
+
 class Affine:
     """The affine maps of a cell on given parameters (named as ``Cell.parameter_shapes``; biases may be absent).
 
@@ -90,8 +94,10 @@ class Affine:
     ``weight_hh``; a fused use then adds both biases.
     """
 
-    def __init__(self, cell: Cell, parameters: Mapping[str, Tensor], hidden_size: int) -> None:
-        self.cell, self.parameters, self.hidden_size = cell, parameters, hidden_size
+    def __init__(
+        self, cell: Cell, parameters: Mapping[str, Tensor], hidden_size: int, product: Product = linear
+    ) -> None:
+        self.cell, self.parameters, self.hidden_size, self.product = cell, parameters, hidden_size, product
         self.uses = {use.node: use for use in cell.uses}
         bias = parameters.get("bias_hh")
         # For units of no width both look alike; then there is nothing to add, but a gradient to give.
@@ -115,7 +121,7 @@ class Affine:
         for name, operand in use.inputs:
             weight = self.block(weight_name(name), use.gate)
             assert weight is not None
-            product = linear(evaluate([operand], values)[0], weight)
+            product = self.product(evaluate([operand], values)[0], weight)
             total = product if total is None else total + product
         halves = use.state is not None or not use.has_input_half
         for parameter, owned in (("bias_ih", use.has_input_half), ("bias_hh", halves)):
@@ -130,7 +136,7 @@ class Affine:
         if use.state is not None:
             weight = self.block("weight_hh", use.gate)
             assert weight is not None
-            product = linear(values[use.state], weight)
+            product = self.product(values[use.state], weight)
             total = product if total is None else total + product
         for operand, row in zip(use.diagonals, self.diagonal_rows[node], strict=True):
             term = values[operand] * self.parameters["weight_diagonal"][row]
@@ -153,6 +159,7 @@ def sequence(
     *,
     reverse: bool = False,
     seen: Sequence[tuple[Node, Tensor]] = (),
+    product: Product = linear,
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a cell over a sequence.
 
@@ -160,6 +167,7 @@ def sequence(
         x: (T, B, input_size). ``inputs`` are the keyword inputs, (T, B, width). ``states``: (B, hidden_size) each.
         reverse: from the last step to the first; outputs keep their place in time.
         seen: nodes whose values are wanted, and the memory that takes them, (T, B, hidden_size) each.
+        product: how operands are multiplied with weights.
 
     Returns:
         The first state at every step, (T, B, hidden_size), and the final states.
@@ -168,7 +176,9 @@ def sequence(
     nodes = list(dict.fromkeys(node for use in cell.uses for _, node in use.inputs))
     values = {n: leaves[str(n.attr)] for n in postorder(nodes) if n.op in ("input", "vector")}
     operands = dict(zip(nodes, evaluate(nodes, values), strict=True))
-    return interpret(cell, operands, leaves, states, parameters, steps=x.shape[0], reverse=reverse, seen=seen)
+    return interpret(
+        cell, operands, leaves, states, parameters, steps=x.shape[0], reverse=reverse, seen=seen, product=product
+    )
 
 
 def interpret(
@@ -181,11 +191,12 @@ def interpret(
     steps: int,
     reverse: bool = False,
     seen: Sequence[tuple[Node, Tensor]] = (),
+    product: Product = linear,
 ) -> tuple[Tensor, list[Tensor]]:
     """As ``sequence``, with the input-like operands of the affine maps already computed for all steps, and vectors that
     stand elsewhere among the inputs."""
     hidden_size = states[0].shape[-1]
-    affine = Affine(cell, parameters, hidden_size)
+    affine = Affine(cell, parameters, hidden_size, product)
     whole: dict[Node, Any] = dict(operands)
     for node in postorder(cell.outputs):
         if node.op in ("input", "vector") and str(node.attr) in inputs:

@@ -14,7 +14,7 @@ try:
     need("rich")
     import typer
 
-    from gatewise.cli import about, compare, convert, fit, study, use
+    from gatewise.cli import about, compare, convert, fit, quantize, study, use
     from gatewise.cli.common import app
 except InputError as error:
     print(f"gatewise: {error}", file=sys.stderr)
@@ -31,6 +31,7 @@ app.command()(study.gradients)
 app.command()(study.trial)
 app.command()(study.report)
 app.command()(convert.convert)
+app.command()(quantize.quantize)
 app.command()(about.info)
 app.command()(about.cells)
 

@@ -235,6 +235,8 @@ def from_layer(layer: GatewiseLayer) -> Stack:
     """
     if not isinstance(layer, (Recurrent, SingleStep)):
         raise InputError(f"layer must be a recurrent layer of Gatewise, got {type(layer).__name__}")
+    if layer.quantised is not None:
+        raise InputError("layer: got one that is quantised, which no other format takes; expected one in float32")
     layout, formula, activations = _own_layout(layer)
     directions = tuple(read(layout, {n: v.detach() for n, v in own.items()}) for own in _parameters(layer))
     layers: dict[str, Any] = {"step": isinstance(layer, SingleStep)}

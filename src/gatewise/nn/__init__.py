@@ -11,6 +11,7 @@ from gatewise.compiler.cell import Cell
 from gatewise.compiler.text import parse
 from gatewise.nn.drop_in import GRU, LSTM, RNN
 from gatewise.nn.gaps import Gaps, gaps
+from gatewise.nn.quantise import quantize
 from gatewise.nn.recurrent import Recurrent
 from gatewise.nn.replace import Replaced, Report, replace
 from gatewise.nn.single_step import GRUCell, LSTMCell, RNNCell
@@ -29,6 +30,7 @@ __all__ = [
     "Report",
     "Stream",
     "gaps",
+    "quantize",
     "replace",
 ]
 

@@ -13,7 +13,7 @@ from gatewise.backends.autocast import autocast_dtype
 from gatewise.backends.base import Choice
 from gatewise.compiler.cell import Cell, is_matrix
 from gatewise.compiler.text import parse
-from gatewise.nn.formula import FormulaInStateDict
+from gatewise.nn.narrow import PACKINGS, NarrowWeights
 
 
 def rounding(like: Tensor) -> torch.dtype | None:
@@ -28,7 +28,7 @@ _cells: WeakValueDictionary[tuple[str, str], Cell] = WeakValueDictionary()
 """Cells of modules that were copied or pickled, by text and source, so that a copy reads nothing."""
 
 
-class CellModule(FormulaInStateDict):
+class CellModule(NarrowWeights):
     """A module that computes a cell."""
 
     input_size: int
@@ -36,7 +36,7 @@ class CellModule(FormulaInStateDict):
 
     def __getstate__(self) -> dict[str, Any]:
         """With the cell as its text, so that torch.load(weights_only=True) need be told of the module's class alone."""
-        state = {name: value for name, value in self.__dict__.items() if name not in self._remade}
+        state = {name: value for name, value in self.__dict__.items() if name not in (*self._remade, PACKINGS)}
         state["cell"] = form = self.cell.text, self.cell.source
         _cells[form] = self.cell
         return state
@@ -59,11 +59,11 @@ class CellModule(FormulaInStateDict):
     @property
     def backend(self) -> str:
         """What runs this module now, and why, e.g. ``cpu/avx512: compiled for this machine``."""
-        parameter = next(self.parameters(), torch.empty(0))
-        half = rounding(parameter)
-        kind = torch.float32 if half else parameter.dtype
+        parameter = self._a_weight(torch.empty(0))
+        half = self.quantised or rounding(parameter)
+        kind = torch.float32 if parameter.dtype == torch.bfloat16 else parameter.dtype
         choice = choose(parameter.device, kind, half, self.cell, self.hidden_size)
-        return f"{choice}: {choice.reason}{said(half, parameter.dtype, choice)}"
+        return f"{choice}: {choice.reason}{said(half, self.quantised or parameter.dtype, choice)}"
 
     def _widened(self, value: Tensor) -> Tensor:
         """A module in bfloat16 computes in float32: with weights, input and states as they were rounded, and a state
@@ -78,11 +78,12 @@ class CellModule(FormulaInStateDict):
             for parameter in self._parameters.values():
                 if parameter is not None:
                     return parameter
-        return next(self.parameters(), default)
+        found = next(self.parameters(), None)
+        return found if found is not None else self._narrow_like(default)
 
     def _half(self, like: Tensor) -> torch.dtype | None:
         """What weights and input are rounded to."""
-        return rounding(self._a_weight(like))
+        return self.quantised or rounding(self._a_weight(like))
 
     def _rounded(self, value: Tensor) -> Tensor:
         """As the arithmetic takes input; a module in float32 under torch.autocast gives what one in bfloat16 gives."""
@@ -94,7 +95,7 @@ class CellModule(FormulaInStateDict):
     def _all_rounded(self, weights: dict[str, Tensor], for_calls: bool = True) -> dict[str, Tensor]:
         """As the arithmetic takes weights; for calls, matrices stay as they are where kernels round them."""
         like = next(iter(weights.values()), None)
-        half = None if like is None else rounding(like)
+        half = None if like is None or self.quantised is not None else rounding(like)
         if like is None or half is None:
             return weights
         packed = for_calls and self._kernels_round(like.device, half)
@@ -129,6 +130,8 @@ def said(half: torch.dtype | None, dtype: torch.dtype, choice: Choice) -> str:
     """How a module with weights of this dtype computes, after what runs it."""
     if half is None:
         return ""
+    if half == torch.int8:
+        return ", int8 products" if choice.matrix else ", int8 products as kernels round them, in torch operations"
     name = str(half).removeprefix("torch.")
     how = f"{name} products with float32 sums" if choice.matrix else f"{name} weights in float32 arithmetic"
     return f", {how}" + ("" if half == dtype else ", for torch.autocast")

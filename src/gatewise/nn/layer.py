@@ -100,6 +100,8 @@ class Layer(CellModule):
     def _weights(self, k: int, for_calls: bool = True) -> dict[str, Tensor]:
         """The parameters of the k-th direction, by the names of ``Cell.parameter_shapes``; see ``_all_rounded``."""
         names = self._parameter_names[k]
+        if self.quantised is not None:
+            return {name: getattr(self, full) for name, full in names.items()}
         if torch.compiler.is_compiling():
             return self._all_rounded({name: getattr(self, full) for name, full in names.items()}, for_calls)
         own = self._parameters  # a parametrised weight is an attribute and not in there

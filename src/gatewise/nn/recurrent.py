@@ -14,8 +14,8 @@ from torch.nn.utils.rnn import PackedSequence
 from gatewise import ops
 from gatewise.backends import EAGER, cudnn
 from gatewise.compiler.cell import Cell
+from gatewise.nn import held, packed, symbolic
 from gatewise.nn import initialise as initialisation
-from gatewise.nn import packed, symbolic
 from gatewise.nn.base import narrowed, rounding
 from gatewise.nn.checks import (
     check_constructor,
@@ -205,6 +205,8 @@ class Recurrent(Layer):
         defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
         defaults |= {"learn_initial_state": False, "recompute": False}
         parts += [f"{k}={getattr(self, k)}" for k, default in defaults.items() if getattr(self, k) != default]
+        if self.quantised is not None:
+            parts.append(f"quantised={self.quantised}")
         return ", ".join(parts)
 
     def forward(
@@ -305,7 +307,8 @@ class Recurrent(Layer):
         if run is not None or any(size != self.hidden_size for size in self.state_sizes):
             through = run or self._run
             return self._stack(x, states, in_turn(lambda k, x, start: through(k, x, start, extras)))
-        if extras is None and self.num_layers > 1 and not self.bidirectional and not (self.dropout and self.training):
+        plain = extras is None and self.quantised is None
+        if plain and self.num_layers > 1 and not self.bidirectional and not (self.dropout and self.training):
             half = self._half(x)
             choice = ops.wave_front(self.cell, x, self.hidden_size, half)
             weights = [] if choice is None else [self._weights(k) for k in range(self.num_layers)]
@@ -318,9 +321,10 @@ class Recurrent(Layer):
         self, layer: int, x: Tensor, states: list[list[Tensor]], extras: StepInputs | None
     ) -> tuple[list[Tensor], list[list[Tensor]]]:
         """The directions of one layer: side by side where threads would idle."""
-        if len(states) == 1:
-            y, final = self._run(layer, x, states[0], extras)
-            return [y], [final]
+        if len(states) == 1 or self.quantised is not None:
+            turn = len(states) * layer
+            found = [self._run(turn + d, x, own, extras) for d, own in enumerate(states)]
+            return [y for y, _ in found], [final for _, final in found]
         sides = [self._side(2 * layer + d, x, own, extras) for d, own in enumerate(states)]
         found = ops.run_sides(self._variant(extras), x, sides, recompute=self.recompute, half=self._half(x))
         if extras is not None:
@@ -345,7 +349,15 @@ class Recurrent(Layer):
         self, k: int, x: Tensor, states: list[Tensor], extras: StepInputs | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """One direction of one layer, the k-th in the order of the states, with what goes along with x."""
-        inputs, _, weights, reverse = self._side(k, x, states, extras)
+        reverse = self.bidirectional and k % 2 == 1
+        if self.quantised is not None:
+            self._check_inference((x, *states))
+            known = held.run(self, self._parameter_names[k], x, states, reverse) if extras is None else None
+            if known is not None:
+                return known
+        inputs, _, weights, _ = self._side(k, x, states, extras)
+        if self.quantised is not None:
+            self._check_inference(tuple(inputs.values()))
         cell, half = self._variant(extras), self._half(x)
         y, final = ops.run(cell, x, inputs, states, weights, reverse=reverse, recompute=self.recompute, half=half)
         return (y, final) if extras is None else self._blanked(k, y, final, extras)

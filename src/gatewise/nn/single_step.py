@@ -15,7 +15,7 @@ from torch.fx import Proxy
 from gatewise import cells, ops
 from gatewise.backends import eager, kernels_asked_for
 from gatewise.compiler.cell import Cell
-from gatewise.nn import symbolic
+from gatewise.nn import held, symbolic
 from gatewise.nn.base import CellModule, narrowed, rounding
 from gatewise.nn.checks import check_constructor, check_nonlinearity, whole_states
 
@@ -92,6 +92,9 @@ class SingleStep(CellModule):
 
     def _run(self, x: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        if self.quantised is not None:
+            self._check_inference((x, *states))
+            return self._run_quantised(x.unsqueeze(0), states, names)
         # To ask a module for an attribute takes 0.6 µs; a parametrised weight is an attribute and not in there.
         own: Mapping[str, Any] = {} if torch.compiler.is_compiling() else self._parameters
         parameters = {name: own[name] if name in own else getattr(self, name) for name in names}
@@ -100,6 +103,13 @@ class SingleStep(CellModule):
         if self._refused_by_kernels():
             return eager.sequence(self.cell, x, {}, states, weights)[1]
         return ops.run(self.cell, x, {}, states, weights, half=self._half(x))[1]
+
+    def _run_quantised(self, x: Tensor, states: Sequence[Tensor], names: Sequence[str]) -> list[Tensor]:
+        here = {name: name for name in names if getattr(self, name) is not None}
+        known = held.run(self, here, x, states, False)
+        if known is None:
+            known = ops.run(self.cell, x, {}, states, {n: getattr(self, n) for n in here}, half=self._half(x))
+        return known[1]
 
 
 class GRUCell(SingleStep):

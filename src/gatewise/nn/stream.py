@@ -38,7 +38,7 @@ class Stream:
     """
 
     def __init__(self, layer: Layer, batch_size: int = 1, *, threads: int | None = None) -> None:
-        weight = next(layer.parameters(), torch.empty(0))
+        weight = layer._a_weight(torch.empty(0))
         _check_layer(layer, weight)
         _check_count("batch_size", batch_size)
         if threads is not None:
@@ -47,13 +47,15 @@ class Stream:
         self._device, self._own_dtype, self._half = weight.device, weight.dtype, rounding(weight)
         self._dtype = self._half or weight.dtype
         self._kind = torch.float32 if self._half else weight.dtype  # what steps compute in, and states are
-        self._choice = choose(weight.device, self._kind)
+        self._products = torch.int8 if layer.quantised == torch.int8 else None
+        self._choice = choose(weight.device, self._kind, self._products)
         # Memory made in inference mode could not be written outside of it.
         with torch.inference_mode(False), torch.no_grad(), self._precision():
             self._engine, self._reason = self._make()
             if self._half:
                 self._engine = _Widened(self._engine)
-                self._reason += said(self._half, self._own_dtype, self._choice)
+            if self._half or layer.quantised:
+                self._reason += said(layer.quantised or self._half, layer.quantised or self._own_dtype, self._choice)
             self._start = _start(layer, self._engine.states)
             self._engine.states.copy_(self._start)
             y = torch.empty(batch_size, layer.hidden_size, device=self._device, dtype=self._dtype)
@@ -66,13 +68,15 @@ class Stream:
     def _make(self) -> tuple[Engine, str]:
         choice, layer = self._choice, self.layer
         if choice.name != EAGER:
-            sizes, halves = (layer.input_size, self.batch_size, layer.hidden_size), self._half == torch.bfloat16
+            sizes = (layer.input_size, self.batch_size, layer.hidden_size)
+            halves = (layer.quantised or self._half) == torch.bfloat16
             make = get(choice.name).steps
             steps = make(layer.cell, choice.tier, self._kind, sizes, _parameters(layer), halves, self.threads)
             if steps.whole:
                 return steps, choice.reason
             return steps, f"{choice.reason}, what cell {layer.cell.name} computes before a product in torch operations"
-        return _Sequences(layer.cell, choice, self.batch_size, layer.hidden_size, _parameters(layer)), choice.reason
+        rows, units = self.batch_size, layer.hidden_size
+        return _Sequences(layer.cell, choice, rows, units, _parameters(layer), self._products), choice.reason
 
     def _precision(self) -> torch.autocast:
         """As it was when the stream was made."""
@@ -235,7 +239,7 @@ class Stream:
         Raises:
             ValueError: when the layer has moved to another dtype or device.
         """
-        weight = next(self.layer.parameters(), torch.empty(0, dtype=self._own_dtype, device=self._device))
+        weight = self.layer._a_weight(torch.empty(0, dtype=self._own_dtype, device=self._device))
         if weight.dtype != self._own_dtype or weight.device != self._device:
             raise ValueError(
                 f"the layer must be as the stream was made, {self._own_dtype} on {self._device}, but is {weight.dtype} "
@@ -307,8 +311,16 @@ class _Sequences:
 
     whole = False
 
-    def __init__(self, cell: Cell, choice: Choice, rows: int, units: int, parameters: Parameters) -> None:
-        self.cell, self.choice = cell, choice
+    def __init__(
+        self,
+        cell: Cell,
+        choice: Choice,
+        rows: int,
+        units: int,
+        parameters: Parameters,
+        half: torch.dtype | None = None,
+    ) -> None:
+        self.cell, self.choice, self.half = cell, choice, half
         like = next((p for own in parameters for p in own.values()), torch.empty(0))
         self.states = like.new_zeros(len(cell.states), len(parameters), rows, units)
         self.pack(parameters)
@@ -324,7 +336,7 @@ class _Sequences:
         finals: list[list[Tensor]] = []
         with torch.no_grad(), backend(self.choice.name, tier=self.choice.tier or None):
             for k, own in enumerate(self.parameters):
-                y, final = ops.run(self.cell, y, inputs, list(self.states[:, k]), own)
+                y, final = ops.run(self.cell, y, inputs, list(self.states[:, k]), own, half=self.half)
                 finals.append(final)
             # Written only now: a fault on the way leaves the state as it was.
             for k, final in enumerate(finals):

@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from gatewise.backends import WITHOUT_KERNELS, choose, cudnn, eager, prologue, signature
+from gatewise.backends.autocast import linear
 from gatewise.backends.base import Choice
 from gatewise.compiler.cell import Cell, vector_name
 from gatewise.ops import direct, flops, operators, together
 from gatewise.ops.derivatives import OverTime
 from gatewise.ops.operators import CallOptions, Keep
+from gatewise.quantization import grid
 from gatewise.torch_internals import apply, dual_below, in_forward_mode, observed, transforms_active
 
 direct.register()
@@ -39,7 +41,8 @@ def run(
         parameters: by the names of ``Cell.parameter_shapes``; biases may be absent.
         reverse: from the last step to the first; outputs keep their place in time.
         recompute: keep the states alone for a backward, which computes the gates again; not on the eager backend.
-        half: what x and the parameters were rounded to; see ``choose``.
+        half: what x and the parameters were rounded to; int8: products are of bytes, which kernels make of x, states
+            and weights, and there are no gradients. See ``choose``.
 
     Returns:
         The first state at every step, (T, B, hidden_size), and the final states, (B, hidden_size) each.
@@ -48,13 +51,15 @@ def run(
         RuntimeError: when a backend asked for by name cannot run the call.
     """
     choice = choose(x.device, x.dtype, half, cell, states[0].shape[-1])
+    if half == torch.int8:
+        operators.refuse_bytes_in_onnx()
     if choice.name in WITHOUT_KERNELS:
         operators.refuse_steps_in_onnx(f"no kernels run it: {choice.reason}")
         if not torch.compiler.is_compiling():
             signature.check(cell, x, inputs, states, parameters)
             if choice.name == cudnn.NAME and cudnn.suits(x, states[0]) and not _transformed():
                 return cudnn.sequence(cell, x, states, parameters, reverse=reverse)
-        return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse)
+        return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse, product=_product(half))
     operands, terms, parameters = _leaves(cell, x, inputs, states, parameters)
     states = list(states)
     if torch.compiler.is_compiling():  # which takes no tensor twice
@@ -175,12 +180,16 @@ def trace(
     if choice.name in WITHOUT_KERNELS:
         signature.check(cell, x, inputs, states, parameters)
         seen = list(zip([cell.gate_value(gate) for gate in cell.gates], gates, strict=True))
-        return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse, seen=seen)
+        return eager.sequence(cell, x, inputs, states, parameters, reverse=reverse, seen=seen, product=_product(half))
     operands, terms, parameters = _leaves(cell, x, inputs, states, parameters)
     counts = (len(operands), len(terms), len(states))
     options = CallOptions.text(str(choice), reverse, Keep.NOTHING, counts, list(parameters))
     y, finals = torch.ops.gatewise.trace(cell.text, options, [*operands, *terms, *states, *parameters.values()], gates)
     return y, finals
+
+
+def _product(half: torch.dtype | None) -> eager.Product:
+    return grid.linear if half == torch.int8 else linear
 
 
 def _leaves(

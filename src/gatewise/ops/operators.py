@@ -216,6 +216,12 @@ def refuse_steps_in_onnx(why: str) -> None:
         )
 
 
+def refuse_bytes_in_onnx() -> None:
+    """The graph's products would be in float32."""
+    if in_onnx_export():
+        raise RuntimeError("torch.onnx.export has no int8 products of Gatewise's; export the model before quantize")
+
+
 def refuse_onnx() -> None:
     """torch's own error names an operator that nobody wrote down."""
     if not in_onnx_export():

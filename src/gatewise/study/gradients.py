@@ -17,6 +17,7 @@ from gatewise.nn import Recurrent
 from gatewise.study.observe import Reading, leaf, reading
 from gatewise.tasks.base import Task
 from gatewise.tasks.errors import InputError
+from gatewise.tasks.weights import refuse_quantised
 
 MOST_DIRECTIONS = 64
 LARGEST = 20_000
@@ -165,6 +166,7 @@ def _layer(cell: Cell, input_size: int, hidden_size: int, how: str) -> Recurrent
 
 def of_model(task: Task, data: Any = None, row: int = 0) -> tuple[Flow, Reading]:
     """Gradient flow of a trained model's first recurrent layer on what it reads."""
+    refuse_quantised(task.fitted(), "gradients")
     read = reading(task, data, row)
     states = None if read.states is None else tuple(s[:, None] for s in read.states)
     return summarised("trained", norms(read.layer, read.x[:, None], states)), read
@@ -190,8 +192,9 @@ def saliency(task: Task, data: Any = None, output: int | None = None, row: int =
     Raises:
         InputError: for an output that the network does not have.
     """
-    read = reading(task, data, row)
     module = task.fitted()
+    refuse_quantised(module, "gradients")
+    read = reading(task, data, row)
     with leaf(read.layer) as leaves, torch.enable_grad():
         result = _alone(read) if read.whole is None else module(*read.whole[0], **read.whole[1])
         result = result[0] if isinstance(result, tuple) else result

@@ -18,6 +18,7 @@ from gatewise.study.tracing import Traced, nth, traced
 from gatewise.tasks.base import Task
 from gatewise.tasks.folder import read_json, whole, write_bytes, write_json
 from gatewise.tasks.registry import load
+from gatewise.tasks.weights import refuse_quantised
 
 PAGE, FIGURES = "report.html", "report.json"
 MOST_STEPS, MOST_UNITS = 300, 96
@@ -37,6 +38,7 @@ def report(directory: str | Path, output: str | Path | None = None, data: Any = 
         InputError: for a directory without a model, data that do not fit, or one that cannot be written.
     """
     task = load(directory)
+    refuse_quantised(task.fitted(), "report")
     blocks = [
         *_what(task, Path(directory)),
         *_training(task),

@@ -45,7 +45,7 @@ from gatewise.tasks.outcome import Scores as Scores  # tasks take it from here
 from gatewise.tasks.outcome import entry, read_metrics
 from gatewise.tasks.training import History, MakeReporter, Objective, Schedule, train
 from gatewise.tasks.verbs import FitData, Predict, ScoreData
-from gatewise.tasks.weights import loaded
+from gatewise.tasks.weights import loaded, precision
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -339,14 +339,14 @@ class Task(ABC):
             "task": self.name,
             "cell": self.cell.text,
             "options": self.options.as_json(),
+            **precision(self.module),
             "sha256": {name: sha256(folder / name) for name in self._checked() if (folder / name).is_file()},
         }
         write_json(folder / CONFIG, description)
 
     def _save_metrics(self, folder: Path) -> None:
-        history = [asdict(epoch) for epoch in self.history.epochs]
-        digests = {WEIGHTS: sha256(folder / WEIGHTS)}
-        write_json(folder / METRICS, {"scores": self.scores, "history": history, "sha256": digests})
+        metrics = {"scores": self.scores, "history": [asdict(epoch) for epoch in self.history.epochs]}
+        write_json(folder / METRICS, {**metrics, "sha256": {WEIGHTS: sha256(folder / WEIGHTS)}})
 
     @classmethod
     def _described(cls, folder: Path) -> Self:

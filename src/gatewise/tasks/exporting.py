@@ -18,6 +18,7 @@ from gatewise.tasks.folder import dumps, whole, write_bytes
 from gatewise.tasks.options import option
 from gatewise.tasks.parts import Arrays, Part, Parts, Port
 from gatewise.tasks.verbs import Verb, print_table
+from gatewise.tasks.weights import refuse_quantised
 
 ABOUT = "export.json"
 """What is needed to use the files beside it; it stands in their metadata too."""
@@ -91,9 +92,9 @@ def export(
         if verb is None:
             raise InputError(f"export: the task {task.name} says of no parts that could be exported")
         parts = verb().parts
+    refuse_quantised(task.fitted(), "export")
     target = TARGETS[to]()
     folder = Path(directory)
-    task.fitted()
     described = parts(task)
     names = [f"{part.name}{target.suffix}" for part in described.parts]
     _check_new(folder, [*names, ABOUT], force)

@@ -8,8 +8,24 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from gatewise.nn.quantise import KINDS, narrowed_in_place, quantised_to
 from gatewise.tasks.errors import InputError
-from gatewise.tasks.folder import CONFIG, WEIGHTS, read_tensors
+from gatewise.tasks.folder import CONFIG, WEIGHTS, read_json, read_tensors
+
+QUANTISED = "quantized"
+"""The entry of ``config.json`` that says what the weights of recurrent layers are in, where that is not float32."""
+
+
+def precision(module: nn.Module | None) -> dict[str, str]:
+    """That entry, if there is one."""
+    found = "" if module is None else quantised_to(module)
+    return {QUANTISED: found} if found else {}
+
+
+def refuse_quantised(module: nn.Module, what: str) -> None:
+    """Raises InputError for a network whose recurrent layers were quantised, where ``what`` needs them in float32."""
+    if quantised_to(module):
+        raise InputError(f"{what}: got a quantised model, expected it as it was before `gatewise quantize`")
 
 
 def loaded(build: Callable[[], nn.Module], folder: Path) -> nn.Module:
@@ -25,7 +41,11 @@ def loaded(build: Callable[[], nn.Module], folder: Path) -> nn.Module:
         needed = sum(p.numel() for p in build().parameters())
     if needed > sum(t.numel() for t in tensors.values()):
         raise foreign
-    module = build()
+    module, to = build(), read_json(folder / CONFIG).get(QUANTISED)
+    if to is not None:
+        if to not in KINDS:
+            raise InputError(f"{folder / CONFIG} is damaged: {QUANTISED!r} must be {' or '.join(KINDS)}, got {to!r}")
+        narrowed_in_place(module, to)
     expected = {name: t.dtype for name, t in module.state_dict().items()}
     try:
         module.load_state_dict(tensors)

@@ -49,7 +49,12 @@ def test_aarch64_runs_neon(architecture: str, features: dict[str, bool], names: 
 def test_registers() -> None:
     sizes = {name: (tiers.get(name).vector_bytes, tiers.get(name).registers) for name in tiers._all()}
     vectors = {"avx512": (64, 32), "avx2": (32, 16), "sse2": (16, 16), "neon": (16, 32)}
-    assert sizes == {**vectors, "avx512+amx": vectors["avx512"], "avx512+bf16": vectors["avx512"]}
+    assert sizes == {
+        **vectors,
+        "avx512+amx": vectors["avx512"],
+        "avx512+bf16": vectors["avx512"],
+        "avx512+vnni": vectors["avx512"],
+    }
 
 
 def test_this_host_runs_its_default(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,24 @@ def _tier_named(name: str, half_products: bool) -> str:
     return next(iter(tiers.in_bfloat16(found)), found) if half_products and not name else found
 
 
+@constant
+def _bytes_tier() -> str:
+    """The tier with products of bytes; empty where this machine has none, or GATEWISE_TIER names another. A constant to
+    torch.compile."""
+    return "" if os.environ.get("GATEWISE_TIER", "") else _found_bytes_tier()
+
+
+@functools.lru_cache(maxsize=1)
+def _found_bytes_tier() -> str:
+    from gatewise.backends.cpu import tiers
+
+    return next(iter(tiers.in_bytes(tiers.detect().name)), "") if tiers.available() else ""
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 class Cpu:
     """See ``base.Backend``."""
 
@@ -55,12 +73,19 @@ class Cpu:
         if device not in ("cpu", "meta"):
             return f"the cpu backend computes on the CPU, but the tensors are on {device}", "", False
         if dtype not in KERNEL_DTYPES:
-            name = str(dtype).split(".")[-1]
-            return f"the cpu backend computes in float32 and float64, but the tensors are {name}", "", False
+            return f"the cpu backend computes in float32 and float64, but the tensors are {_name(dtype)}", "", False
         tier = _default_tier(half_products)
         if not tier:
             return "the cpu backend writes code for x86-64 and AArch64, and this machine is neither", "", False
         return "", tier, tier != _default_tier()
+
+    def offer_bytes(self, device: str, dtype: torch.dtype) -> tuple[str, str]:
+        if device not in ("cpu", "meta"):
+            return f"the cpu backend computes on the CPU, but the tensors are on {device}", ""
+        if dtype != torch.float32:
+            return f"the cpu backend has int8 products beside float32, but the tensors are {_name(dtype)}", ""
+        tier = _bytes_tier()
+        return ("" if tier else "the cpu backend has int8 products on processors with AVX-512 VNNI"), tier
 
     def roomless(self, cell: Cell, tier: str, device: torch.device, units: int) -> str:
         return ""
@@ -112,6 +137,8 @@ class Cpu:
         finals: Sequence[Tensor | None],
         wanted: Sequence[bool],
     ) -> list[Tensor | None]:
+        if tier.endswith("+vnni"):
+            raise RuntimeError("a quantised layer has no gradients, and neither has a program that was exported of one")
         return calls.backward(self, identity, meaning, Arriving(tensors, y, saved, dy, finals, wanted))
 
     def steps(
@@ -136,6 +163,7 @@ class Cpu:
 
         _, half_tier, half_products = self.offer("cpu", torch.float32, True)
         in_half = f"bfloat16 multiplies on {half_tier}" if half_products else "bfloat16 computes in float32"
+        in_bytes = f"int8 multiplies on {_bytes_tier()}" if _bytes_tier() else "int8 computes in torch operations"
         kinds = "float32, float64 and bfloat16 weights on the CPU: kernels compiled from the equations"
         return {
             "llvmlite": llvmlite.__version__,
@@ -145,7 +173,7 @@ class Cpu:
             "tiers": tiers.available(),
             "threads": openmp.threads(),
             "threading": openmp.reason(),
-            self.name: f"{kinds}; {in_half}",
+            self.name: f"{kinds}; {in_half}; {in_bytes}",
         }
 
 

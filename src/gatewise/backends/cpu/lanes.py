@@ -101,7 +101,7 @@ class Code:
         i.add_incoming(start, before)
         carried = []
         for value in values:
-            phi = b.phi(self.vector)
+            phi = b.phi(value.type)
             phi.add_incoming(value, before)
             carried.append(phi)
         following = b.add(i, self.i64(step))

@@ -69,7 +69,9 @@ def target(tier: str, dtype: torch.dtype, halves: bool = False) -> Target:
 
 @lru_cache(maxsize=64)
 def _packer(dtype: str, tier: Tier, form: Form) -> jit.Kernel:
-    return jit.load(f"pack {dtype} {form.name}", lambda: pack.emit(dtype, tier.vector_bytes, form), tier, pack.ENTRIES)
+    return jit.load(
+        f"pack {dtype} {form.name}", lambda: pack.emit(dtype, tier.vector_bytes, form), tier, pack.entries(form)
+    )
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def _prepare(
         line = len(product.accumulators) * vectors * lane
         count = -(-units // (vectors * to.length))
         workers = threads if depth * units > 65536 else 1
-        block = line * form.groups(depth)
+        block = line * form.lines(depth)
         place = places.get((p, j), (0, 0, 0))
         panels.append(_Panel(product.weights, depth, line, block, count * block, vectors, workers, lane, place))
     size, packer = frame.Frame.of(plan, straight).size, _packer(_NAMES[to.dtype], to.tier, form)
@@ -189,7 +191,7 @@ def _rounded(
     for p, phase in enumerate(plan.phases):
         begins = dict[Ref, int]()
         for j, product in enumerate(phase.products):
-            across = -(-_depth(product, widths, units) // columns) * high * LINE
+            across = (-(-_depth(product, widths, units) // columns) * LINE + products.writer.beside) * high
             taken = (threads * apart + (0 if by_units else pieces)) * across
             if product.operand not in begins:
                 begins[product.operand], end = end, end + taken

@@ -8,10 +8,11 @@ packs rows = columns (the backward's). Lanes past the last unit are zero.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial, reduce
 
 import llvmlite.ir as ir
 
-from gatewise.backends.cpu import bfloat16
+from gatewise.backends.cpu import bfloat16, vnni
 from gatewise.backends.cpu.lanes import I32, I64, PTR, Code
 
 SOURCE, SOURCE_ROW, UNITS, DEPTH, PANEL, COLUMN_STRIDE, BLOCK_STRIDE, VECTORS, THREADS = range(9)
@@ -31,14 +32,16 @@ class Form:
     """In a group."""
     number: int = 0
     """Bytes of a number; 0: those of its dtype."""
+    head: int = 0
+    """Lines as long as a group's before the first."""
 
     @property
     def together(self) -> int:
         """Columns in 32 bits; 1 where a group has one column."""
         return 1 if self.columns == 1 else 4 // self.number
 
-    def groups(self, columns: int) -> int:
-        return -(-columns // self.columns)
+    def lines(self, columns: int) -> int:
+        return self.head + -(-columns // self.columns)
 
     def lane(self, size: int, length: int) -> int:
         """Bytes of a vector of so many units, of numbers of so many bytes, in a group."""
@@ -53,7 +56,17 @@ PAIRS = Form("pairs", 2, 2)
 """Rounded to bfloat16, two columns side by side."""
 TILES = Form("tiles", 32, 2)
 """Rounded to bfloat16, in tiles of the matrix unit: of 32 columns, pair by pair."""
-ENTRIES = (*KINDS, *(kind + "_share" for kind in KINDS))
+BYTES = Form("bytes", 4, 1, 2)
+"""As bytes, four columns side by side, behind a line of what sums begin with and one of scales; see ``vnni``."""
+
+
+def kinds(form: Form) -> tuple[str, ...]:
+    """Products of bytes have no backward, which packs rows = columns."""
+    return KINDS[:1] if form == BYTES else KINDS
+
+
+def entries(form: Form) -> tuple[str, ...]:
+    return (*kinds(form), *(kind + "_share" for kind in kinds(form)))
 
 
 def emit(dtype: str, vector_bytes: int, form: Form = WHOLE) -> str:
@@ -63,7 +76,7 @@ def emit(dtype: str, vector_bytes: int, form: Form = WHOLE) -> str:
     parallel = ir.Function(module, ir.FunctionType(void, [PTR, PTR, I32, I32]), "gatewise_parallel")
     thread_num = ir.Function(module, ir.FunctionType(I32, []), "gatewise_thread_num")
     num_threads = ir.Function(module, ir.FunctionType(I32, []), "gatewise_num_threads")
-    for name in KINDS:
+    for name in kinds(form):
         work = ir.Function(module, ir.FunctionType(void, [PTR, I64, I64]), name + "_share")
         region = ir.Function(module, ir.FunctionType(void, [PTR]), name + "_region")
         entry = ir.Function(module, ir.FunctionType(void, [PTR]), name)
@@ -138,6 +151,9 @@ def _transposed(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value
         rows.append(c.pointer(c.b.add(slots[SOURCE], c.b.mul(clamped, slots[SOURCE_ROW]))))
         present.append(c.b.icmp_signed("<=", index, last))
     whole = c.b.mul(c.b.udiv(slots[DEPTH], c.i64(c.length)), c.i64(c.length))
+    if form == BYTES:
+        _in_bytes(c, slots, rows, present, whole, target)
+        return
     with c.loop(c.i64(0), whole, c.length) as k:
         _square(c, slots, rows, present, k, target, None, form)
     with c.loop(whole, _padded(c, slots[DEPTH], form), c.length) as k:
@@ -155,10 +171,7 @@ def _square(
     form: Form,
 ) -> None:
     """One square of the matrix through the registers; ``columns`` limits it at the right edge."""
-    mask = None if columns is None else c.lanes_below(columns)
-    offset = c.b.mul(k, c.i64(c.size))
-    values = [c.b.select(p, c.load(c.at(row, offset), mask), c.zero()) for row, p in zip(rows, present, strict=True)]
-    turned = transpose(c, values)
+    turned = transpose(c, _rows(c, rows, present, k, columns))
     for j in range(0, c.length, form.together):
         place, side_by_side = _place(c, slots, target, c.b.add(k, c.i64(j)), form), turned[j : j + form.together]
         if columns is None or form.columns >= c.length:  # a group ends where the square does, or later
@@ -166,6 +179,48 @@ def _square(
         else:
             with c.b.if_then(c.b.icmp_signed("<", c.i64(j), columns)):
                 _put(c, side_by_side, place, form)
+
+
+def _rows(
+    c: Code, rows: list[ir.Value], present: list[ir.Value], k: ir.Value, columns: ir.Value | None
+) -> list[ir.Value]:
+    """A vector of columns of each row; zeros past the last row, and past so many columns."""
+    mask, offset = None if columns is None else c.lanes_below(columns), c.b.mul(k, c.i64(c.size))
+    return [c.b.select(p, c.load(c.at(row, offset), mask), c.zero()) for row, p in zip(rows, present, strict=True)]
+
+
+def _in_bytes(
+    c: Code, slots: list[ir.Value], rows: list[ir.Value], present: list[ir.Value], whole: ir.Value, target: ir.Value
+) -> None:
+    """A vector of units: what their sums begin with, their scales, their bytes."""
+    line, left = slots[COLUMN_STRIDE], c.b.sub(slots[DEPTH], whole)
+
+    def look(columns: ir.Value | None, k: ir.Value, found: list[ir.Value]) -> list[ir.Value]:
+        values = _rows(c, rows, present, k, columns)
+        return [vnni.larger(c, f, vnni.magnitude(c, v)) for f, v in zip(found, values, strict=True)]
+
+    _, found = c.accumulate(c.i64(0), whole, c.length, [vnni.word(c, 0)] * c.length, partial(look, None))
+    factor, worth = vnni.scales(c, reduce(partial(vnni.larger, c), transpose(c, look(left, whole, found))))
+    c.store(worth, c.at(target, line), align=vnni.LINE)
+
+    def square(k: ir.Value, columns: ir.Value | None) -> ir.Value:
+        """Writes the bytes of as many columns as a vector has lanes, and gives the sums of each unit's."""
+        values = [vnni.whole(c, v, factor) for v in transpose(c, _rows(c, rows, present, k, columns))]
+        for j in range(0, c.length, vnni.COLUMNS):
+            group = c.b.add(c.b.udiv(k, c.i64(vnni.COLUMNS)), c.i64(BYTES.head + j // vnni.COLUMNS))
+            place, four = c.at(target, c.b.mul(group, line)), vnni.together(c, values[j : j + vnni.COLUMNS])
+            if columns is None:
+                vnni.store_words(c, four, place)
+            else:
+                with c.b.if_then(c.b.icmp_signed("<", c.i64(j), columns)):
+                    vnni.store_words(c, four, place)
+        return reduce(c.b.add, values)
+
+    _, (total,) = c.accumulate(
+        c.i64(0), whole, c.length, [vnni.word(c, 0)], lambda k, sums: [c.b.add(sums[0], square(k, None))]
+    )
+    total = c.b.add(total, square(whole, left))
+    vnni.store_words(c, c.b.mul(total, vnni.word(c, -vnni.OFFSET)), target)
 
 
 def _put(c: Code, values: list[ir.Value], place: ir.Value, form: Form) -> None:

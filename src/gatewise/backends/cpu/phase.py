@@ -68,6 +68,8 @@ class PhaseWriter:
     piece: ClassVar[tuple[int, int] | None] = None
     """Rows and columns that lie together where a thread writes the operands of its rows, rounded, into memory of its
     own; none where they are read as they are."""
+    beside: ClassVar[int] = 0
+    """Bytes that a row has there beside its numbers."""
 
     def __init__(self, owner: Owner, index: int, function: ir.Function) -> None:
         self.owner, self.index, self.function = owner, index, function

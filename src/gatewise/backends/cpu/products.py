@@ -20,6 +20,7 @@ from gatewise.backends.cpu.phase import PhaseWriter, Tile
 from gatewise.backends.cpu.sums import Loops
 from gatewise.backends.cpu.tiers import Tier
 from gatewise.backends.cpu.vector_sums import VectorSums
+from gatewise.backends.cpu.vnni_phase import BytesPhaseWriter
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Products:
 KINDS = {
     "": Products(PhaseWriter, pack.WHOLE, VectorSums),
     "pairs": Products(PairPhaseWriter, pack.PAIRS, PairSums),
+    "bytes": Products(BytesPhaseWriter, pack.BYTES, VectorSums),
     "tiles": Products(MatrixPhaseWriter, pack.TILES, MatrixSums, matrix_phase.tile, matrix.configured),
 }
-"""``pairs``: in bfloat16, two columns an instruction. ``tiles``: in bfloat16, on the matrix unit."""
+"""``pairs``: in bfloat16, two columns an instruction. ``bytes``: of int8, four columns an instruction; for inference.
+``tiles``: in bfloat16, on the matrix unit."""

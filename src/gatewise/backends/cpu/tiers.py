@@ -45,6 +45,7 @@ _LEVEL_4 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 _NEEDS = {"avx512": _LEVEL_2 + _LEVEL_3 + _LEVEL_4, "avx2": _LEVEL_2 + _LEVEL_3, "sse2": (), "neon": ()}
 # Tiers with other products than the one they are named after, best first: calls take these by themselves.
 _IN_BFLOAT16 = {"+amx": ("avx512bf16", "amx-tile", "amx-bf16"), "+bf16": ("avx512bf16",)}
+_IN_BYTES = {"+vnni": ("avx512vnni",)}
 _ARCHITECTURE = {"avx512": "x86_64", "avx2": "x86_64", "sse2": "x86_64", "neon": "aarch64"}
 _ALIASES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
@@ -72,6 +73,7 @@ def _all() -> dict[str, Tier]:
         Tier("avx512", x86, "x86-64-v4", "-prefer-256-bit", 64, 32),
         Tier("avx512+amx", x86, "x86-64-v4", "-prefer-256-bit,+avx512bf16,+amx-tile,+amx-bf16", 64, 32, "tiles"),
         Tier("avx512+bf16", x86, "x86-64-v4", "-prefer-256-bit,+avx512bf16", 64, 32, "pairs"),
+        Tier("avx512+vnni", x86, "x86-64-v4", "-prefer-256-bit,+avx512vnni", 64, 32, "bytes"),
         Tier("avx2", x86, "x86-64-v3", "", 32, 16),
         Tier("sse2", x86, "x86-64", "", 16, 16),
         Tier("neon", arm, "generic", "+neon", 16, 32),
@@ -112,12 +114,20 @@ def available() -> list[str]:
 def in_bfloat16(name: str) -> tuple[str, ...]:
     """The tiers that compute as this one does, but for products in bfloat16, best first: on the matrix unit, where this
     host has one that the operating system lets this process use, and pair by pair."""
-    found = []
-    for suffix, needs in _IN_BFLOAT16.items():
-        able = name + suffix in _all() and name in available() and all(_host_features().get(f, False) for f in needs)
-        if able and (_all()[name + suffix].products != "tiles" or _may_use_tiles()):
-            found.append(name + suffix)
-    return tuple(found)
+    return tuple(n for n in _able(name, _IN_BFLOAT16) if _all()[n].products != "tiles" or _may_use_tiles())
+
+
+@functools.cache
+def in_bytes(name: str) -> tuple[str, ...]:
+    """The tiers that compute as this one does, but for products of bytes."""
+    return tuple(_able(name, _IN_BYTES))
+
+
+def _able(name: str, kinds: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Those of the tiers with these suffixes whose features this host has."""
+    features, here = _host_features(), name in available()
+    able = [name + suffix for suffix, needs in kinds.items() if here and all(features.get(f, False) for f in needs)]
+    return [found for found in able if found in _all()]
 
 
 def _may_use_tiles() -> bool:
@@ -135,18 +145,26 @@ def _plain(name: str) -> str:
 
 def runs(name: str) -> bool:
     """Whether this host can run the tier of this name."""
-    return name in available() or name in in_bfloat16(_plain(name))
+    return name in available() or name in (*in_bfloat16(_plain(name)), *in_bytes(_plain(name)))
 
 
 def here(name: str) -> str:
     """The tier of this name, or where this host lacks its products one with others: the same arrays go in and come out,
-    so that a program exported elsewhere runs."""
+    so that a program exported elsewhere runs.
+
+    Raises:
+        RuntimeError: where it lacks products of bytes, since others give other numbers.
+    """
+    if name in _all() and _all()[name].products == "bytes" and not runs(name):
+        raise RuntimeError(f"the program has int8 products, which need the tier {name}, and this host cannot run it")
     return name if runs(name) else next(iter(in_bfloat16(_plain(name))), _plain(name))
 
 
 def unnamed(name: str) -> str:
     """What to add where somebody asks by name for a tier that calls take by themselves."""
-    return "; calls in bfloat16 take it by themselves" if name in _all() and _all()[name].products else ""
+    products = _all()[name].products if name in _all() else ""
+    who = "quantised layers" if products == "bytes" else "calls in bfloat16"
+    return f"; {who} take it by themselves" if products else ""
 
 
 def get(name: str) -> Tier:

@@ -85,6 +85,9 @@ class Cuda:
             return f"the cuda backend takes products of float32 in TF32, but {asked}", "", False
         return _problem(), TIERS[torch.bfloat16 if half_products else dtype], half_products
 
+    def offer_bytes(self, device: str, dtype: torch.dtype) -> tuple[str, str]:
+        return "the cuda backend has no int8 products", ""
+
     def roomless(self, cell: Cell, tier: str, device: torch.device, units: int) -> str:
         # As an index a size that torch.compile leaves open is fixed, which a constant must be.
         return _roomless(cell.text, tier, device.index, operator.index(units))

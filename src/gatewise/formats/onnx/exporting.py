@@ -99,6 +99,8 @@ def _graph(module: nn.Module, options: Options) -> ir.Graph:
             f"{name} is no recurrent layer of Gatewise; export a model around one with torch.onnx.export(model, args, "
             "path, dynamo=True, custom_translation_table=gatewise.formats.onnx.translations())"
         )
+    if module.quantised is not None:
+        raise InputError(f"{name}: got a quantised layer, whose products ONNX does not have; export it in float32")
     dtype = str(next(module.parameters(), torch.empty(0)).dtype).removeprefix("torch.")
     if dtype not in ("float32", "float64"):
         raise InputError(f"{name}: dtype must be float32 or float64 to be exported, got {dtype}; see module.float()")

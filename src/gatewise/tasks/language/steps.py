@@ -81,6 +81,7 @@ def _stacked(layers: Sequence[Any]) -> Recurrent:
     for k, layer in enumerate(layers):
         for name, weight in layer.named_parameters():
             setattr(stack, name.replace("_l0", f"_l{k}"), nn.Parameter(weight.detach(), requires_grad=False))
+    stack.share_narrow({f"_l{k}": layer for k, layer in enumerate(layers)})
     return stack
 
 
