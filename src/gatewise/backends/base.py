@@ -104,15 +104,18 @@ class Together(Protocol):
 
     def stack(
         self, identity: tuple[str, str], meaning: Meaning, x: Tensor, groups: Sequence[Sequence[Tensor]]
-    ) -> list[Tensor]:
-        """Layers that read nothing but x, or the output of the one below, and keep nothing for a backward.
+    ) -> list[list[Tensor]]:
+        """The operator ``gatewise::forward`` of layers that read nothing but x, or the output of the one below.
 
         Args:
             identity: the cell's text, and the options of every layer. groups: the states and parameters of each.
-
-        Returns:
-            The output of the last layer, then the final states of each.
         """
+
+    def stack_backward(
+        self, identity: tuple[str, str], meaning: Meaning, arriving: Sequence[Arriving]
+    ) -> list[list[Tensor | None]]:
+        """The operator ``gatewise::backward`` of these layers, the lowest first, which keep what their gates were. To
+        the output of each but the last arrives what the one above finds, of which the gradient of x is wanted."""
 
 
 class Engine(Protocol):

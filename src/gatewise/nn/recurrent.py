@@ -307,15 +307,19 @@ class Recurrent(Layer):
         if run is not None or any(size != self.hidden_size for size in self.state_sizes):
             through = run or self._run
             return self._stack(x, states, in_turn(lambda k, x, start: through(k, x, start, extras)))
-        plain = extras is None and self.quantised is None
-        if plain and self.num_layers > 1 and not self.bidirectional and not (self.dropout and self.training):
-            half = self._half(x)
-            choice = ops.wave_front(self.cell, x, self.hidden_size, half)
-            weights = [] if choice is None else [self._weights(k) for k in range(self.num_layers)]
-            found = None if choice is None else ops.run_stack(self.cell, x, states, weights, choice)
-            if found is not None:
-                return found
-        return self._stack(x, states, lambda layer, x, start: self._directions(layer, x, start, extras))
+        found = self._wave_front(x, states) if extras is None and self.num_layers > 1 else None
+        return found or self._stack(x, states, lambda layer, x, start: self._directions(layer, x, start, extras))
+
+    def _wave_front(self, x: Tensor, states: list[list[Tensor]]) -> tuple[Tensor, list[list[Tensor]]] | None:
+        """As ``_through``, of layers that run at one time; None where they do not."""
+        recomputed = self.recompute and torch.is_grad_enabled()
+        dropping = self.dropout > 0 and self.training
+        if self.bidirectional or recomputed or dropping or self.quantised is not None:
+            return None
+        choice = ops.wave_front(self.cell, x, self.hidden_size, self._half(x))
+        if choice is None:
+            return None
+        return ops.run_stack(self.cell, x, states, [self._weights(k) for k in range(self.num_layers)], choice)
 
     def _directions(
         self, layer: int, x: Tensor, states: list[list[Tensor]], extras: StepInputs | None

@@ -13,7 +13,7 @@ from gatewise.backends import WITHOUT_KERNELS, choose, cudnn, eager, prologue, s
 from gatewise.backends.autocast import linear
 from gatewise.backends.base import Choice
 from gatewise.compiler.cell import Cell, vector_name
-from gatewise.ops import direct, flops, operators, together
+from gatewise.ops import direct, flops, operators, stacked, together
 from gatewise.ops.derivatives import OverTime
 from gatewise.ops.operators import CallOptions, Keep
 from gatewise.quantization import grid
@@ -153,14 +153,14 @@ def run_stack(
     choice: Choice,
 ) -> tuple[Tensor, list[list[Tensor]]] | None:
     """Layers in a wave-front, on a choice of ``wave_front``: the output of the last and the final states of each.
-    None where they must run in turn: where gradients are recorded, or the dispatcher must see the tensors."""
+    None where they must run in turn, since the dispatcher must see their tensors."""
     groups = [(*own, *given.values()) for own, given in zip(states, parameters, strict=True)]
     whole = [x, *[t for group in groups for t in group]]
-    if not operators.plain(whole) or (torch.is_grad_enabled() and True in [t.requires_grad for t in whole]):
+    if not operators.plain(whole):
         return None
-    y, *rest = together.stack(choice, cell, x, groups, list(parameters[0]))
-    count = len(cell.states)
-    return y, [rest[k : k + count] for k in range(0, len(rest), count)]
+    differentiable = torch.is_grad_enabled() and True in [t.requires_grad for t in whole]
+    found = stacked.run(choice, cell, x, groups, list(parameters[0]), differentiable)
+    return found[-1][0], [own[1 : 1 + len(cell.states)] for own in found]
 
 
 def trace(

@@ -18,7 +18,7 @@ from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import input_operands
 from gatewise.ops.batched import batched
 from gatewise.ops.derivatives import gradients
-from gatewise.ops.operators import CallOptions, Keep, count, meaning, parsed, parsed_options, plain
+from gatewise.ops.operators import count, meaning, parsed, parsed_options, plain
 from gatewise.torch_internals import apply, observed
 
 Flat = Sequence[Tensor]
@@ -38,7 +38,8 @@ def way(cell: Cell, x: Tensor, units: int, half: torch.dtype | None) -> Choice |
     return choice
 
 
-def _runs(options: str) -> Together:
+def runs(options: str) -> Together:
+    """What runs calls of these options side by side."""
     together = get(parsed_options(options).backend).together
     assert together is not None
     return together
@@ -51,15 +52,15 @@ def run(cell: Cell, options: Sequence[str], groups: Sequence[Flat], differentiab
     # The last first: gradients of a tensor that several read are added as where calls are differentiated in turn.
     turned = chain.from_iterable(reversed(groups))
     flat = iter(apply(SideBySide, cell.text, tuple(reversed(options)), *turned))
-    found = [[next(flat) for _ in range(_results(own))] for own in reversed(options)]
+    found = [[next(flat) for _ in range(results(own))] for own in reversed(options)]
     return found[::-1]
 
 
 def _forward(cell: str, options: Sequence[str], groups: Sequence[Flat]) -> list[list[Tensor]]:
-    return _runs(options[0]).forward((cell, *options), [meaning(cell, own) for own in options], groups)
+    return runs(options[0]).forward((cell, *options), [meaning(cell, own) for own in options], groups)
 
 
-def _results(options: str) -> int:
+def results(options: str) -> int:
     """Of a call that is differentiated: the output, the final states, and what was kept."""
     return 2 + parsed_options(options).counts[2]
 
@@ -81,7 +82,7 @@ class SideBySide(torch.autograd.Function):
         given, made, kept = iter(flat), iter(output), list[Tensor]()
         unread = []
         for own in ctx.options:
-            y, *_, saved = [next(made) for _ in range(_results(own))]
+            y, *_, saved = [next(made) for _ in range(results(own))]
             kept += [*[next(given) for _ in range(count(own))], y, saved]
             unread.append(saved)
         ctx.mark_non_differentiable(*unread)
@@ -94,39 +95,34 @@ class SideBySide(torch.autograd.Function):
         for own in ctx.options:
             n = count(own)
             *flat, y, saved = [next(kept) for _ in range(n + 2)]
-            dy, *finals, _ = [next(grads) for _ in range(_results(own))]
+            dy, *finals, _ = [next(grads) for _ in range(results(own))]
             asked.append(Arriving(flat, y, saved, dy, finals, [next(needed) for _ in range(n)]))
         return (None, None, *chain.from_iterable(_gradients(ctx.cell, ctx.options, asked)))
 
 
 def _gradients(cell: str, options: Sequence[str], asked: Sequence[Arriving]) -> list[list[Tensor | None]]:
-    if _beside(cell, asked):
-        found = _runs(options[0]).backward((cell, *options), [meaning(cell, own) for own in options], asked)
-        pairs = [zip(own, a.wanted, strict=True) for own, a in zip(found, asked, strict=True)]
-        return [[g if want else None for g, want in own] for own in pairs]
+    if all(a.matters() for a in asked) and pays_behind(cell, asked):
+        found = runs(options[0]).backward((cell, *options), [meaning(cell, own) for own in options], asked)
+        return masked(found, asked)
     return [
         gradients(cell, own, *a) if a.matters() else [None] * len(a.tensors)
         for own, a in zip(options, asked, strict=True)
     ]
 
 
-def _beside(cell: str, asked: Sequence[Arriving]) -> bool:
+def pays_behind(cell: str, asked: Sequence[Arriving]) -> bool:
     """Whether backwards run side by side: asked again, since threads may have gone since the forward."""
     if torch.is_grad_enabled() or any(batched(a.dy, *a.finals) for a in asked):
         return False
-    if not all(a.matters() and plain(a.whole()) for a in asked):
+    if not all(plain(a.whole()) for a in asked):
         return False
     return way(parsed(cell), asked[0].tensors[0], asked[0].y.shape[-1], None) is not None
 
 
-def stack(choice: Choice, cell: Cell, x: Tensor, groups: Sequence[Flat], names: Sequence[str]) -> list[Tensor]:
-    """The output of the last layer, then the final states of each, of plain tensors whose gradients nobody records.
-
-    Args:
-        groups: the states and parameters of each layer; names: of the parameters.
-    """
-    options = CallOptions.text(str(choice), False, Keep.NOTHING, (1, 0, len(cell.states)), names)
-    return _runs(options).stack((cell.text, options), meaning(cell.text, options), x, groups)
+def masked(found: Sequence[Sequence[Tensor | None]], asked: Sequence[Arriving]) -> list[list[Tensor | None]]:
+    """Gradients of what they are wanted of."""
+    pairs = [zip(own, a.wanted, strict=True) for own, a in zip(found, asked, strict=True)]
+    return [[g if want else None for g, want in own] for own in pairs]
 
 
 def reads_inputs(cell: Cell) -> bool:
@@ -136,4 +132,4 @@ def reads_inputs(cell: Cell) -> bool:
 
 def reads_x(cell: Cell) -> bool:
     """Whether layers of the cell read nothing but the output of the one below, as it is."""
-    return not cell.inputs and not cell.vectors and reads_inputs(cell)
+    return not cell.inputs and not cell.vectors and bool(input_operands(cell)) and reads_inputs(cell)

@@ -11,7 +11,6 @@ from gatewise.backends import signature
 from gatewise.backends.base import Arriving, CallFacts, Machine, Meaning
 from gatewise.backends.kernels import gradients, recipe, recompute, sequence
 from gatewise.backends.kernels.layout import written_terms
-from gatewise.backends.kernels.memory import Memory
 from gatewise.backends.kernels.recipe import Builder, Recipe
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import make_plans
@@ -46,7 +45,7 @@ class Outputs:
 
     def __init__(self, builder: Builder, given: Given) -> None:
         cell, options = given.cell, given.options
-        self.program, self.training = builder.program, options.training
+        self.program, self.options = builder.program, options
         self.y = builder.result(*given.shape)
         self.finals = [builder.result(*given.shape[1:]) for _ in cell.states]
         self.slabs = _slabs(cell, options)
@@ -54,7 +53,13 @@ class Outputs:
         self.saved = builder.result(len(self.slabs), *given.shape) if kept else self.y
 
     def write(self, call: sequence.Call) -> None:
-        sequence.forward(self.program, call, self.y, self.finals, self.slabs, self.saved, training=self.training)
+        training = self.options.training
+        sequence.forward(self.program, call, self.y, self.finals, self.slabs, self.saved, training=training)
+
+    def begin(self, call: sequence.Call, spans: Sequence[tuple[int, int]]) -> sequence.Recurrence:
+        """As ``write``, of whose steps none is run yet."""
+        training = self.options.training
+        return sequence.begin(self.program, call, self.y, self.slabs, self.saved, training=training, spans=spans)
 
 
 def trace(
@@ -134,6 +139,10 @@ class Asked:
         d_parameters = {name: builder.result(*p.shape) for (name, p), want in named if want}
         self.wanted = gradients.Wanted(d_operands, terms, d_states, d_parameters)
 
+    def begin(self, size: int) -> gradients.Backward:
+        """As ``write``, of whose steps none is run yet; they come in parts of so many."""
+        return gradients.Backward(self.program, self.call, self.given, self.wanted, size)
+
     def write(self) -> None:
         program = self.program
         if self.given.y.numbers == 0:
@@ -202,8 +211,8 @@ class Given:
         named = zip(cell.states, arriving.finals, strict=True)
         self.expected += [(f"gradient of final state {n}", t, (shape[1:],)) for n, t in named if t is not None]
 
-    def call(self, builder: Builder, *, backward: bool = False, operand: Memory | None = None) -> sequence.Call:
-        """The call whose tensors are the next of the program; but for its operand, where that lies somewhere else."""
+    def call(self, builder: Builder, backward: bool = False) -> sequence.Call:
+        """The call whose tensors are the next of the program."""
         cell, plans = self.cell, make_plans(self.cell)
         # Sums over time and batch walk their operands at one distance from row to row.
         summed = plans.diagonal_of if backward else ()
@@ -211,7 +220,7 @@ class Given:
         return sequence.Call(
             cell,
             builder.program,
-            [builder.dense() for _ in self.operands] if operand is None else [operand],
+            [builder.dense() for _ in self.operands],
             {n: builder.dense() if f"in.{n}" in summed else builder.lanes() for n in plans.input_terms},
             [state() for _ in cell.states],
             {name: builder.dense() for name in self.options.names},

@@ -43,12 +43,11 @@ class Wanted:
 
 
 def backward(program: Program, call: Call, given: Given, wanted: Wanted, fresh: bool = True) -> None:
-    """Write the gradients.
-
-    Args:
-        fresh: whether those of the parameters are memory that nobody has written; else they are added to what is there.
-    """
-    _Backward(program, call, given, wanted, fresh).write()
+    """Write the gradients; see ``Backward``."""
+    own = Backward(program, call, given, wanted, fresh=fresh)
+    for first, steps in own.parts:
+        own.run(first, steps)
+    own.finish()
 
 
 def of_nothing(program: Program, call: Call, given: Given, wanted: Wanted) -> None:
@@ -62,39 +61,63 @@ def of_nothing(program: Program, call: Call, given: Given, wanted: Wanted) -> No
             program.flat("copy", result.base, result.numbers, arriving.base)
 
 
-class _Backward:
-    def __init__(self, program: Program, call: Call, given: Given, wanted: Wanted, fresh: bool) -> None:
-        self.program, self.call, self.given, self.wanted, self.fresh = program, call, given, wanted, fresh
+class Backward:
+    """A backward made ready for the steps of a call: ``run`` does some of them, in the order of the way back.
+
+    Args:
+        size: steps of a part that ``run`` will be asked for, a multiple of four; without, those of ``PART`` bytes.
+        fresh: whether the gradients of parameters are memory that nobody has written; else they are added to what is
+            there.
+    """
+
+    def __init__(
+        self, program: Program, call: Call, given: Given, wanted: Wanted, size: int = 0, fresh: bool = True
+    ) -> None:
+        self.program, self.call, self.given, self.wanted = program, call, given, wanted
         self.plans, self.used = make_plans(call.cell), gradient_order(call.cell)
         self.written: set[str] = set()
         """Parameters whose gradients need not be cleared before the first sum."""
         step_bytes = call.rows * len(self.used) * call.units * program.size
         self.spans = parts(call.steps, call.rows, step_bytes, PART)
-
-    def write(self) -> None:
-        program, call = self.program, self.call
+        cuts = [(first + at, steps - at) for first, steps in self.spans for at in range(0, steps, size or steps)]
+        self.parts = [(first, min(size or left, left)) for first, left in cuts]
         self.biases = self._bias_sums()
-        if self.fresh:
+        if fresh:
             self._clear()
-        code = packed(program, call, "backward", self.plans.backward, transposed=False)
-        inputs = self._input_kernels()
-        places, adjoints = self._places()
-        d = program.take(self.spans[0][1], call.rows, len(self.used), call.units)
-        for first, steps in self.spans:
-            own = d.some(0, steps)
-            moved = {name: p.later(first) for name, p in places.items()}
-            for k, i in enumerate(self.used):
-                moved[f"d.{i}"] = call.over_time(own, backward=True, slab=k)
-            program.run(code, steps=steps, places=moved)
-            begin = first if call.reverse else call.steps - first - steps
-            self._operands(inputs, own, begin)
-            with program.temporary():
-                self._parameters(own, begin, first == 0)
+        self.code = packed(program, call, "backward", self.plans.backward, transposed=False)
+        self.inputs = self._input_kernels()
+        self.places, self.adjoints = self._places()
+        self.d = program.take(self.spans[0][1], call.rows, len(self.used), call.units)
+
+    def run(self, first: int, steps: int) -> None:
+        """The recurrence of a part and the gradients of its operands; behind the last part of a span, the sums."""
+        call, (begin, length) = self.call, next(s for s in self.spans if s[0] <= first < sum(s))
+        ahead = first - begin if call.reverse else begin + length - first - steps
+        own = self.d.some(ahead, ahead + steps)
+        moved = {name: p.later(first) for name, p in self.places.items()}
+        for k, i in enumerate(self.used):
+            moved[f"d.{i}"] = call.over_time(own, backward=True, slab=k)
+        self.program.run(self.code, steps=steps, places=moved)
+        self._operands(self.inputs, own, self._in_time(first, steps))
+        if first + steps == begin + length < call.steps:
+            self._sums(begin, length)
+
+    def finish(self) -> None:
+        """The last sums, and the gradients of the initial states, when all steps were run."""
+        self._sums(*self.spans[-1])
         self._add_biases()
-        for adjoint, result in zip(adjoints, self.wanted.states, strict=True):
+        for adjoint, result in zip(self.adjoints, self.wanted.states, strict=True):
             if result is not None:
-                slot = (call.steps - 1) & (adjoint.shape[0] - 1)
-                program.flat("copy", result.base, result.numbers, adjoint.at(slot).base)
+                slot = (self.call.steps - 1) & (adjoint.shape[0] - 1)
+                self.program.flat("copy", result.base, result.numbers, adjoint.at(slot).base)
+
+    def _sums(self, first: int, steps: int) -> None:
+        with self.program.temporary():
+            self._parameters(self.d.some(0, steps), self._in_time(first, steps), first == 0)
+
+    def _in_time(self, first: int, steps: int) -> int:
+        """The first in time of some steps that are counted on the way back."""
+        return first if self.call.reverse else self.call.steps - first - steps
 
     # The recurrence
 
@@ -131,7 +154,7 @@ class _Backward:
 
     def _input_kernels(self) -> list[OverRows | None]:
         call, kernels = self.call, list[OverRows | None]()
-        counts = [steps * call.rows for _, steps in self.spans]
+        counts = [steps * call.rows for _, steps in self.parts]
         widths = {f"d.{i}": call.units for i in self.used}
         for k, result in enumerate(self.wanted.operands):
             plan, width = self.plans.inputs[k], call.operands[k].shape[-1]

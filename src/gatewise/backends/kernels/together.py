@@ -6,16 +6,15 @@ Bits are those of the calls in turn, since the bits of a call depend neither on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 
 from torch import Tensor
 
 from gatewise.backends.base import Arriving, Machine, Meaning
-from gatewise.backends.kernels import recipe, sequence
+from gatewise.backends.kernels import gradients, recipe, sequence
 from gatewise.backends.kernels.calls import Asked, Given, Outputs, Tensors, builder_of, sorted_out
-from gatewise.backends.kernels.memory import Memory
 from gatewise.backends.kernels.program import Program
 from gatewise.backends.kernels.recipe import Recipe
 from gatewise.compiler.cell import Cell
@@ -84,26 +83,50 @@ class SideBySide:
         found = iter(recipe.find(key, self._machine.threads(), whole, build)(whole))
         return [sorted_out(meaning, own, found) for meaning, own in zip(meanings, arriving, strict=True)]
 
-    def stack(self, identity: tuple[str, str], meaning: Meaning, x: Tensor, groups: Sequence[Tensors]) -> list[Tensor]:
+    def stack(
+        self, identity: tuple[str, str], meaning: Meaning, x: Tensor, groups: Sequence[Tensors]
+    ) -> list[list[Tensor]]:
         whole, threads = [x, *chain.from_iterable(groups)], self._machine.threads()
 
         def build() -> Recipe:
             cell, options = meaning()
             first = Given(cell, options, [x, *groups[0]])
-            between = groups[0][0].new_empty(1).expand(first.shape)  # stands for outputs, which are no tensors here
+            between = groups[0][0].new_empty(1).expand(first.shape)  # stands for outputs, which are no tensors yet
             upper = [Given(cell, options, [between, *own]) for own in groups[1:]]
             for given in upper:
+                given.operands = []
                 del given.expected[0]
             builder = builder_of(self._machine, first, *upper)
-            outputs = [builder.program.take(*first.shape) for _ in upper]
-            calls = [first.call(builder)]
-            calls += [given.call(builder, operand=below) for given, below in zip(upper, outputs, strict=True)]
-            outputs.append(builder.result(*first.shape))
-            finals = [[builder.result(*first.shape[1:]) for _ in cell.states] for _ in calls]
-            _wave_front(builder.program, threads, calls, outputs, finals)
+            calls = [given.call(builder) for given in (first, *upper)]
+            outputs = [Outputs(builder, given) for given in (first, *upper)]
+            for call, below in zip(calls[1:], outputs[:-1], strict=True):
+                call.operands = [below.y]
+            _forwards(threads, calls, outputs)
             return builder.finish()
 
-        return recipe.find(("stack", *identity), threads, whole, build)(whole)
+        found = iter(recipe.find(("stack", *identity), threads, whole, build)(whole))
+        return [list(islice(found, _results(meaning))) for _ in groups]
+
+    def stack_backward(
+        self, identity: tuple[str, str], meaning: Meaning, arriving: Sequence[Arriving]
+    ) -> list[list[Tensor | None]]:
+        whole, threads = list(chain.from_iterable(own.whole() for own in arriving)), self._machine.threads()
+
+        def build() -> Recipe:
+            asked = [Asked(meaning, own) for own in arriving]
+            builder = builder_of(self._machine, *[one.called for one in asked])
+            for one in asked:
+                one.name(builder)
+            for one in asked:
+                one.results(builder)
+            for one, above in pairwise(asked):
+                (one.given.dy,) = above.wanted.operands
+            _backwards(builder.program, threads, asked[::-1])
+            return builder.finish()
+
+        key = ("stack", *identity, *[own.key() for own in arriving])
+        found = iter(recipe.find(key, threads, whole, build)(whole))
+        return [sorted_out(meaning, own, found) for own in arriving]
 
 
 def _results(meaning: Meaning) -> int:
@@ -112,33 +135,49 @@ def _results(meaning: Meaning) -> int:
     return 1 + len(cell.states) + (options.training or options.recompute)
 
 
-def _wave_front(
-    program: Program,
-    threads: int,
-    calls: Sequence[sequence.Call],
-    outputs: Sequence[Memory],
-    finals: Sequence[Sequence[Memory]],
-) -> None:
-    spans, layers = _parts(calls[0].steps), list[sequence.Recurrence]()
-    threads = min(threads, len(calls))
-    for k, (call, y) in enumerate(zip(calls, outputs, strict=True)):
+def _forwards(threads: int, calls: Sequence[sequence.Call], outputs: Sequence[Outputs]) -> None:
+    """The layers of a stack, the lowest first."""
+    program, threads = outputs[0].program, min(threads, len(calls))
+    steps, size = calls[0].steps, _size(calls[0].steps)
+    spans, layers = [(first, min(size, steps - first)) for first in range(0, steps, size)], list[sequence.Recurrence]()
+    for k, (call, output) in enumerate(zip(calls, outputs, strict=True)):
         with program.alone(k % threads):
-            layers.append(sequence.begin(program, call, y, (), y, training=False, spans=spans))
-    for number, turn in enumerate(waves(len(calls), len(spans), threads)):
+            layers.append(output.begin(call, spans))
+    _in_waves(program, threads, [layer.run for layer in layers], spans)
+    for k, (layer, output) in enumerate(zip(layers, outputs, strict=True)):
+        with program.alone(k % threads):
+            layer.finish(output.finals)
+
+
+def _backwards(program: Program, threads: int, asked: Sequence[Asked]) -> None:
+    """The backwards of a stack's layers, the highest first."""
+    layers, threads = list[gradients.Backward](), min(threads, len(asked))
+    for k, one in enumerate(asked):
+        with program.alone(k % threads):
+            layers.append(one.begin(_size(one.call.steps)))
+    _in_waves(program, threads, [layer.run for layer in layers], layers[0].parts)
+    for k, layer in enumerate(layers):
+        with program.alone(k % threads):
+            layer.finish()
+
+
+def _in_waves(
+    program: Program, threads: int, runs: Sequence[Callable[[int, int], None]], spans: Sequence[tuple[int, int]]
+) -> None:
+    """Run all layers over all parts, and let all threads meet."""
+    for number, turn in enumerate(waves(len(runs), len(spans), threads)):
         if number > 0:
             program.meet()
         for thread, layer, part in turn:
             with program.alone(thread):
-                layers[layer].run(*spans[part])
-                if part == len(spans) - 1:
-                    layers[layer].finish(finals[layer])
+                runs[layer](*spans[part])
+    program.meet()
 
 
-def _parts(steps: int) -> list[tuple[int, int]]:
-    """(first step, steps) of each; all but the last a multiple of four long, as ``sequence.Recurrence`` wants them."""
+def _size(steps: int) -> int:
+    """Steps of a part: a multiple of four, as ``sequence.Recurrence`` wants them."""
     size = max(SHORTEST, -(-steps // WAVES))
-    size = -(-size // 4) * 4
-    return [(first, min(size, steps - first)) for first in range(0, steps, size)]
+    return -(-size // 4) * 4
 
 
 def waves(layers: int, parts: int, threads: int) -> Iterator[list[tuple[int, int, int]]]:
