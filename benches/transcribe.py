@@ -33,9 +33,12 @@ SEARCH: dict[str, Any] = {"lm": "transcripts", "lm_unit": "word", "beam": 32}
 
 
 class TorchTranscriber(gw.Transcriber):
-    """The same on torch's layers."""
+    """The same on torch's layers, which start as torch's do."""
 
     layers = TorchLayer
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"initialise": "torch", **options})
 
 
 def parts(data: str, share: int) -> tuple[Recordings, Recordings, Recordings]:
