@@ -37,8 +37,9 @@ class Kernels(nn.Module):
         self.window = window
         self.kernels = nn.Linear(window * TALL, kernels)
         self.found = nn.Linear(PLACES * kernels, hidden_size)
-        for linear, kind in ((self.kernels, "relu"), (self.found, "linear")):  # what goes in comes out as large
-            nn.init.kaiming_normal_(linear.weight, nonlinearity=kind)
+        nn.init.kaiming_normal_(self.kernels.weight, nonlinearity="relu")  # what goes in comes out as large
+        nn.init.kaiming_normal_(self.found.weight, nonlinearity="linear")
+        for linear in (self.kernels, self.found):
             nn.init.zeros_(linear.bias)
 
     def forward(self, windows: Tensor) -> Tensor:
