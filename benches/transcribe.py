@@ -2,9 +2,10 @@
 
 DATA holds {train,test}.tar with FLAC files and {train,test}.tsv beside them, or is ``embedded`` for the same recordings
 as they come with the package. What stands behind ``--`` are options of ``gatewise fit transcribe``. Seven speakers are
-held out of the training part; the weight of the language model, n-grams of the training's transcripts, is chosen by
-them alone. Words and characters are counted over the whole test part, spaces among the characters. ``unseen`` leaves
-out what was said word for word in the training part too.
+held out of the training part. Searches write words of the training's transcripts alone, with a model of n-grams of
+these transcripts, whose order and weights are chosen by the seven speakers alone. Words and characters are counted over
+the whole test part, spaces among the characters. ``unseen`` leaves out what was said word for word in the training part
+too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import gatewise as gw
+from benches.translate import TorchLayer
 from gatewise.tasks.options import types_of
 from gatewise.tasks.transcribe.embedded import embedded
 from gatewise.tasks.transcribe.metrics import Evaluation, word_errors
@@ -26,8 +28,17 @@ from gatewise.tasks.transcribe.options import TranscribeOptions
 from gatewise.tasks.transcribe.recordings import Recordings, held_out, recordings
 from gatewise.tasks.transcribe.sound import read
 
-WEIGHTS, BONUSES = (0.3, 0.6, 1.0, 1.5), (0.0, 1.0, 2.0)
-SEARCH: dict[str, Any] = {"lm": "transcripts", "lm_unit": "word", "beam": 16}
+ORDERS, WEIGHTS, BONUSES = (2, 3), (0.2, 0.4, 0.7, 1.0, 1.5), (0.0, 1.0, 2.0, 3.0)
+SEARCH: dict[str, Any] = {"lm": "transcripts", "lm_unit": "word", "beam": 32}
+
+
+class TorchTranscriber(gw.Transcriber):
+    """The same on torch's layers, which start as torch's do."""
+
+    layers = TorchLayer
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"initialise": "torch", **options})
 
 
 def parts(data: str, share: int) -> tuple[Recordings, Recordings, Recordings]:
@@ -54,24 +65,28 @@ def figures(found: Evaluation, training: Recordings) -> dict[str, float]:
     return {"WER": own["WER"], "CER": own["CER"], "unseen WER": unseen(found, training)}
 
 
-def measured(data: tuple[Recordings, Recordings, Recordings], options: dict[str, Any]) -> dict[str, Any]:
+def measured(data: tuple[Recordings, Recordings, Recordings], model: gw.Transcriber) -> dict[str, Any]:
     """A training: its error rates on the test part with and without a language model, and times in seconds."""
     training, held, test = data
-    model = gw.Transcriber(**options)
     started = time.perf_counter()
     model.fit(training, validation=held)
     seconds = time.perf_counter() - started
-    grid = [{"lm_weight": w, "word_bonus": b} for w, b in itertools.product(WEIGHTS, BONUSES)]
-    chosen = min(grid, key=lambda how: figures(model.evaluate(held, **SEARCH, **how), training)["WER"])
+    search = {**SEARCH, "words": sorted({word for one in training.utterances for word in one.text.split()})}
+    grid = [
+        {"lm_order": order, "lm_weight": weight, "word_bonus": bonus}
+        for order, weight, bonus in itertools.product(ORDERS, WEIGHTS, BONUSES)
+    ]
+    chosen = min(grid, key=lambda how: figures(model.evaluate(held, **search, **how), training)["WER"])
     started = time.perf_counter()
     plain = model.evaluate(test)
     took = time.perf_counter() - started
     sound = sum(len(read(one.clip, model.options.sample_rate)) for one in test.utterances) / model.options.sample_rate
     return {
         "greedy": figures(plain, training),
-        "search": figures(model.evaluate(test, **SEARCH, **chosen), training),
+        "search": figures(model.evaluate(test, **search, **chosen), training),
         "chosen": chosen,
         "fit seconds": seconds,
+        "epoch seconds": statistics.median(epoch.seconds for epoch in model.history.epochs),
         "real-time factor": took / sound,
     }
 
@@ -94,13 +109,15 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--share", type=int, default=1, help="Train on every so manieth recording.")
+    parser.add_argument("--layers", choices=("gatewise", "torch"), default="gatewise")
     words = sys.argv[1:]
     cut = words.index("--") if "--" in words else len(words)  # argparse takes no "--" behind an option of its own
     given = parser.parse_args(words[:cut])
     data, options = parts(given.data, given.share), asked(words[cut + 1 :])
+    kind = TorchTranscriber if given.layers == "torch" else gw.Transcriber
     runs = []
     for seed in range(given.seeds):
-        runs.append(measured(data, {**options, "seed": seed}))
+        runs.append(measured(data, kind(**{**options, "seed": seed})))
         print(json.dumps(runs[-1]), flush=True)
     for way, name in itertools.product(("greedy", "search"), ("WER", "CER", "unseen WER")):
         values = [run[way][name] for run in runs]

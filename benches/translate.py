@@ -59,12 +59,14 @@ class TorchLayer(nn.Module):
     torch adds two biases where one is enough; the second starts at zero.
     """
 
-    def __init__(self, cell: Cell, width: int, units: int, layers: int, bidirectional: bool = False) -> None:
+    def __init__(
+        self, cell: Cell, width: int, units: int, layers: int, bidirectional: bool = False, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         kinds: dict[str, Any] = {"gru_reset_after": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
         self.cell = cell
         with torch.random.fork_rng(devices=[]):
-            self.layer = kinds[cell.name](width, units, layers, bidirectional=bidirectional)
+            self.layer = kinds[cell.name](width, units, layers, bidirectional=bidirectional, dropout=dropout)
         own = dict(Recurrent(cell, width, units, layers, bidirectional=bidirectional).named_parameters())
         with torch.no_grad():
             for name, parameter in self.layer.named_parameters():

@@ -8,19 +8,24 @@ import pytest
 from tasks.transcribe.conftest import SMALL, sentences, written
 
 from benches import transcribe
+from gatewise import Transcriber
 from gatewise.tasks.transcribe.metrics import Evaluation
 from gatewise.tasks.transcribe.recordings import Recordings
 
 
-def test_a_training_has_its_error_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "cell"), [(Transcriber, "gru"), (transcribe.TorchTranscriber, "lstm")])
+def test_a_training_has_its_error_rates(
+    kind: type[Transcriber], cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcribe, "ORDERS", (2,))
     monkeypatch.setattr(transcribe, "WEIGHTS", (0.5,))
     monkeypatch.setattr(transcribe, "BONUSES", (0.0, 1.0))
     written(tmp_path, sentences(24), speakers=12)
     written(tmp_path, [*sentences(3, seed=5), "DA DA DA DA"], "test.tsv", speakers=2)
     data = transcribe.parts(str(tmp_path), 2)
     assert [len(part.utterances) for part in data] == [11, 2, 4]
-    found = transcribe.measured(data, {**SMALL, "max_steps": 2})
-    assert found["chosen"] in [{"lm_weight": 0.5, "word_bonus": bonus} for bonus in (0.0, 1.0)]
+    found = transcribe.measured(data, kind(**SMALL, cell=cell, max_steps=2))
+    assert found["chosen"] in [{"lm_order": 2, "lm_weight": 0.5, "word_bonus": bonus} for bonus in (0.0, 1.0)]
     for way in ("greedy", "search"):
         assert set(found[way]) == {"WER", "CER", "unseen WER"}
     assert found["real-time factor"] > 0

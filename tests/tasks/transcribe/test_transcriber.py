@@ -78,14 +78,31 @@ def test_live_text_is_that_of_the_whole_recording(forward: gw.Transcriber, rate:
             live.push(whole[:5])
 
 
-@pytest.mark.parametrize("window", [4, 5, 9])
+@pytest.mark.parametrize("how", [{}, {"beam": 4, "lm": "transcripts"}])
+def test_live_text_is_cut_at_pauses(forward: gw.Transcriber, how: dict[str, Any]) -> None:
+    silence = spoken("     ")
+    whole = np.concatenate([spoken("CAD AB"), silence, spoken("DA AB"), silence, spoken("CAD")])
+    found = []
+    for size in (160, 5000, len(whole)):
+        live = forward.live(pause=0.6, **how)
+        for k in range(0, len(whole), size):
+            live.push(whole[k : k + size])
+        found.append((live.finish(), live.finished))
+    assert found[0] == found[1] == found[2]
+    last, finished = found[0]
+    assert [*finished, last] == ["CAD AB", "DA AB", "CAD"]
+    with pytest.raises(InputError, match="pause must be"):
+        forward.live(pause=0)
+
+
+@pytest.mark.parametrize(("window", "kernels"), [(4, 0), (5, 0), (9, 0), (4, 3), (9, 3)])
 @pytest.mark.parametrize("count", [400, 401, 1039, 2000])
-def test_live_probabilities_have_the_bits_of_the_whole(window: int, count: int) -> None:
+def test_live_probabilities_have_the_bits_of_the_whole(window: int, kernels: int, count: int) -> None:
     from gatewise.tasks.transcribe.live import _Steps
 
     torch.manual_seed(0)
     network = SpeechNetwork(
-        gw.cells.lstm, 5, 7, 2, stride=4, window=window, bidirectional=False, lookahead=3, dropout=0.1
+        gw.cells.lstm, 5, 7, 2, stride=4, window=window, bidirectional=False, lookahead=3, dropout=0.1, kernels=kernels
     ).eval()
     assert network.ahead is not None
     torch.nn.init.normal_(network.ahead)

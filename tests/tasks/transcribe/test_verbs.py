@@ -87,8 +87,9 @@ def test_live(
         samples = (spoken(CALL, rate=rate) * 32767).astype(np.int16) / np.float32(32768)
         return forward.transcribe([(samples, rate)], **how)[0][0].text
 
-    def listen(rate: int, *options: str) -> tuple[int, str, str]:
-        raw = (spoken(CALL, rate=rate) * 32767).astype("<i2").tobytes()
+    def listen(rate: int, *options: str, times: int = 1) -> tuple[int, str, str]:
+        once = [spoken(CALL, rate=rate), spoken("     ", rate=rate)]
+        raw = (np.concatenate((once * times)[: 2 * times - 1]) * 32767).astype("<i2").tobytes()
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
         return run("predict", "m", "--live", *options)
 
@@ -104,6 +105,10 @@ def test_live(
     assert [event["final"] for event in events] == [False] * (len(events) - 1) + [True]
     assert events[-1]["text"] == whole(8000, beam=4, lm="transcripts")
     assert events[-1]["seconds"] == pytest.approx(len(spoken(CALL)) / RATE, abs=0.01)
+    code, out, _ = listen(RATE, "--json", "--pause", "0.6", times=2)
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [event["text"] for event in events if event["final"]] == [whole(RATE)] * 2
+    assert sum(event["text"] == "" for event in events) == 0
 
 
 def test_score_and_trace(run: Run, place: Path, both: gw.Transcriber) -> None:
@@ -134,7 +139,7 @@ def test_bad_input_is_one_line(run: Run, place: Path, both: gw.Transcriber) -> N
         (["predict", "m", "text.wav"], "text.wav is no sound file that can be read"),
         (["predict", "m", "call.wav", "--live"], "--live reads standard input"),
         (["predict", "m", "--live"], "reads recordings in both directions"),
-        (["predict", "m", "call.wav", "--rate", "8000"], "--rate is of the standard input of --live"),
+        (["predict", "m", "call.wav", "--rate", "8000"], "--rate and --pause are of the standard input of --live"),
         (["predict", "m", "call.wav", "--lm", "nothing.txt"], "there is no file nothing.txt"),
         (["predict", "m", "call.wav", "--beam", "0"], "beam must be an integer of at least 1, got 0"),
         (["score", "m", "call.wav"], "call.wav, line 1: not UTF-8"),

@@ -15,7 +15,7 @@ from gatewise.tasks.text.batching import padded
 from gatewise.tasks.transcribe.features import BANDS, SHIFT, Frames
 from gatewise.tasks.transcribe.units import BLANK
 
-POOL = 32
+POOL = 8
 """Batches that are drawn together and sorted by length: enough to pad little, few enough to stay random."""
 MOST_HIDDEN = 0.2
 """Share of a recording that one mask over time hides at most (Park et al. 2019, "SpecAugment", section 2)."""

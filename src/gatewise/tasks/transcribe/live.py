@@ -1,4 +1,5 @@
-"""Text while the sound arrives: everything is carried from piece to piece, and the text is that of the whole sound."""
+"""Text while the sound arrives: everything is carried from piece to piece, and the text is that of the whole sound, or
+of what lies between two pauses."""
 
 from __future__ import annotations
 
@@ -26,22 +27,39 @@ class Live:
         network: of one direction, in evaluation mode. rate: samples a second that it was trained on.
         start: mean and spread of the training's frames. guide, beam: of the search; with a beam of 1 and a guide of no
             opinion the likeliest letters are taken. own: samples a second of what is pushed.
+        pause: steps without a letter behind which another text begins; None for one text.
+
+    Attributes:
+        finished: texts that a pause has ended.
     """
 
     def __init__(
-        self, network: SpeechNetwork, rate: int, start: Statistics, guide: Guide, beam: int, own: int | None = None
+        self,
+        network: SpeechNetwork,
+        rate: int,
+        start: Statistics,
+        guide: Guide,
+        beam: int,
+        own: int | None = None,
+        pause: int | None = None,
     ) -> None:
-        self.units = guide.units
+        self.units, self.finished = guide.units, list[str]()
+        self._guide, self._beam, self._pause, self._quiet = guide, beam, pause, 0
+        self._silent = [token for token in range(len(guide.units)) if not guide.units.decode([token])]
         self._resampler = None if own in (None, rate) else need("soxr", EXTRA).ResampleStream(own, rate, 1)
         self._listener, self._running = Listener(rate), Running(start)
         self._steps = _Steps(network)
-        self._search = None if beam == 1 and guide.free else Search(guide, beam)
+        self._finished = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """With a text."""
+        self._search = None if self._beam == 1 and self._guide.free else Search(self._guide, self._beam)
         self._tokens: list[int] = []
         self._last = BLANK
-        self._finished = False
 
     def push(self, samples: NDArray[Any]) -> str:
-        """Take more mono samples between −1 and 1, (samples,), and return the text so far.
+        """Take more mono samples between −1 and 1, (samples,), and return the text so far, since the last pause.
 
         Raises:
             InputError: for samples that are no finite numbers, another shape, or after ``finish``.
@@ -56,7 +74,7 @@ class Live:
         return self._heard(self._resampled(samples, last=False), last=False)
 
     def finish(self) -> str:
-        """The whole text: nothing more comes."""
+        """The whole text, since the last pause: nothing more comes."""
         if not self._finished:
             self._heard(self._resampled(np.zeros(0, np.float32), last=True), last=True)
             self._finished = True
@@ -64,7 +82,7 @@ class Live:
 
     @property
     def text(self) -> str:
-        """What has been said so far; with a search, later sound may change it."""
+        """What has been said since the last pause; with a search, later sound may change it."""
         return self.units.decode(self._tokens if self._search is None else self._search.best()[0].tokens)
 
     def _resampled(self, samples: Samples, last: bool) -> Samples:
@@ -78,13 +96,28 @@ class Live:
         if last:
             frames = np.concatenate([frames, self._listener.finish()])
         emission = self._steps.push(self._running.push(frames), last)
-        if self._search is not None:
-            self._search.push(emission)
-        else:
-            self._write(emission)
+        begin = 0
+        for end in self._pauses(emission):
+            self._write(emission[begin:end])
+            self.finished += [self.text] if self.text else []
+            self._begin()
+            begin = end
+        self._write(emission[begin:])
         return self.text
 
+    def _pauses(self, emission: Emission) -> list[int]:
+        """Steps behind which there was no letter for so long that the text has ended."""
+        found = []
+        for step, token in enumerate(emission.argmax(1).tolist() if len(emission) else (), 1):
+            self._quiet = self._quiet + 1 if token in self._silent else 0
+            if self._quiet == self._pause:
+                found.append(step)
+        return found
+
     def _write(self, emission: Emission) -> None:
+        if self._search is not None:
+            self._search.push(emission)
+            return
         for token in emission.argmax(1).tolist() if len(emission) else ():
             if token not in (BLANK, self._last):
                 self._tokens.append(token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,19 +18,52 @@ from gatewise.tasks.transcribe.features import BANDS
 Make = Callable[..., Any]
 """Makes the recurrent stack: (cell, input_size, hidden_size, num_layers), ``dropout`` and ``bidirectional``."""
 Linear = Callable[[Tensor], Tensor]
+TALL, APART = 8, 4
+"""Bands that a kernel sees, and from one of its places to the next."""
+PLACES = (BANDS - TALL) // APART + 1
+
+
+class Kernels(nn.Module):
+    """From windows to what the layers read: kernels that are the same at several places along the bands, so that a
+    higher voice meets those that a lower one has trained (Abdel-Hamid et al. 2014, "Convolutional neural networks for
+    speech recognition", section III), and a linear map of what they find.
+
+    Args:
+        window: frames. kernels: at each place. hidden_size: what comes out.
+    """
+
+    def __init__(self, window: int, kernels: int, hidden_size: int) -> None:
+        super().__init__()
+        self.window = window
+        self.kernels = nn.Linear(window * TALL, kernels)
+        self.found = nn.Linear(PLACES * kernels, hidden_size)
+        nn.init.kaiming_normal_(self.kernels.weight, nonlinearity="relu")  # what goes in comes out as large
+        nn.init.kaiming_normal_(self.found.weight, nonlinearity="linear")
+        for linear in (self.kernels, self.found):
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """(…, hidden_size) from (…, window · bands)."""
+        return self.through(self.kernels, self.found, windows)
+
+    def through(self, kernels: Linear, found: Linear, windows: Tensor) -> Tensor:
+        """By these linear maps."""
+        places = windows.unflatten(-1, (self.window, BANDS)).unfold(-1, TALL, APART)
+        return found(F.relu(kernels(places.transpose(-3, -2).flatten(-2))).flatten(-2))
 
 
 class SpeechNetwork(nn.Module):
     """From frames to the log-probabilities of tokens.
 
-    Every ``stride`` frames a linear map reads a window of ``window`` frames: with equal numbers that is stacking
-    frames, with a larger window a strided convolution. Behind a stack that runs forward alone, each step also sees
-    ``lookahead`` later ones through a row convolution (Amodei et al. 2016, "Deep Speech 2", section 3.6).
+    Every ``stride`` frames a linear map, or one behind ``kernels``, reads a window of ``window`` frames: with equal
+    numbers that is stacking frames, with a larger window a strided convolution. Behind a stack that runs forward
+    alone, each step also sees ``lookahead`` later ones through a row convolution (Amodei et al. 2016, "Deep Speech 2",
+    section 3.6).
 
     Args:
         cell: of all layers. tokens: with the blank. hidden_size: units of one direction. num_layers: in the stack.
         stride, window: see above, in frames. bidirectional: whether there is a way back. lookahead: steps.
-        dropout: of the windows' map, between layers and before the prediction.
+        dropout: of the windows' map, between layers and before the prediction. kernels: see ``Kernels``; 0 for none.
         make: makes the recurrent stack; here for comparison with others.
     """
 
@@ -45,11 +79,12 @@ class SpeechNetwork(nn.Module):
         bidirectional: bool,
         lookahead: int,
         dropout: float,
+        kernels: int = 0,
         make: Make = Recurrent,
     ) -> None:
         super().__init__()
         self.stride, self.window, self.dropout = stride, window, dropout
-        self.front = nn.Linear(window * BANDS, hidden_size)
+        self.front = Kernels(window, kernels, hidden_size) if kernels else nn.Linear(window * BANDS, hidden_size)
         between = dropout if num_layers > 1 else 0.0
         self.layers = make(cell, hidden_size, hidden_size, num_layers, dropout=between, bidirectional=bidirectional)
         self.ahead: nn.Parameter | None = None
@@ -106,9 +141,16 @@ def ahead(y: Tensor, weights: Tensor) -> Tensor:
 
 def linear_maps(network: SpeechNetwork) -> tuple[Linear, Linear]:
     """The maps before and behind the stack, without gradients; on a processor a row's result depends on no other."""
-    if network.head.weight.device.type != "cpu":
-        return network.front, network.head
-    return Exact(network.front.weight, network.front.bias), Exact(network.head.weight, network.head.bias)
+    front, head = network.front, network.head
+    if head.weight.device.type != "cpu":
+        return front, head
+    if isinstance(front, nn.Linear):
+        return _exact(front), _exact(head)
+    return partial(front.through, _exact(front.kernels), _exact(front.found)), _exact(head)
+
+
+def _exact(linear: nn.Linear) -> Exact:
+    return Exact(linear.weight, linear.bias)
 
 
 def emissions(network: SpeechNetwork, frames: Tensor, lengths: Tensor) -> Tensor:

@@ -90,11 +90,12 @@ class TranscriptionObjective(Objective):
         return self.hearing.masks.hide(self.normalise(key, frames), generator)
 
     def loss(self, forward: Callable[..., Tensor], batch: Batch) -> Tensor:
-        """The mean over recordings of −log of the transcript's probability, per token."""
+        """−log of the transcripts' probability, per token: as long ones have more words, they count for more."""
         log_probabilities = forward(batch.frames, batch.lengths)
         steps = -(-batch.lengths // self.stride)
         with torch.autocast(log_probabilities.device.type, enabled=False):
-            return F.ctc_loss(log_probabilities.float(), batch.tokens, steps, batch.token_lengths, BLANK)
+            how = batch.tokens, steps, batch.token_lengths, BLANK, "sum"
+            return F.ctc_loss(log_probabilities.float(), *how) / batch.token_lengths.sum()
 
     def size(self, batch: Batch) -> int:
         return int(batch.lengths.sum())

@@ -55,7 +55,10 @@ class TranscribeOptions(TaskOptions):
     sample_rate: int = option(16000, "Samples a second; other sound is resampled.", checks.integer(4000, 96000))
     stride: int = option(4, "Frames of 10 ms from one step of the layers to the next.", checks.integer(1, MOST_STRIDE))
     window: int | None = option(
-        None, "Frames that a step reads, at least stride.", checks.integer(1, 4 * MOST_STRIDE), shown="as stride"
+        None, "Frames that a step reads, at least stride.", checks.integer(1, 4 * MOST_STRIDE), shown="twice stride"
+    )
+    kernels: int = option(
+        32, "Kernels along the bands in front of the layers; 0 for a linear map alone.", checks.integer(0, 10_000)
     )
     normalise: str | None = option(
         None,
@@ -65,22 +68,23 @@ class TranscribeOptions(TaskOptions):
     )
     speeds: str = option("0.9,1,1.1", "Speeds at which training recordings are heard.", _speeds)
     frequency_masks: int = option(2, "Masks over bands (SpecAugment).", checks.integer(0, 100))
-    frequency_width: int = option(20, "Bands of a mask at most, of 80.", checks.integer(1, 80))
+    frequency_width: int = option(15, "Bands of a mask at most, of 80.", checks.integer(1, 80))
     time_masks: int = option(2, "Masks over time (SpecAugment).", checks.integer(0, 100))
     time_width: int = option(
-        25, "Frames of a mask at most, and never more than a fifth of a recording.", checks.integer(1, 10_000)
+        20, "Frames of a mask at most, and never more than a fifth of a recording.", checks.integer(1, 10_000)
     )
     noise: float = option(
         0.0, "Share of recordings that are heard with noise, 5 to 30 dB below the speech.", checks.share
     )
-    batch_seconds: float = option(45.0, "Seconds of sound in a step, with padding.", checks.number_above_zero(10**6))
+    batch_seconds: float = option(25.0, "Seconds of sound in a step, with padding.", checks.number_above_zero(10**6))
     weight_decay: float = option(0.01, "Of AdamW.", checks.share)
     warmup: float = option(0.1, "Share of the steps in which the learning rate rises.", checks.share)
     average: float = option(0.99, "Decay of the mean of the weights that is kept; 0 for none.", checks.share)
     cell: Cell = again(TaskOptions, "cell", "gru")
-    hidden_size: int = again(TaskOptions, "hidden_size", 256, "256, of each direction")
+    hidden_size: int = again(TaskOptions, "hidden_size", 160, "160, of each direction")
     num_layers: int = again(TaskOptions, "num_layers", 3)
-    dropout: float = again(TaskOptions, "dropout", 0.3)
+    dropout: float = again(TaskOptions, "dropout", 0.25)
+    initialise: str = again(TaskOptions, "initialise", "orthogonal")
     learning_rate: float = again(TaskOptions, "learning_rate", 2e-3)
     patience: int | None = again(TaskOptions, "patience", 20)
     epochs: int | None = again(TaskOptions, "epochs", None, f"{EPOCHS}; embedded speech: {EMBEDDED_EPOCHS}")

@@ -14,6 +14,7 @@ from torch import nn
 
 from gatewise.nn import Recurrent
 from gatewise.tasks.base import Scores, Task
+from gatewise.tasks.checks import number_above_zero
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.folder import CONFIG
 from gatewise.tasks.training import Schedule
@@ -36,6 +37,7 @@ from gatewise.tasks.transcribe.writing import Transcript, emitted, likeliest, st
 
 LEAST_STEPS, MOST_STEPS = 25, 500
 """Between two validations."""
+LONGEST_PAUSE = 3600.0
 TIMED = 8
 """Held-out recordings that are transcribed to time it."""
 Sound = str | Path | NDArray[Any] | tuple[NDArray[Any], float]
@@ -59,6 +61,7 @@ class Transcriber(Task):
 
     name: ClassVar[str] = "transcribe"
     metric: ClassVar[str] = "WER"
+    earlier: ClassVar[Mapping[str, Any]] = {"kernels": 0}
     pass_name: ClassVar[str] = f"{TIMED} recordings"
     layers: ClassVar[Make] = Recurrent
     """Makes the recurrent layers; here for comparison with others."""
@@ -85,7 +88,7 @@ class Transcriber(Task):
         parts, left_out = _parts(data, validation)
         length = {} if o.max_steps is not None else {"epochs": EMBEDDED_EPOCHS if data is None else EPOCHS}
         normalise = "running" if o.direction == "forward" else "utterance"
-        self.options = o.filled({"window": o.stride, "normalise": normalise, **length})
+        self.options = o.filled({"window": 2 * o.stride, "normalise": normalise, **length})
         learn = partial(Units.learn, o.units, size=o.vocabulary_size)
         self.corpus = Corpus.of(parts, learn, o.lowercase, o.sample_rate, speeds_of(o.speeds), left_out)
 
@@ -101,6 +104,7 @@ class Transcriber(Task):
             bidirectional=o.direction == "both",
             lookahead=o.lookahead,
             dropout=o.dropout,
+            kernels=o.kernels,
             make=make if o.initialise == "torch" else partial(make, initialise=o.initialise),
         )
 
@@ -242,23 +246,28 @@ class Transcriber(Task):
             )
         return sound.converted(array, own, rate, "the recording")
 
-    def live(self, rate: int | None = None, **decoding: Any) -> Live:
+    def live(self, rate: int | None = None, pause: float | None = None, **decoding: Any) -> Live:
         """Text while sound arrives, with the letters that ``transcribe`` gives to the whole.
 
         Args:
-            rate: samples a second of what will come; None for the model's. decoding: see ``transcribe``.
+            rate: samples a second of what will come; None for the model's. pause: seconds without a letter behind which
+                another text begins; None for one text. decoding: see ``transcribe``.
 
         Raises:
-            InputError: for a model that reads in both directions or needs whole recordings to normalise them.
+            InputError: for a model that reads in both directions or needs whole recordings to normalise them; for a
+                pause that is not above 0.
         """
         network, how, o = self.network, Decoding(**decoding), self.options
+        if pause is not None:
+            number_above_zero(LONGEST_PAUSE)("pause", pause)
         if o.direction == "forward" and o.normalise != "running":
             raise InputError(
                 f"the model normalises frames by each {o.normalise}, so it cannot write while it listens: fit one with "
                 "--normalise running"
             )
         guide = self.guide(how)
-        return Live(network, o.sample_rate, self._corpus.statistics, guide, how.width, rate)
+        steps = None if pause is None else max(1, round(pause / step_seconds(network)))
+        return Live(network, o.sample_rate, self._corpus.statistics, guide, how.width, rate, steps)
 
     def normalised(self, frames: Frames) -> Frames:
         """Frames of a recording of somebody whom nobody knows, as the network reads them."""

@@ -91,6 +91,9 @@ class PredictTranscription(_Decoded):
     timestamps: bool = option(False, "The seconds of each word.")
     live: bool = option(False, "From standard input: 16-bit mono samples, little-endian, without a header.")
     rate: int | None = option(None, "Samples a second of standard input.", shown="the model's")
+    pause: float | None = option(
+        None, "Seconds without a letter that end a text of --live; the next is another line.", shown="none do"
+    )
 
     def run(self, task: Transcriber, model: Path, json: bool) -> None:
         if self.live:
@@ -98,8 +101,8 @@ class PredictTranscription(_Decoded):
                 raise InputError("--live reads standard input and writes one text: expected no files, no other option")
             self._listen(task, json)
             return
-        if self.rate is not None:
-            raise InputError("--rate is of the standard input of --live; sound files say their own")
+        if self.rate is not None or self.pause is not None:
+            raise InputError("--rate and --pause are of the standard input of --live; sound files say their own")
         if self.files is None:
             print("\n".join(map(printable, task.predict())))
             return
@@ -134,20 +137,25 @@ class PredictTranscription(_Decoded):
         """On a terminal the text grows in its line; else each change is a line, as JSON where asked."""
         rate = task.options.sample_rate if self.rate is None else self.rate
         check_integer("rate", rate, 1000, 1_000_000)
-        live = task.live(rate, **{k: v for k, v in self.decoding().items() if k != "n_best"})
+        live = task.live(rate, self.pause, **{k: v for k, v in self.decoding().items() if k != "n_best"})
         shown, heard, busy, longest = "", 0, 0.0, 0.0
         for piece in _pieces(round(CHUNK * rate)):
-            started = time.perf_counter()
+            started, before = time.perf_counter(), len(live.finished)
             text = live.push(piece)
             took = time.perf_counter() - started
             heard, busy, longest = heard + len(piece), busy + took, max(longest, took)
+            for done in live.finished[before:]:
+                _show(done, heard / rate, json, last=True)
+                shown = ""
             if text != shown:
                 shown = text
                 _show(text, heard / rate, json, last=False)
-        started = time.perf_counter()
+        started, before = time.perf_counter(), len(live.finished)
         text = live.finish()
         busy += time.perf_counter() - started
-        _show(text, heard / rate, json, last=True)
+        texts = live.finished[before:]
+        for done in [*texts, text] if text or not live.finished else texts:
+            _show(done, heard / rate, json, last=True)
         if heard:
             LOG.info(
                 "%.1f s of sound: real-time factor %.3f, at most %.1f ms for each piece of %.0f ms",
