@@ -237,7 +237,24 @@ def test_held_weights_follow_what_is_loaded_and_written() -> None:
     after = same()
     assert not torch.equal(before, after)
     layer.bias_hh_l0.data[4] += 1  # no version counter tells of it
-    assert not torch.equal(same(), after)
+    written = same()
+    assert not torch.equal(written, after)
+    nn.utils.parametrize.register_parametrization(layer, "bias_hh_l0", Negative())
+    assert not torch.equal(same(), written)
+
+
+class Negative(nn.Module):
+    def forward(self, value: Tensor) -> Tensor:
+        return -value
+
+
+@kernels
+def test_held_weights_whose_bias_has_no_memory() -> None:
+    layer, x = small(gw.cells.gru_reset_after, 7, 9), torch.randn(2, 2, 7)
+    layer(x)
+    layer.bias_hh_l0.untyped_storage().resize_(0)
+    with pytest.raises(RuntimeError, match="must have memory for shape"):
+        layer(x)
 
 
 def test_what_cannot_be_quantised() -> None:

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 import gatewise as gw
+from gatewise.formats import state_dicts
+from gatewise.formats.found import Left
 from gatewise.formats.stack import from_layer
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.exercises import Copy
@@ -109,3 +111,6 @@ def test_other_formats_refuse_quantised_layers() -> None:
     layer = gw.quantize(gw.GRU(3, 4))
     with pytest.raises(InputError, match="got one that is quantised"):
         from_layer(layer)
+    (left,) = state_dicts.find(layer.state_dict())
+    assert isinstance(left, Left)
+    assert "in int8" in left.reason

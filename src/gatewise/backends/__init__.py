@@ -92,8 +92,9 @@ def choose(
     """The backend for a call on tensors of this device and dtype.
 
     Args:
-        half: what weights and inputs were rounded to. In bfloat16 products may be taken on the matrix unit; not where
-            a tier was asked for by name. int8: products are of bytes, in kernels that have them or in ``eager``.
+        half: what weights and inputs were rounded to. In bfloat16 products may be taken in it; not where a tier was
+            asked for by name. int8: products are of bytes, in kernels that have them or
+            in ``eager``.
         cell, units: of the call. Without a wish for another, one that a backend has no room for goes to the next way,
             and on a GPU torch's own formulas to torch's functions (``cudnn``) before ``eager``.
 

@@ -73,6 +73,8 @@ def found_under(prefix: str, step: bool, own: Own, nonlinearity: str | None) -> 
     Raises:
         InputError: when it is not whole, or its shapes contradict each other.
     """
+    if any(tensor.dtype == torch.int8 for tensor in own.values()):
+        raise UnsupportedError("its weights are in int8, which no format here takes; convert it as it was before")
     shown = prefix or "(unnamed)"
     suffixes = [""] if step else _suffixes(own, shown)
     arrays = [_arrays(own, suffix) for suffix in suffixes]

@@ -104,7 +104,7 @@ class CellModule(NarrowWeights):
         return {n: w if n in left else w.to(half).float() for n, w in weights.items()}
 
     def _kernels_round(self, device: torch.device, half: torch.dtype) -> bool:
-        """Whether matrices in float32 are rounded where kernels pack them, for the matrix unit."""
+        """Whether matrices in float32 are rounded where kernels read them, for products in bfloat16."""
         return choose(device, torch.float32, half, self.cell, self.hidden_size).matrix
 
     def _out_of_autocast(self, value: Tensor) -> Tensor:

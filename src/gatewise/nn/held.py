@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from gatewise.backends import EAGER, choose, get
 from gatewise.backends.base import Engine
@@ -50,12 +51,12 @@ def run(
     """
     if not _suits(module, x, states):
         return None
-    choice = choose(x.device, x.dtype, module.quantised)
-    if choice.name == EAGER or module.cell.inputs:
+    choice, others = choose(x.device, x.dtype, module.quantised), _others(module, names)
+    if choice.name == EAGER or module.cell.inputs or others is None:
         return None
     rows = int(x.shape[1])
     own: dict[tuple[object, ...], _Packing] = module.__dict__.setdefault(PACKINGS, {})
-    key, others = (*names.values(), rows, choice.name, choice.tier), _others(module, names)
+    key = (*names.values(), rows, choice.name, choice.tier)
     known = own.get(key)
     if known is None or known.narrow is not module._narrow or not all(map(_same, others, known.others)):
         known = _packed(module, names, x, others, choice.name, choice.tier)
@@ -81,10 +82,19 @@ def _suits(module: CellModule, x: Tensor, states: Sequence[Tensor]) -> bool:
     return 0 < x.shape[0] <= STEPS and x.shape[1] > 0 and x.layout == torch.strided
 
 
-def _others(module: CellModule, names: dict[str, str]) -> tuple[Tensor, ...]:
-    """The parameters that are no narrow weights."""
-    given = [module._parameters.get(full) for full in names.values()]
-    return tuple(parameter for parameter in given if parameter is not None)
+def _others(module: CellModule, names: dict[str, str]) -> tuple[Tensor, ...] | None:
+    """The parameters that are no narrow weights; None where one is no plain tensor in memory."""
+    narrow, found = module._narrow or {}, []
+    for full in names.values():
+        if full in narrow:
+            continue
+        own = module._parameters.get(full)  # a parametrised one is not in there
+        if type(own) is not Parameter or not own.is_cpu or not own.is_contiguous():
+            return None
+        if own.untyped_storage().nbytes() < own.nbytes + own.storage_offset() * own.itemsize:
+            return None  # its memory was freed
+        found.append(own)
+    return tuple(found)
 
 
 def _packed(
@@ -126,6 +136,5 @@ _compare.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether a tensor has the bits of a contiguous one."""
-    alike = a.dtype == b.dtype and a.shape == b.shape and a.is_contiguous()
-    return alike and _compare(a.data_ptr(), b.data_ptr(), b.nbytes) == 0
+    """Whether two contiguous tensors have the same bits."""
+    return a.dtype == b.dtype and a.shape == b.shape and _compare(a.data_ptr(), b.data_ptr(), b.nbytes) == 0

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 SCALE = "_scale"
 """What follows the name of a weight in a ``state_dict`` for the scales of its rows."""
-
-
 PACKINGS = "_packings"
 """Under which a module has what was packed of its weights, which is not saved with it."""
 

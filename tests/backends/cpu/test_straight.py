@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from comparing import Case, evaluate, problem, same_bits, threads
+from comparing import IN_BFLOAT16, Case, evaluate, problem, same_bits, threads
 from kernel_cells import ALL
 
 from gatewise import Cell
 from gatewise.backends.cpu import emit, jit, launch, tiers, tile
 from gatewise.backends.cpu.phase import KernelOptions
+from gatewise.backends.cpu.products import KINDS as PRODUCTS
 from gatewise.backends.kernels import recipe
 from gatewise.compiler.plan import make_plans
 
@@ -17,7 +18,9 @@ pytestmark = pytest.mark.usefixtures("poisoned")
 
 CELLS = [ALL[name] for name in ("gru", "gru_reset_after", "lstm", "driven", "gru_d", "rnn")]
 KINDS = [(torch.float64, None), *[(torch.float32, tier) for tier in tiers.available()]]
-EACH = [(CELLS[0], *kind) for kind in KINDS] + [(cell, torch.float32, None) for cell in CELLS[1:]]
+ROUNDED = [tier for tier in IN_BFLOAT16 if PRODUCTS[tiers.get(tier).products].straight]
+EACH = [(CELLS[0], *kind) for kind in KINDS]
+EACH += [(cell, torch.float32, tier) for tier in (None, *ROUNDED) for cell in CELLS[tier is None :]]
 SIZES = [(1, 33, 17, 1), (3, 64, 5, 1), (10, 7, 32, 2)]
 """Rows, units, inputs, steps: each side a whole number of squares, and not."""
 
@@ -69,11 +72,12 @@ def test_long_and_large_calls_pack(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [p.straight for p in recurrent] == [straight], (rows, steps)
 
 
-@pytest.mark.parametrize("tier", ["avx512", "avx2", "sse2", "neon"])
+@pytest.mark.parametrize("tier", ["avx512", "avx512+bf16", "avx2", "sse2", "neon"])
 def test_every_tier_assembles(tier: str) -> None:
     chosen, plans = tiers.get(tier), make_plans(ALL["gru"], False)
     length = chosen.vector_bytes // 4
     for plan, entry, choose in ((plans.training, "transposed", tile.turned), (plans.backward, "copied", tile.choose)):
         shapes = tuple(choose(phase, chosen, length, 2, 65) for phase in plan.phases)
-        options = KernelOptions("float32", chosen.vector_bytes, shapes, True, straight=entry)
+        how = {"products": chosen.products, "straight": entry}
+        options = KernelOptions("float32", chosen.vector_bytes, shapes, True, **how)
         assert "phase1" in jit.assemble(emit.emit(plan, options), chosen)

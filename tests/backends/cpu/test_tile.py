@@ -16,7 +16,7 @@ def phases(name):
     return [f for plan in (made.forward, made.backward, *made.inputs, made.project) for f in plan.phases]
 
 
-@pytest.mark.parametrize("tier", ["avx512", "avx2", "sse2", "neon"])
+@pytest.mark.parametrize("tier", ["avx512", "avx512+bf16", "avx2", "sse2", "neon"])
 @pytest.mark.parametrize("name", ["gru", "lstm", "rnn", "driven"])
 def test_sums_fit_into_the_registers(name, tier):
     chosen = tiers.get(tier)
@@ -44,6 +44,13 @@ def test_few_tiles_serve_all_sizes():
     for phase in phases("gru"):
         found = {tile.choose(phase, chosen, 16, rows, units) for rows in range(1, 70) for units in range(1, 600, 7)}
         assert len(found) <= 30
+
+
+def test_pairs_start_once_a_cycle():
+    """Of four sums a unit, 8 tiles of 4 rows take 128 cycles for 32 rows, 6 of 6 rows 144."""
+    phase = make_plans(ALL["lstm"]).forward.phases[1]
+    assert tile.choose(phase, tiers.get("avx512+bf16"), 16, 32, 512) == tile.Tile(4, 1)
+    assert tile.choose(phase, tiers.get("avx512"), 16, 32, 512) == tile.Tile(6, 1)
 
 
 def test_sixteen_registers_hold_four_rows_of_a_gru():

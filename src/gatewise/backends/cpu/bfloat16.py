@@ -56,7 +56,7 @@ def pair(c: Code, even: ir.Value, odd: ir.Value) -> ir.Value:
 def add_products(c: Code, total: ir.Value, left: ir.Value, right: ir.Value) -> ir.Value:
     """Of the pairs in 32 bits on either side both products, added to the totals; the vectors may be of any type.
 
-    Processors with the instruction differ in nothing: it rounds each of the two sums, that of the odd number first.
+    Each of the two sums is rounded, that of the odd number first; Zen 4 does as Intel documents.
     """
     pairs = ir.VectorType(_HALF, 2 * c.length)
     sides = [c.b.bitcast(v, pairs) for v in (left, right)]

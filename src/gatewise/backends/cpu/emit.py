@@ -7,7 +7,6 @@ import llvmlite.ir as ir
 from gatewise.backends.cpu.lanes import I32, I64, PTR, Code
 from gatewise.backends.cpu.phase import KernelOptions
 from gatewise.backends.cpu.products import KINDS
-from gatewise.backends.cpu.straight import StraightPhaseWriter
 from gatewise.backends.kernels import frame as slots
 from gatewise.backends.kernels.frame import Frame
 from gatewise.compiler.schedule import Plan
@@ -50,7 +49,8 @@ class _Module:
         function = ir.Function(self.module, kind, f"phase{index}")
         function.linkage = "internal"
         function.attributes.add("noinline")
-        writer = StraightPhaseWriter if self.options.straight else self.products.writer
+        writer = self.products.straight if self.options.straight else self.products.writer
+        assert writer is not None, self.options
         writer(self, index, function).write()
         return function
 

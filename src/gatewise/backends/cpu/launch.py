@@ -130,7 +130,7 @@ def _prepare(
     threads, by_units = share(plan, rows, units, widths, threads)
     share_rows, share_units = (rows, -(-units // threads)) if by_units else (-(-rows // threads), units)
     passes = steps * -(-share_rows // tile.HEIGHTS[-1])
-    straight = passes <= STRAIGHT and bool(_products(plan)) and not to.halves and not to.tier.products
+    straight = passes <= STRAIGHT and bool(_products(plan)) and not to.halves and to.products.straight is not None
     choose = tile.turned if straight and entry == "transposed" else tile.choose
     shapes = tuple(choose(p, to.tier, to.length, share_rows, share_units) for p in plan.phases)
     weights = _weights(plan, units, widths) * to.size
@@ -259,13 +259,15 @@ def packed(
     program: Program, prepared: Prepared, to: Target, units: int, weights: Weights, like: Packed | None = None
 ) -> Packed:
     """Pack the weights of a plan into scratch memory; see ``Program.packed``."""
-    if prepared.straight:
-        found = [[panel.depth, *chain.from_iterable(map(weights, panel.weights))] for panel in prepared.panels]
-        return Ready(prepared, list(chain.from_iterable(found)))
     if isinstance(like, Ready) and _serves(like.prepared, prepared):
         return Ready(prepared, like.numbers)
     numbers: list[int] = []
     rounded = program.take(prepared.rounded // to.size).base
+    if prepared.straight:
+        for panel in prepared.panels:
+            numbers += (panel.depth, 0, 0, rounded + panel.rounded[0], panel.rounded[1])
+            numbers += chain.from_iterable(map(weights, panel.weights))
+        return Ready(prepared, numbers)
     apart = False
     for panel in prepared.panels:
         memory = program.take(panel.total // to.size)
@@ -278,7 +280,7 @@ def packed(
 
 def _serves(like: Prepared, prepared: Prepared) -> bool:
     """Whether the memory of another number of rows serves this one too."""
-    if like.straight:
+    if like.straight or prepared.straight:
         return False
     pairs = list(zip(like.panels, prepared.panels, strict=True))
     room = all(a.rounded[1] >= b.rounded[1] and a.rounded[2] >= b.rounded[2] for a, b in pairs)

@@ -17,6 +17,7 @@ from gatewise.backends.cpu.pack import Form
 from gatewise.backends.cpu.pair_phase import PairPhaseWriter
 from gatewise.backends.cpu.pair_sums import PairSums
 from gatewise.backends.cpu.phase import PhaseWriter, Tile
+from gatewise.backends.cpu.straight import StraightPairWriter, StraightPhaseWriter
 from gatewise.backends.cpu.sums import Loops
 from gatewise.backends.cpu.tiers import Tier
 from gatewise.backends.cpu.vector_sums import VectorSums
@@ -33,6 +34,8 @@ class Products:
     """In which weights lie packed."""
     sums: Callable[[Tier, str], Loops]
     """Over time and batch, for a tier and a dtype."""
+    straight: type[PhaseWriter] | None = None
+    """Of phases of short calls, whose weights are read as they lie; none: they are packed for these too."""
     tile: Callable[[int, int], Tile] | None = None
     """For so many rows and vectors of units per thread; without, the one of least cost in vector registers."""
     around: Callable[[Code], AbstractContextManager[None]] = lambda c: nullcontext()
@@ -40,10 +43,10 @@ class Products:
 
 
 KINDS = {
-    "": Products(PhaseWriter, pack.WHOLE, VectorSums),
-    "pairs": Products(PairPhaseWriter, pack.PAIRS, PairSums),
+    "": Products(PhaseWriter, pack.WHOLE, VectorSums, StraightPhaseWriter),
+    "pairs": Products(PairPhaseWriter, pack.PAIRS, PairSums, StraightPairWriter),
     "bytes": Products(BytesPhaseWriter, pack.BYTES, VectorSums),
-    "tiles": Products(MatrixPhaseWriter, pack.TILES, MatrixSums, matrix_phase.tile, matrix.configured),
+    "tiles": Products(MatrixPhaseWriter, pack.TILES, MatrixSums, None, matrix_phase.tile, matrix.configured),
 }
 """``pairs``: in bfloat16, two columns an instruction. ``bytes``: of int8, four columns an instruction; for inference.
 ``tiles``: in bfloat16, on the matrix unit."""

@@ -10,30 +10,41 @@ from functools import partial
 
 import llvmlite.ir as ir
 
-from gatewise.backends.cpu import pack
+from gatewise.backends.cpu import bfloat16, pack
 from gatewise.backends.cpu.lanes import I32, Code
+from gatewise.backends.cpu.pair_phase import PairPhaseWriter
 from gatewise.backends.cpu.phase import UNROLL, PhaseWriter, Sum
 from gatewise.backends.kernels import frame as slots
 
 
 class StraightPhaseWriter(PhaseWriter):
+    """A term of a sum is a column of a weight; of a subclass ``group`` columns, side by side in a lane."""
+
+    group = 1
+
+    def _joined(self, columns: list[ir.Value]) -> ir.Value:
+        """The weights of a term."""
+        (column,) = columns
+        return column
+
     def _product(
         self, j: int, rows: list[ir.Value], values: dict[Sum, ir.Value], quarter: ir.Value
     ) -> dict[Sum, ir.Value]:
         """Add a product to the sums that are in registers."""
         c = self.c
-        self.operands = [self._row_address(self.phase.products[j].operand, row) for row in rows]
+        self.operands = [self._operand(j, row) for row in rows]
         depth = self._product_slot(j, slots.DEPTH)
         if self.owner.options.straight == "transposed":
             return self._by_squares(j, depth, values)
         columns, at_place = self._columns(j), {place: n for n, place in enumerate(values)}
 
-        def terms(step: int, k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-            return self._terms(columns, at_place, step, k, sums)
+        def terms(step: int, end: ir.Value | None, k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+            return self._terms(columns, at_place, step, end, k, sums)
 
         sums = list(values.values())
-        k, sums = c.accumulate(c.i64(0), depth, UNROLL, sums, lambda k, s: terms(UNROLL, k, s))
-        _, sums = c.accumulate(k, depth, 1, sums, lambda k, s: terms(1, k, s))
+        k, sums = c.accumulate(c.i64(0), depth, UNROLL, sums, partial(terms, UNROLL, None))
+        end = c.b.mul(c.ceil_div(depth, self.group), c.i64(self.group))
+        _, sums = c.accumulate(k, end, self.group, sums, partial(terms, self.group, depth))
         return dict(zip(values, sums, strict=True))
 
     def _weight_slots(self, j: int, number: int) -> tuple[ir.Value, ir.Value]:
@@ -75,13 +86,14 @@ class StraightPhaseWriter(PhaseWriter):
         for first in (0, half):
             start = c.b.add(k, c.i64(first))
             left = None if depth is None else c.b.sub(depth, start)
-            for u, weight in enumerate(self._turned(lines, start, left)):
-                column = c.b.add(start, c.i64(u))
+            turned = self._turned(lines, start, left)
+            for u in range(0, half, self.group):
+                weight, column = self._joined(turned[u : u + self.group]), c.b.add(start, c.i64(u))
                 if depth is not None:
                     column = c.minimum(column, c.b.sub(depth, c.i64(1)))
-                at = c.b.mul(column, c.i64(c.size))
+                at = c.b.mul(column, c.i64(c.size // self.group))
                 for i, operand in enumerate(self.operands):
-                    value = c.fmuladd(c.load_number(c.at(operand, at)), weight, sums[i])
+                    value = self._term(sums[i], c.load_number(c.at(operand, at)), weight)
                     there = None if left is None else c.b.icmp_signed("<", c.i64(u), left)
                     sums[i] = value if there is None else c.b.select(there, value, sums[i])
         return sums
@@ -117,16 +129,39 @@ class StraightPhaseWriter(PhaseWriter):
         columns: list[tuple[tuple[int, int], ir.Value, ir.Value, ir.Value | None]],
         at_place: dict[Sum, int],
         step: int,
+        depth: ir.Value | None,
         k: ir.Value,
         sums: list[ir.Value],
     ) -> list[ir.Value]:
+        """Add ``step`` columns from k on; only those below ``depth``, where it is given, are read."""
         c = self.c
-        for u in range(step):
-            column = c.b.add(k, c.i64(u)) if u else k
-            weights = [(place, c.load(c.at(first, c.b.mul(column, row)), mask)) for place, first, row, mask in columns]
+        for first in range(0, step, self.group):
+            column = c.b.add(k, c.i64(first)) if first else k
+            weights = []
+            for place, base, row, mask in columns:
+                found = [c.load(c.at(base, c.b.mul(column, row)), mask)]
+                for u in range(1, self.group):
+                    other = c.b.add(column, c.i64(u))
+                    lanes = mask if depth is None else self._below(mask, c.b.icmp_signed("<", other, depth))
+                    found.append(c.load(c.at(base, c.b.mul(other, row)), lanes))
+                weights.append((place, self._joined(found)))
             for i, operand in enumerate(self.operands):
-                x = c.load_number(c.at(operand, c.b.mul(column, c.i64(c.size))))
+                x = c.load_number(c.at(operand, c.b.mul(column, c.i64(c.size // self.group))))
                 for (a, v), weight in weights:
                     n = at_place[i, a, v]
-                    sums[n] = c.fmuladd(x, weight, sums[n])
+                    sums[n] = self._term(sums[n], x, weight)
         return sums
+
+    def _below(self, mask: ir.Value | None, there: ir.Value) -> ir.Value:
+        """The lanes of a mask, or all, where something is there; else none."""
+        every, none = ir.Constant(self.c.mask, [1] * self.c.length), ir.Constant(self.c.mask, None)
+        return self.c.b.select(there, every if mask is None else mask, none)
+
+
+class StraightPairWriter(StraightPhaseWriter, PairPhaseWriter):
+    """Weights are rounded in registers, as packing rounds them."""
+
+    group = 2
+
+    def _joined(self, columns: list[ir.Value]) -> ir.Value:
+        return bfloat16.pair(self.c, *columns)

@@ -26,7 +26,7 @@ def choose(phase: Phase, tier: Tier, length: int, rows: int, units: int) -> Tile
     if own := KINDS[tier.products].tile:
         return own(rows, needed)
     found = candidates(phase, tier)
-    return min(found, key=lambda tile: _cost(n, tile.rows, tile.vectors, rows, needed, tier.vector_bytes))
+    return min(found, key=lambda tile: _cost(n, tile, rows, needed, tier))
 
 
 def turned(phase: Phase, tier: Tier, length: int, rows: int, units: int) -> Tile:
@@ -52,12 +52,15 @@ def candidates(phase: Phase, tier: Tier) -> list[Tile]:
     return found
 
 
-def _cost(n: int, height: int, vectors: int, rows: int, needed: int, vector_bytes: int) -> float:
+def _cost(n: int, tile: Tile, rows: int, needed: int, tier: Tier) -> float:
     """Cycles per column of the whole phase: arithmetic, loads, cache or latency, whichever binds, on every tile."""
-    tiles = -(-rows // height) * -(-needed // vectors)
-    sums, loads, line_bytes = height * n * vectors, height + n * vectors, n * vectors * vector_bytes
+    tiles = -(-rows // tile.rows) * -(-needed // tile.vectors)
+    sums, line = tile.rows * n * tile.vectors, n * tile.vectors
+    loads = tile.rows + line
+    # Products of pairs: one a cycle, of 6 cycles each (Zen 4).
+    a_cycle, latency = (1, 6.0) if tier.products == "pairs" else (2, 4.0)
     # A tile reads its panel from the second-level cache, at about 24 bytes a cycle.
-    cycles = max(sums / 2, loads / 2, line_bytes / 24, 4.0)
+    cycles = max(sums / a_cycle, loads / 2, line * tier.vector_bytes / 24, latency)
     return tiles * (cycles + 0.02 * loads)
 
 

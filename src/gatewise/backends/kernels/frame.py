@@ -20,11 +20,11 @@ ARRAY_SLOTS = 8
 
 DEPTH, PANEL, BLOCK_STRIDE, ROUNDED, ROUNDED_STRIDE = range(5)
 """Of a product: columns of its operand, address of its packed weights, bytes from one block of units to the next. For
-the matrix unit, where each thread puts the operand in bfloat16: address, and bytes from one thread to the next."""
+products in bfloat16, where each thread puts the operand: address, and bytes from one thread to the next."""
 PRODUCT_SLOTS = 5
 
-WEIGHTS = 1
-"""Of a product whose weights are not packed, behind its depth: address and bytes from row to row of each weight."""
+WEIGHTS = PRODUCT_SLOTS
+"""Of a product whose weights are not packed, behind these: address and bytes from row to row of each weight."""
 
 
 @dataclass(frozen=True)
@@ -44,5 +44,5 @@ class Frame:
         for p, phase in enumerate(plan.phases):
             for j, product in enumerate(phase.products):
                 products[p, j] = size
-                size += WEIGHTS + 2 * len(product.weights) if straight else PRODUCT_SLOTS
+                size += PRODUCT_SLOTS + (2 * len(product.weights) if straight else 0)
         return Frame(arrays, products, size)
