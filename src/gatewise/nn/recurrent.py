@@ -59,6 +59,9 @@ class Recurrent(Layer):
     asked for by name (``gatewise.backend``) prevents it. Under ``torch.autocast`` a layer in float32 gives the same
     results, in autocast's dtype, and gradients to its own parameters.
 
+    On the cpu backend directions run side by side, and layers as a wave-front, where one call would leave threads idle:
+    up to about 128 units and a few rows; with two threads up to 256. Results have the same bits.
+
     Raises:
         TypeError, ValueError: for arguments of the wrong type or value.
     """

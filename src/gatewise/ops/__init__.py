@@ -142,7 +142,8 @@ def _beside(
 
 def wave_front(cell: Cell, x: Tensor, units: int, half: torch.dtype | None) -> Choice | None:
     """What runs layers of the cell as a wave-front, where that pays; see ``run_stack``."""
-    return together.way(cell, x, units, half) if together.reads_x(cell) else None
+    choice = together.way(cell, x, units, half)
+    return choice if choice is not None and together.reads_x(cell) else None
 
 
 def run_stack(

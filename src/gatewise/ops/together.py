@@ -6,6 +6,7 @@ Only where nobody looks on, and tensors are plain: everybody else gets the calls
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -125,11 +126,13 @@ def masked(found: Sequence[Sequence[Tensor | None]], asked: Sequence[Arriving]) 
     return [[g if want else None for g, want in own] for own in pairs]
 
 
+@lru_cache(maxsize=256)
 def reads_inputs(cell: Cell) -> bool:
     """Whether products take the cell's inputs as they are, and torch computes nothing before them."""
     return all(node.op == "input" for _, node in input_operands(cell))
 
 
+@lru_cache(maxsize=256)
 def reads_x(cell: Cell) -> bool:
     """Whether layers of the cell read nothing but the output of the one below, as it is."""
     return not cell.inputs and not cell.vectors and bool(input_operands(cell)) and reads_inputs(cell)
