@@ -69,9 +69,7 @@ class Stream:
             sizes, halves = (layer.input_size, self.batch_size, layer.hidden_size), self._half == torch.bfloat16
             make = get(choice.name).steps
             steps = make(layer.cell, choice.tier, self._kind, sizes, _parameters(layer), halves, self.threads)
-            if steps.whole:
-                return steps, choice.reason
-            return steps, f"{choice.reason}, what cell {layer.cell.name} computes before a product in torch operations"
+            return steps, choice.reason + steps.remark
         return _Sequences(layer.cell, choice, self.batch_size, layer.hidden_size, _parameters(layer)), choice.reason
 
     def _precision(self) -> torch.autocast:
@@ -293,8 +291,8 @@ class _Widened:
         return self.engine.states
 
     @property
-    def whole(self) -> bool:
-        return self.engine.whole
+    def remark(self) -> str:
+        return self.engine.remark
 
     def step(self, x: Tensor, out: Tensor, given: Sequence[Tensor]) -> None:
         y = torch.empty_like(out, dtype=torch.float32)
@@ -305,7 +303,7 @@ class _Widened:
 class _Sequences:
     """Steps as sequences of one step: for the eager backend."""
 
-    whole = False
+    remark = ""
 
     def __init__(self, cell: Cell, choice: Choice, rows: int, units: int, parameters: Parameters) -> None:
         self.cell, self.choice = cell, choice
