@@ -126,8 +126,8 @@ class Engine(Protocol):
         """The memory of the states itself, (states, layers, batch, hidden_size)."""
 
     @property
-    def whole(self) -> bool:
-        """Whether a step of all layers is one native call."""
+    def remark(self) -> str:
+        """What ``.backend`` says behind the reason; empty where a step of all layers is one native call."""
 
     def pack(self, parameters: Sequence[Mapping[str, Tensor]]) -> None:
         """Take over weights, by value."""

@@ -72,9 +72,7 @@ class Stream:
             halves = (layer.quantised or self._half) == torch.bfloat16
             make = get(choice.name).steps
             steps = make(layer.cell, choice.tier, self._kind, sizes, _parameters(layer), halves, self.threads)
-            if steps.whole:
-                return steps, choice.reason
-            return steps, f"{choice.reason}, what cell {layer.cell.name} computes before a product in torch operations"
+            return steps, choice.reason + steps.remark
         rows, units = self.batch_size, layer.hidden_size
         return _Sequences(layer.cell, choice, rows, units, _parameters(layer), self._products), choice.reason
 
@@ -297,8 +295,8 @@ class _Widened:
         return self.engine.states
 
     @property
-    def whole(self) -> bool:
-        return self.engine.whole
+    def remark(self) -> str:
+        return self.engine.remark
 
     def step(self, x: Tensor, out: Tensor, given: Sequence[Tensor]) -> None:
         y = torch.empty_like(out, dtype=torch.float32)
@@ -309,7 +307,7 @@ class _Widened:
 class _Sequences:
     """Steps as sequences of one step: for the eager backend."""
 
-    whole = False
+    remark = ""
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import gatewise as gw
 from gatewise import backends
-from gatewise.backends import cuda
+from gatewise.backends import cuda, cudnn
 from gatewise.backends.cuda import calls
 from gatewise.backends.cuda.layout import Exchange, Number
 from gatewise.ops.operators import CallOptions, Keep
@@ -186,6 +186,18 @@ def test_what_products_are_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn.rnn, "fp32_precision", "ieee")
     with gw.backend("cuda"), pytest.raises(RuntimeError, match="asks for full float32"):
         backends.choose(torch.device("cuda"), torch.float32)
+
+
+def test_full_float32_goes_on_to_the_next_way_which_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a card whose kernels are proved."""
+    monkeypatch.setattr(cuda, "_problem", lambda: "")
+    monkeypatch.setattr(cuda.Cuda, "unproved", "")
+    monkeypatch.setattr(cudnn, "enabled", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn.rnn, "fp32_precision", "ieee")
+    for cell, name in ((ALL["lstm"], "cudnn"), (ALL["gru"], "eager")):
+        choice = backends.choose(torch.device("cuda"), torch.float32, None, cell, 64)
+        assert choice.name == name
+        assert "takes products of float32 in TF32, but torch asks for full float32" in choice.reason
 
 
 OLD_SETTING = """

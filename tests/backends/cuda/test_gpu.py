@@ -1,6 +1,7 @@
 """What only a card can prove; skipped where there is none. The same layers run on the emulation in ``test_calls``."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -66,6 +67,29 @@ def test_a_call_is_recorded_into_a_graph(named: None) -> None:
             y = layer(x)[0]
         graph.replay()
     assert torch.equal(y, expected)
+
+
+def test_what_is_not_loaded_cannot_be_recorded(named: None) -> None:
+    layer, x = gru(80), torch.randn(2, 3, 32, device="cuda")
+    sentence = pytest.raises(RuntimeError, match="make the same call once before")
+    with sentence, torch.no_grad(), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        layer(x)
+
+
+def test_a_stream_replays_its_steps(named: None) -> None:
+    layer, x = gru(), torch.randn(20, 8, 32, device="cuda")
+    stream = layer.stream(8)
+    with torch.no_grad(), gw.backend("eager"):
+        y, final = layer(x)
+    torch.testing.assert_close(torch.stack([stream.step(part) for part in x]), y, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(stream.state, final, rtol=1e-3, atol=1e-4)
+
+
+def test_a_thread_of_its_own(named: None) -> None:
+    layer, x = gru(), torch.randn(20, 8, 32, device="cuda")
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(lambda: trained(layer, x, "cuda")).result()
+    assert all(torch.equal(a, b) for a, b in zip(found, trained(layer, x, "cuda"), strict=True))
 
 
 def test_compiled_by_torch(named: None) -> None:

@@ -53,13 +53,13 @@ def test_kernels_first_then_cudnn_then_eager(
     monkeypatch.setattr(gpus, "gpu", lambda index: _Here)
     monkeypatch.setattr(cudnn, "enabled", lambda: True)
     found = [
-        backends.choose(torch.device("cuda"), torch.float16, None, cell, units) for cell in (cells.lstm, cells.gru)
+        backends.choose(torch.device("cuda:0"), torch.float16, None, cell, units) for cell in (cells.lstm, cells.gru)
     ]
     assert tuple(choice.name for choice in found) == names
 
     @torch.compile(fullgraph=True, backend="eager")
     def compiled(x: torch.Tensor) -> torch.Tensor:
-        choice = backends.choose(torch.device("cuda"), torch.float16, None, cells.gru, units)
+        choice = backends.choose(torch.device("cuda:0"), torch.float16, None, cells.gru, units)
         return x + float(choice.name == names[1])
 
     with backends.backend("auto"):  # whatever a test before asked for

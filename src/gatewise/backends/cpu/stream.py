@@ -254,6 +254,10 @@ class Steps:
         """The states now, (states, layers, rows, units), to read or to write."""
         return self._slots[self._turn]
 
+    @property
+    def remark(self) -> str:
+        return "" if self.whole else f", what cell {self.cell.name} computes before a product in torch operations"
+
     def pack(self, parameters: Sequence[Mapping[str, Tensor]]) -> None:
         """Take over weights, by value; the states stay.
 

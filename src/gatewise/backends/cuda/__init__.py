@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from gatewise.compiler.text import parse
 from gatewise.torch_internals import constant
 
 if TYPE_CHECKING:
-    from gatewise.backends.base import Backend, Meaning
+    from gatewise.backends.base import Backend, Engine, Meaning
     from gatewise.backends.cuda.gpu import Gpu
     from gatewise.compiler.cell import Cell
 
@@ -43,19 +43,24 @@ def _found_problem() -> str:
 
     if not torch.cuda.is_available() or driver.library() is None:
         return "the cuda backend needs a GPU of NVIDIA, its driver and a torch that was built for CUDA"
+    if not hasattr(driver.library(), "cuLaunchKernelEx"):
+        return "the cuda backend needs a driver of CUDA 11.8 or later"
     if nvrtc.library() is None:
         return "the cuda backend needs NVRTC, which is not installed (pip install 'gatewise[cuda]')"
-    capability = torch.cuda.get_device_capability()
-    if not card.architecture(*capability):
-        return "the cuda backend needs a GPU of compute capability 8.0 or later, got {}.{}".format(*capability)
-    return ""
+    found = [torch.cuda.get_device_capability(k) for k in range(torch.cuda.device_count())]
+    # Of several cards one that is too old is found out where a call is on it.
+    return "" if any(card.architecture(*each) for each in found) else card.TOO_OLD.format(*found[0])
 
 
 @constant
 def _roomless(cell: str, tier: str, index: int | None, units: int) -> str:
     from gatewise.backends.cuda import calls, gpu, room
 
-    return room.problem(_parsed(cell), calls.NUMBERS[tier], units, gpu.gpu(index or 0).card)
+    try:
+        card = gpu.gpu(torch.cuda.current_device() if index is None else index).card
+    except gpu.OldCardError as error:
+        return str(error)
+    return room.problem(_parsed(cell), calls.NUMBERS[tier], units, card)
 
 
 _parsed = functools.lru_cache(maxsize=256)(parse)
@@ -140,8 +145,11 @@ class Cuda:
         parameters: Sequence[Mapping[str, Tensor]],
         halves: bool,
         threads: int | None,
-    ) -> NoReturn:
-        raise RuntimeError("streams have no kernels on a GPU; open them without asking for the cuda backend")
+    ) -> Engine:
+        from gatewise.backends.cuda.steps import Steps, by_graph
+
+        like = torch.empty(0, device=next(p.device for own in parameters for p in own.values()), dtype=dtype)
+        return Steps(cell, sizes, parameters, like, by_graph(like.device))
 
     def report(self) -> dict[str, object]:
         return {self.name: _problem() or UNPROVED}
@@ -150,7 +158,9 @@ class Cuda:
 def _gpu(tensors: Sequence[Tensor]) -> Gpu:
     from gatewise.backends.cuda.gpu import gpu
 
-    return gpu(tensors[0].device.index or 0)
+    found = gpu(tensors[0].device.index)
+    found.raise_what_was_reported()  # before anything is asked of a card that has failed
+    return found
 
 
 BACKEND: Backend = Cuda()

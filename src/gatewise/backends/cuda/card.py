@@ -9,6 +9,7 @@ REGISTERS = 65536
 """Of a multiprocessor, on every card since Kepler."""
 MOST_REGISTERS = 255
 """Of a thread."""
+TOO_OLD = "the cuda backend needs a GPU of compute capability 8.0 or later, got {}.{}"
 
 
 @dataclass(frozen=True)

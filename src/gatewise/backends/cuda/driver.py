@@ -40,6 +40,10 @@ class Config(ctypes.Structure):
     )
 
 
+class DriverError(RuntimeError):
+    """The driver refused; the text is its own."""
+
+
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The driver; None where there is none."""
@@ -56,7 +60,18 @@ def _call(function: str, *arguments: object) -> None:
     if status:
         text = ctypes.c_char_p()
         driver.cuGetErrorString(status, ctypes.byref(text))
-        raise RuntimeError(f"CUDA failed in {function}: {(text.value or b'unknown error').decode()}")
+        raise DriverError(f"CUDA failed in {function}: {(text.value or b'unknown error').decode()}")
+
+
+def ensure_context(device: int) -> None:
+    """Make the device's context current where this thread has none: torch's own calls do so, and a thread's first call
+    may be ours."""
+    context, handle = ctypes.c_void_p(), ctypes.c_int()
+    _call("cuCtxGetCurrent", ctypes.byref(context))
+    if not context.value:
+        _call("cuDeviceGet", ctypes.byref(handle), device)
+        _call("cuDevicePrimaryCtxRetain", ctypes.byref(context), handle)  # torch's; it lives as long as the process
+        _call("cuCtxSetCurrent", context)
 
 
 def attributes(device: int) -> tuple[tuple[int, int], int, int]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+from dataclasses import replace
 
 import torch
 
 from gatewise.backends.cuda import driver, nvrtc
 from gatewise.backends.cuda.arguments import Arguments
-from gatewise.backends.cuda.card import Card, architecture
+from gatewise.backends.cuda.card import TOO_OLD, Card, architecture
 from gatewise.backends.cuda.code import code, fitting
 from gatewise.backends.cuda.design import Design
 from gatewise.backends.cuda.layout import Exchange, Layout, Number
 from gatewise.backends.cuda.source import ENTRY
+from gatewise.backends.cuda.turns import Turns
 
 _PROBE = 'extern "C" __global__ void probe() {}'
 _RESERVED = 1024
@@ -24,34 +27,55 @@ _REASONS = {
 }
 
 
+class OldCardError(RuntimeError):
+    """A card that the kernels were not written for, beside one that they were."""
+
+
 class Gpu:
     """See ``sequence.Machine``."""
 
     def __init__(self, index: int) -> None:
         self.index = index
         with torch.cuda.device(index):
+            driver.ensure_context(index)
             self.card = _card(index)
             # A kernel that gives up says why here, since nothing else can be read from a card that has failed.
             self._report = torch.zeros(4, dtype=torch.int32, pin_memory=True)
+            self._turns = Turns(torch.cuda.Event())
         self._functions: dict[tuple[Design, Layout], tuple[driver.Function, int]] = {}
 
     def layout(self, design: Design, number: Number, units: int, rows: int) -> Layout:
-        return fitting(design, number, units, rows, self.card)[0]
+        found = fitting(design, number, units, rows, self.card)[0]
+        if _without_rows(design, found) not in self._functions:
+            with torch.cuda.device(self.index):
+                recording = torch.cuda.is_current_stream_capturing()
+            if recording:
+                raise RuntimeError(
+                    "a kernel cannot be loaded while a CUDA graph is recorded; make the same call once before that"
+                )
+        return found
 
     def launch(self, design: Design, layout: Layout, arguments: Arguments) -> None:
-        self._raise_what_was_reported()
+        self.raise_what_was_reported()
         with torch.cuda.device(self.index):
             function, sets = self._loaded(design, layout)
-            stream = torch.cuda.current_stream(self.index).cuda_stream
+            stream = torch.cuda.current_stream(self.index)
             # Blocks that poll memory must all run: what does not fit at once is another launch.
-            step = sets if layout.exchange is Exchange.CACHE else arguments.sets
-            for first in range(0, arguments.sets, step):
-                blocks = min(step, arguments.sets - first) * layout.blocks
-                function(blocks, arguments.packed(design, first, self._report.data_ptr()), stream)
+            polls = layout.exchange is Exchange.CACHE
+            step = sets if polls else arguments.sets
+            with self._turn(stream) if polls else contextlib.nullcontext():
+                for first in range(0, arguments.sets, step):
+                    blocks = min(step, arguments.sets - first) * layout.blocks
+                    function(blocks, arguments.packed(design, first, self._report.data_ptr()), stream.cuda_stream)
+
+    def _turn(self, stream: torch.cuda.Stream) -> contextlib.AbstractContextManager[None]:
+        recording = torch.cuda.is_current_stream_capturing()
+        return contextlib.nullcontext() if recording else self._turns.turn(stream)
 
     def _loaded(self, design: Design, layout: Layout) -> tuple[driver.Function, int]:
         """The kernel, and how many sets of its blocks run at once."""
-        known = self._functions.get((design, layout))
+        key = _without_rows(design, layout)
+        known = self._functions.get(key)
         if known is None:
             cluster = layout.blocks if layout.exchange is Exchange.CLUSTER else 1
             together = layout.exchange is Exchange.CACHE
@@ -60,14 +84,24 @@ class Gpu:
             known = function, function.at_once(self.card.multiprocessors) // layout.blocks
             if known[1] == 0:
                 raise RuntimeError(f"the {layout.blocks} blocks of a set do not run at once on this card")
-            self._functions[design, layout] = known
+            self._functions[key] = known
         return known
 
-    def _raise_what_was_reported(self) -> None:
+    def raise_what_was_reported(self) -> None:
+        """What a kernel said before it ended with an error, of which torch says no more than that there was one.
+
+        Raises:
+            RuntimeError: with that reason; the process has lost this card.
+        """
         words = (ctypes.c_uint32 * 4).from_address(self._report.data_ptr())
         reason, block, step, event = words
         if reason:
             raise RuntimeError(f"a kernel on this GPU gave up: {_REASONS[reason].format(block, event, step)}")
+
+
+def _without_rows(design: Design, layout: Layout) -> tuple[Design, Layout]:
+    """What a loaded kernel depends on: batches of any size share it."""
+    return design, replace(layout, share=0)
 
 
 @functools.lru_cache(maxsize=64)
@@ -75,15 +109,18 @@ def _card(index: int) -> Card:
     """What the driver says of a card; its context must be current."""
     capability, multiprocessors, shared = driver.attributes(index)
     name = architecture(*capability)
-    clusters = {}
+    if not name:
+        raise OldCardError(TOO_OLD.format(*capability))
+    clusters: dict[int, int] = {}
     if capability >= (9, 0):
         shared -= _RESERVED
         cubin, _ = nvrtc.compiled(_PROBE, {}, name)
         for size in (2, 4, 8, 16):
-            # With all shared memory for each block, so that a multiprocessor has one.
-            count = driver.Function(cubin, "probe", driver.Launch(32, shared, size)).at_once(multiprocessors)
-            if count:
-                clusters[size] = count // size
+            # With all shared memory for each block, so that a multiprocessor has one. A size that the driver refuses
+            # is one that the card has no clusters of.
+            with contextlib.suppress(driver.DriverError):
+                count = driver.Function(cubin, "probe", driver.Launch(32, shared, size)).at_once(multiprocessors)
+                clusters |= {size: count // size} if count else {}
     return Card(name, multiprocessors, shared, clusters)
 
 

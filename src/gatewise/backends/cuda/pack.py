@@ -8,7 +8,6 @@ together, and here alike. Padding units and columns are zeros.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,29 +17,28 @@ from gatewise.backends.cuda.layout import Layout, Number
 
 def packed(weights: Sequence[Tensor], layout: Layout, device: torch.device) -> Tensor:
     """The weights of all tiles, (units, units) each, of unit and column: block, warp, group, tile, step, half, lane,
-    and a lane's 16 bytes."""
+    and a lane's 16 bytes. Nothing is kept from call to call: a table of places that a CUDA graph reads could not be let
+    go of, and one that is made anew could not be recorded."""
     number, units = layout.number, layout.units
     if not weights:
         return torch.zeros(16, dtype=number.dtype, device=device)
-    stacked = torch.stack([w.to(number.dtype) for w in weights]).flatten()
+    whole = torch.stack([w.to(number.dtype) for w in weights])
     if number is Number.TF32:
-        stacked = _rounded(stacked)
-    return torch.cat([stacked, stacked.new_zeros(1)])[_index(len(weights), units, layout, device)]
+        whole = _rounded(whole)
+    rows, columns = layout.blocks * layout.groups * 16, layout.steps * layout.shares * number.depth
+    if (rows, columns) != (units, units):
+        padded = whole.new_zeros(len(weights), rows, columns)
+        padded[:, :units, :units] = whole
+        whole = padded
+    return _split(whole, layout).permute(1, 2, 6, 3, 0, 7, 9, 5, 8, 10, 4, 11).flatten()
 
 
-@lru_cache(maxsize=64)
-def _index(tiles: int, units: int, layout: Layout, device: torch.device) -> Tensor:
-    """Of each packed number its place among the weights; behind the last there is a zero. Kept on the device: a copy to
-    it could not be recorded into a CUDA graph."""
-    number, rows = layout.number, layout.blocks * layout.groups * 16
-    columns = layout.steps * layout.shares * number.depth
-    index = torch.full((tiles, rows, columns), tiles * units * units)
-    index[:, :units, :units] = torch.arange(tiles * units * units).view(tiles, units, units)
+def _split(whole: Tensor, layout: Layout) -> Tensor:
+    """(tile, row, column) with rows and columns taken apart."""
     # A lane's chunk is two halves; a half is one or two registers of the second operand, a register one or two numbers.
-    pair = 2 if number.bytes == 2 else 1
-    registers = number.chunk // 2 // pair
-    split = index.view(
-        tiles,
+    pair = 2 if layout.number.bytes == 2 else 1
+    return whole.view(
+        len(whole),
         layout.blocks,
         layout.groups // layout.together,
         layout.together,
@@ -50,10 +48,9 @@ def _index(tiles: int, units: int, layout: Layout, device: torch.device) -> Tens
         layout.steps,
         4,
         2,  # halves
-        registers,
+        layout.number.chunk // 2 // pair,
         pair,
     )
-    return split.permute(1, 2, 6, 3, 0, 7, 9, 5, 8, 10, 4, 11).flatten().to(device)
 
 
 def _rounded(weights: Tensor) -> Tensor:

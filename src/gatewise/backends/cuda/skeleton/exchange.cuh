@@ -4,7 +4,8 @@
 // of 16 bytes, ``arrive`` waits until the values of all units lie in this block's shared memory.
 //
 // Why nothing hangs. Blocks of a cluster are scheduled together and wait for no other cluster. Blocks that poll memory
-// are launched together or not at all, and no more of them than there is room for at once. Phases of counters are
+// are launched together or not at all, no more of them than there is room for at once, and two such kernels take turns
+// (turns.py). Phases of counters are
 // parities of the step, polled words belong to one step: there is nothing that could be reset too late. Every wait
 // counts, and ends the kernel with a reason when it has waited too long.
 #pragma once
