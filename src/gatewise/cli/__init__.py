@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import sys
-from pathlib import Path
 
 from gatewise.tasks.errors import FULL, InputError, need, reason
 
@@ -36,10 +35,6 @@ app.command()(about.info)
 app.command()(about.cells)
 
 
-LISTS = ("--level", "--lags")
-"""Options that take several numbers."""
-
-
 def main() -> None:
     """Run the command line; every error of the input is one line on standard error and exit code 2."""
     if logging.lastResort is not None:  # what is read for long, and what of it is not used, on standard error
@@ -48,15 +43,14 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except InputError as error:
-        code = _fail(f"{error}{error.typed or _with_commas(sys.argv[1:])}")
+        code = _fail(f"{error}{error.typed}")
     except OSError as error:  # of a file that is not ours: standard output, a temporary one
         if error.errno not in FULL:
             raise
         code = _fail(f"{error.filename or 'a file'} cannot be written: {reason(error)}")
     except typer.exceptions.TyperException as error:
         message = error.format_message()
-        came = _came(error, message) or _with_commas(sys.argv[1:])
-        code = _fail(message + came) if message else 2  # without one, help was printed
+        code = _fail(message + _came(error, message)) if message else 2  # without one, help was printed
     except (KeyboardInterrupt, typer.Abort):
         print("gatewise: interrupted", file=sys.stderr)
         code = 130
@@ -66,23 +60,6 @@ def main() -> None:
 def _fail(sentence: str) -> int:
     print(f"gatewise: {' '.join(sentence.split())}", file=sys.stderr)
     return 2
-
-
-def _with_commas(words: list[str]) -> str:
-    """How several values are written, where numbers stand behind those of such an option: ``--level 80 95``."""
-    for at, word in enumerate(words):
-        numbers = list(itertools.takewhile(_is_number, words[at + 1 :])) if word in LISTS else []
-        if len(numbers) > 1:
-            return f"; several values of {word} are written with commas: {word} {','.join(numbers)}"
-    return ""
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return not Path(word).exists()
 
 
 def _came(error: Exception, message: str) -> str:

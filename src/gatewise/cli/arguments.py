@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from gatewise.tasks.errors import InputError
 from gatewise.tasks.options import default_of, ordered, types_of
 from gatewise.tasks.registry import kind_of, names
 
+NUMBERS, _ = LISTED = "NUMBERS", "NAMES"
+"""What the values of an option are that takes several."""
 Command = Callable[..., None]
 """What a verb does."""
 
@@ -64,11 +66,59 @@ def _parameter(kind: type, f: dataclasses.Field[Any]) -> inspect.Parameter:
             how = typer.Option(
                 *flags, metavar="FILE", parser=file, help=f.metadata["help"], show_default=shown or False
             )
+        elif f.metadata["listed"]:
+            how = typer.Option(
+                *flags,
+                metavar=f.metadata["listed"],
+                help=f.metadata["help"],
+                show_default=shown or False,
+            )
         else:
             how = typer.Option(*flags, help=f.metadata["help"], show_default=shown or False)
     held = list[held] if f.metadata["several"] else held
     place = inspect.Parameter.POSITIONAL_OR_KEYWORD if f.metadata["argument"] else inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(f.name, place, default=None, annotation=Annotated[Optional[held], how])  # noqa: UP045
+
+
+class Listing(TyperCommand):
+    """A command that takes options of several values more than once, and several numbers behind one of numbers:
+    ``--level 80 95``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        flags = {flag: p.metavar for p in self.params if p.metavar in LISTED for flag in p.opts}
+        return super().parse_args(ctx, _gathered(args, flags))
+
+
+def _gathered(words: list[str], flags: Mapping[str, str]) -> list[str]:
+    """The words of a command with each of these flags once, and all of its values behind it with commas."""
+    found: dict[str, list[str]] = {}
+    left, flag, waiting = [], "", False
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in flags and not waiting:
+            flag, waiting = name, not equals
+            found.setdefault(flag, []).extend([value] if equals else [])
+        elif waiting or (flags.get(flag) == NUMBERS and _is_numbers(word)):
+            found[flag].append(word)
+            waiting = False
+        else:
+            left.append(word)
+            flag = ""
+    given = [f"{name}={_joined(values)}" for name, values in found.items() if values]
+    return [*given, *left, *([flag] if waiting else [])]
+
+
+def _joined(values: list[str]) -> str:
+    return values[0] if len(values) == 1 else ",".join(value.strip(",") for value in values)
+
+
+def _is_numbers(word: str) -> bool:
+    """Whether a word is a number, or several with commas, and not the name of a file."""
+    try:
+        [float(part) for part in word.strip(",").split(",")]
+    except ValueError:
+        return False
+    return not Path(word).exists()
 
 
 def with_parameters(run: Command, added: list[inspect.Parameter], doc: str | None) -> Command:
@@ -94,7 +144,7 @@ def made(kind: type, values: dict[str, Any]) -> Any:
 def as_command(function: Command, name: str) -> Any:
     """A command of typer's."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(name)(function)
+    app.command(name, cls=Listing)(function)
     command = typer.main.get_command(app)
     command.name = name
     return command

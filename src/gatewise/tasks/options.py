@@ -34,6 +34,7 @@ def option(
     may_be_none: bool = False,
     kept: bool = True,
     several: bool = False,
+    listed: str | None = None,
 ) -> Any:
     """A field that is an option.
 
@@ -44,9 +45,11 @@ def option(
         may_be_none: whether None may be given though it is not the default.
         kept: whether it is part of what a run is: written into ``config.json``, and the same when it is resumed.
         several: whether the command line takes it more than once; its value is then a tuple.
+        listed: what a text with commas lists, NUMBERS or NAMES. The command line takes such an option more than once
+            too, and several numbers behind it: ``--level 80 95``.
     """
     described = {"help": help, "check": check, "shown": shown, "flags": flags, "kept": kept, "argument": False}
-    described["several"] = several
+    described.update(several=several, listed=listed)
     return field(default=default, metadata={**described, "may_be_none": may_be_none or default is None})
 
 

@@ -47,7 +47,7 @@ class ForecastOptions(TaskOptions):
         None, "Steps in a season.", checks.integer(1, MOST_STEPS), shown="from the frequency of the data"
     )
     level: str | None = option(
-        None, "Prediction intervals in per cent, such as 80,95; in Python also a list.", shown="none"
+        None, "Prediction intervals in per cent, such as 80,95; in Python also a list.", shown="none", listed="NUMBERS"
     )
     strategy: str = option(
         "direct",
@@ -66,6 +66,7 @@ class ForecastOptions(TaskOptions):
         "The network corrects the mean of naive forecasts that repeat so many last values; -12: with the drift of 12. "
         "recursive: it reads the values so many steps back.",
         shown="by the data",
+        listed="NUMBERS",
     )
     scaling: str = option(
         "auto",
@@ -122,6 +123,7 @@ class ForecastOptions(TaskOptions):
         "Column of values; several, such as HUFL,OT, are forecast together (direct); in Python also a list.",
         checks.text,
         shown="y, or the second of two columns",
+        listed="NAMES",
     )
     channels: str = option(
         "independent",
@@ -130,14 +132,20 @@ class ForecastOptions(TaskOptions):
     )
     wide: bool = option(False, "One column a series beside the column of times.", checks.flag)
     static_cols: str | None = option(
-        None, "Covariates with one value a series: names of columns.", checks.text, shown="inferred"
+        None, "Covariates with one value a series: names of columns.", checks.text, shown="inferred", listed="NAMES"
     )
-    past_cols: str | None = option(None, "Covariates that are known up to the forecast.", checks.text, shown="inferred")
+    past_cols: str | None = option(
+        None, "Covariates that are known up to the forecast.", checks.text, shown="inferred", listed="NAMES"
+    )
     future_cols: str | None = option(
-        None, "Covariates that are known for the horizon too.", checks.text, shown="inferred"
+        None, "Covariates that are known for the horizon too.", checks.text, shown="inferred", listed="NAMES"
     )
     cat_cols: str | None = option(
-        None, "Covariates whose digits are names, such as 17 for a shop.", checks.text, shown="those of words"
+        None,
+        "Covariates whose digits are names, such as 17 for a shop.",
+        checks.text,
+        shown="those of words",
+        listed="NAMES",
     )
     covariates: str = option(
         "infer",

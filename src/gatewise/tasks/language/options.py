@@ -82,6 +82,7 @@ class LanguageOptions(TaskOptions):
         "Of an adaptive softmax: ranks at which its clusters begin, such as 2000,10000.",
         _cutoffs,
         shown="one softmax over all tokens",
+        listed="NUMBERS",
     )
     batch_size: int = option(32, "Streams of text that are read side by side.", checks.integer(1, checks.MOST))
     sequence_length: int = option(64, "Tokens through which a gradient goes back.", checks.integer(1, checks.MOST))

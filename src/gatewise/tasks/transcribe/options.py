@@ -66,7 +66,7 @@ class TranscribeOptions(TaskOptions):
         checks.choice(*NORMALISE),
         shown="utterance; `running` where direction is `forward`",
     )
-    speeds: str = option("0.9,1,1.1", "Speeds at which training recordings are heard.", _speeds)
+    speeds: str = option("0.9,1,1.1", "Speeds at which training recordings are heard.", _speeds, listed="NUMBERS")
     frequency_masks: int = option(2, "Masks over bands (SpecAugment).", checks.integer(0, 100))
     frequency_width: int = option(15, "Bands of a mask at most, of 80.", checks.integer(1, 80))
     time_masks: int = option(2, "Masks over time (SpecAugment).", checks.integer(0, 100))
