@@ -143,6 +143,8 @@ def rows() -> dict[str, Callable[[Path, int, dict[str, Any]], dict[str, float]]]
     for name in SERIES:
         recursive = {"strategy": "recursive"}
         found[f"{name}-recursive"] = lambda *a, name=name, how=recursive: run_series(name, *a[:2], {**how, **a[2]})
+        whole = {"scaling": "series"}
+        found[f"{name}-by-series"] = lambda *a, name=name, how=whole: run_series(name, *a[:2], {**how, **a[2]})
     found["airline-refitted"] = lambda *a: run_refitted("airline", *a)
     found["m4-hourly"] = run_m4
     for horizon in (96, 192, 336, 720):

@@ -135,6 +135,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "ambiguous number": ('ds,y\n1,"1,234"\n', {}, "line 2 has the value '1,234'.* decimal"),
     "unquoted decimal comma": ("ds,y\n2020-01-01,1,5\n", {}, "line 2 has 3 fields, expected 2"),
     "a field more": ("\nds,y\n\n1,1\n2,2,2\n", {}, "line 5 has 3 fields, expected 2"),
+    "a field less": ("ds,y\n1,1\n2\n", {}, "line 3 has 1 field, expected 2"),
     "fraction of a second": ("ds,y\n2020-01-01T00:00:00.5,1\n", {}, "expected whole seconds"),
     "zone later": (
         "ds,y\n2020-01-01,1\n2020-01-02T00:00Z,1\n",

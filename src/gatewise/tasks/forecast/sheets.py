@@ -169,7 +169,8 @@ def _columns(
     lines, known = array("q"), dict[str, str]()
     for line, row in rows:
         if len(row) != width:
-            raise InputError(f"data: {path} line {line} has {len(row)} fields, expected {width}")
+            fields = "1 field" if len(row) == 1 else f"{len(row)} fields"
+            raise InputError(f"data: {path} line {line} has {fields}, expected {width}")
         lines.append(line)
         for i in repeated:
             text = row[i]
