@@ -106,7 +106,7 @@ def _packed(
         held = {n: getattr(module, full) for n, full in names.items()}
         sizes = int(x.shape[2]), int(x.shape[1]), module.hidden_size
         engine = get(backend).steps(module.cell, tier, torch.float32, sizes, [held], False, None)
-        return _Packing(engine, module._narrow, tuple(p.detach().clone() for p in others)) if not engine.remark else None
+        return None if engine.remark else _Packing(engine, module._narrow, tuple(p.detach().clone() for p in others))
 
 
 def _stepped(engine: Engine, x: Tensor, states: Sequence[Tensor], reverse: bool) -> tuple[Tensor, list[Tensor]]:
