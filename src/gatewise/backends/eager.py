@@ -95,9 +95,10 @@ class Affine:
     """
 
     def __init__(
-        self, cell: Cell, parameters: Mapping[str, Tensor], hidden_size: int, product: Product = linear
+        self, cell: Cell, parameters: Mapping[str, Tensor], hidden_size: int, product: Product | None = None
     ) -> None:
-        self.cell, self.parameters, self.hidden_size, self.product = cell, parameters, hidden_size, product
+        self.cell, self.parameters, self.hidden_size = cell, parameters, hidden_size
+        self.product = product or linear
         self.uses = {use.node: use for use in cell.uses}
         bias = parameters.get("bias_hh")
         # For units of no width both look alike; then there is nothing to add, but a gradient to give.
@@ -159,7 +160,7 @@ def sequence(
     *,
     reverse: bool = False,
     seen: Sequence[tuple[Node, Tensor]] = (),
-    product: Product = linear,
+    product: Product | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a cell over a sequence.
 
@@ -167,7 +168,7 @@ def sequence(
         x: (T, B, input_size). ``inputs`` are the keyword inputs, (T, B, width). ``states``: (B, hidden_size) each.
         reverse: from the last step to the first; outputs keep their place in time.
         seen: nodes whose values are wanted, and the memory that takes them, (T, B, hidden_size) each.
-        product: how operands are multiplied with weights.
+        product: how operands are multiplied with weights; ``linear`` without.
 
     Returns:
         The first state at every step, (T, B, hidden_size), and the final states.
@@ -191,7 +192,7 @@ def interpret(
     steps: int,
     reverse: bool = False,
     seen: Sequence[tuple[Node, Tensor]] = (),
-    product: Product = linear,
+    product: Product | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """As ``sequence``, with the input-like operands of the affine maps already computed for all steps, and vectors that
     stand elsewhere among the inputs."""

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from gatewise.backends import WITHOUT_KERNELS, choose, cudnn, eager, prologue, signature
-from gatewise.backends.autocast import linear
 from gatewise.backends.base import Choice
 from gatewise.compiler.cell import Cell, vector_name
 from gatewise.ops import direct, flops, operators, stacked, together
@@ -189,8 +188,8 @@ def trace(
     return y, finals
 
 
-def _product(half: torch.dtype | None) -> eager.Product:
-    return grid.linear if half == torch.int8 else linear
+def _product(half: torch.dtype | None) -> eager.Product | None:
+    return grid.linear if half == torch.int8 else None
 
 
 def _leaves(

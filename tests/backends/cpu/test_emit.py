@@ -143,7 +143,7 @@ def test_packing(tier: str, dtype: torch.dtype, vectors: int) -> None:
     """Panels hold [block of units][column][vectors], zero beyond the last unit, from both orders of a matrix."""
     to = launch.target(tier, dtype)
     kernel = jit.load(
-        f"test pack {dtype}", lambda: pack.emit(str(dtype)[6:], to.tier.vector_bytes), to.tier, pack.ENTRIES
+        f"test pack {dtype}", lambda: pack.emit(str(dtype)[6:], to.tier.vector_bytes), to.tier, pack.entries(pack.WHOLE)
     )
     for units in (1, 15, 16, 33, 100):
         for depth in (1, 7, 16, 50):
