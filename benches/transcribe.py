@@ -28,7 +28,7 @@ from gatewise.tasks.transcribe.options import TranscribeOptions
 from gatewise.tasks.transcribe.recordings import Recordings, held_out, recordings
 from gatewise.tasks.transcribe.sound import read
 
-ORDERS, WEIGHTS, BONUSES = (2, 3), (0.2, 0.4, 0.7, 1.0, 1.5), (0.0, 1.0, 2.0, 3.0)
+ORDERS, WEIGHTS, BONUSES = (2, 3), (0.4, 0.7, 1.0), (0.0, 1.0, 2.0)
 SEARCH: dict[str, Any] = {"lm": "transcripts", "lm_unit": "word", "beam": 32}
 
 
