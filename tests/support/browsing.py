@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -28,7 +29,7 @@ class Opened:
     def texts(self, tag: str) -> list[str]:
         """The text of every element of a kind, without marks."""
         found = re.findall(rf"<{tag}\b[^>]*>(.*?)</{tag}>", self.dom, re.DOTALL)
-        return [re.sub(r"<[^>]+>", "", one).strip() for one in found]
+        return [html.unescape(re.sub(r"<[^>]+>", "", one)).strip() for one in found]
 
 
 def opened(page: Path, folder: Path, width: int = 1100) -> Opened:

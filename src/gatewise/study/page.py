@@ -284,7 +284,8 @@ def bars_and_points(
     left |= {"marker": {"color": colours, "opacity": 0.45}}
     right: dict[str, Any] = {"x": list(names), "y": list(points), "name": titles[1], "yaxis": "y2", "mode": "markers"}
     right |= {"marker": {"size": 11, "symbol": "diamond", "color": colours}}
-    right["error_y"] = {"type": "data", "array": list(errors), "visible": True}
+    # The colour is said, since plotly takes the list of the marks' colours for one, and black in its place.
+    right["error_y"] = {"type": "data", "array": list(errors), "visible": True, "color": "#777777"}
     second: dict[str, Any] = {"title": {"text": titles[1]}, "overlaying": "y", "side": "right", "rangemode": "tozero"}
     second |= {"tickmode": "auto", "showgrid": False}
     layout = {"xaxis": {}, "yaxis": {"title": {"text": titles[0]}}, "yaxis2": second, "height": 380, "bargap": 0.5}

@@ -185,7 +185,7 @@ def test_gradients_of_weights_are_not_summed(what: str, monkeypatch: pytest.Monk
     from gatewise.backends.cpu import jit, reduce, sums, vector_sums
     from gatewise.backends.kernels import recipe
 
-    def replaced(c: Code, place: Value, value: Value, mask: Value | None) -> None:
+    def replaced(c: Code, place: Value, value: Value, mask: Value | None, *_: Value) -> None:
         c.store(value, place, mask)
 
     def kernel(tier: Tier, dtype: str) -> int:
@@ -193,19 +193,19 @@ def test_gradients_of_weights_are_not_summed(what: str, monkeypatch: pytest.Monk
         return jit.load(f"faulty sums {what} {dtype}", lambda: text, tier, sums.ENTRIES).address("share")
 
     if what == "total":
-        monkeypatch.setattr(vector_sums.VectorSums, "_accumulate", staticmethod(replaced))
+        monkeypatch.setattr(vector_sums.VectorSums, "accumulate", staticmethod(replaced))
     else:
-        monkeypatch.setattr(vector_sums.VectorSums, "_together", staticmethod(_whole_groups))
+        monkeypatch.setattr(vector_sums.VectorSums, "_together", _whole_groups)
     monkeypatch.setattr(reduce, "_kernel", kernel)
     monkeypatch.setattr(recipe, "_recipes", {})
     with pytest.raises(Disagreement):
         compare(Case(ALL["gru"], inputs=6, steps=9, batch=33))
 
 
-def _whole_groups(c: Code, depth: Value, rows: Callable[[Value, int], None]) -> None:
+def _whole_groups(self: object, c: Code, depth: Value, rows: Callable[[Value, int, None], None]) -> None:
     """Rows are copied in groups; those after the last whole one are forgotten."""
     with c.loop(c.i64(0), depth, 8) as k:
-        rows(k, 1)
+        rows(k, 1, None)
 
 
 @pytest.mark.parametrize("what", ["rows", "units", "depth", "steps"])

@@ -34,12 +34,12 @@ def test_packing(vectors: int) -> None:
     """Panels hold [block of units][pair of columns][units][2], zero beyond the last unit and column; nothing else is
     written."""
     to, form = launch.target(TIER, torch.float32), pack.PAIRS
-    kernel = jit.load("test pack pairs", lambda: pack.emit("float32", 64, form), to.tier, pack.ENTRIES)
+    kernel = jit.load("test pack pairs", lambda: pack.emit("float32", 64, form), to.tier, pack.entries(form))
     per_block = vectors * to.length
     for units in (1, 16, 33):
         for depth in (1, 7, 16, 50):
             weight = torch.randn(units, depth + 3)[:, :depth]
-            blocks, pairs = -(-units // per_block), form.groups(depth)
+            blocks, pairs = -(-units // per_block), form.lines(depth)
             padded = torch.zeros(blocks * per_block, 2 * pairs, dtype=torch.bfloat16)
             padded[:units, :depth] = weight.bfloat16()
             expected = padded.view(blocks, per_block, pairs, 2).transpose(1, 2).contiguous()

@@ -223,8 +223,3 @@ def test_tiers_have_their_names() -> None:
 
 def test_info_says_so() -> None:
     assert "cuda" in backends.report()["backends"]
-
-
-def test_a_stream_is_refused_in_a_sentence(emulated: None) -> None:
-    with gw.backend("cuda"), pytest.raises(RuntimeError, match="streams have no kernels on a GPU"):
-        gw.GRU(3, 4).stream(threads=1)
