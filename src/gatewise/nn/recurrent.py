@@ -307,6 +307,9 @@ class Recurrent(Layer):
         self, x: Tensor, states: list[list[Tensor]], extras: StepInputs | None, run: Run | None
     ) -> tuple[Tensor, list[list[Tensor]]]:
         """The output of all layers, and the final states of each direction."""
+        if len(states) == 1:  # by far the most common: what stacks need takes 3 µs
+            y, final = (run or self._run)(0, x, states[0], extras)
+            return y, [final]
         if run is not None or any(size != self.hidden_size for size in self.state_sizes):
             through = run or self._run
             return self._stack(x, states, in_turn(lambda k, x, start: through(k, x, start, extras)))
