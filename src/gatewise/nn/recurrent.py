@@ -310,7 +310,7 @@ class Recurrent(Layer):
         if len(states) == 1:  # by far the most common: what stacks need takes 3 µs
             y, final = (run or self._run)(0, x, states[0], extras)
             return y, [final]
-        if run is not None or any(size != self.hidden_size for size in self.state_sizes):
+        if run is not None or self.quantised is not None or any(size != self.hidden_size for size in self.state_sizes):
             through = run or self._run
             return self._stack(x, states, in_turn(lambda k, x, start: through(k, x, start, extras)))
         found = self._wave_front(x, states) if extras is None and self.num_layers > 1 else None
@@ -320,7 +320,7 @@ class Recurrent(Layer):
         """As ``_through``, of layers that run at one time; None where they do not."""
         recomputed = self.recompute and torch.is_grad_enabled()
         dropping = self.dropout > 0 and self.training
-        if self.bidirectional or recomputed or dropping or self.quantised is not None:
+        if self.bidirectional or recomputed or dropping:
             return None
         choice = ops.wave_front(self.cell, x, self.hidden_size, self._half(x))
         if choice is None:
@@ -331,10 +331,9 @@ class Recurrent(Layer):
         self, layer: int, x: Tensor, states: list[list[Tensor]], extras: StepInputs | None
     ) -> tuple[list[Tensor], list[list[Tensor]]]:
         """The directions of one layer: side by side where threads would idle."""
-        if len(states) == 1 or self.quantised is not None:
-            turn = len(states) * layer
-            found = [self._run(turn + d, x, own, extras) for d, own in enumerate(states)]
-            return [y for y, _ in found], [final for _, final in found]
+        if len(states) == 1:
+            y, final = self._run(layer, x, states[0], extras)
+            return [y], [final]
         sides = [self._side(2 * layer + d, x, own, extras) for d, own in enumerate(states)]
         found = ops.run_sides(self._variant(extras), x, sides, recompute=self.recompute, half=self._half(x))
         if extras is not None:

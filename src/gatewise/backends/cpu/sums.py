@@ -121,8 +121,8 @@ class Loops(ABC):
     def accumulate(
         c: Code, place: ir.Value, value: ir.Value, mask: ir.Value | None, empty: ir.Value, none: ir.Value
     ) -> None:
-        """Add to the total. To clear it beforehand would write it twice: a third of the time that one row of 512 units
-        takes. Zeros are added all the same, so that the bits are those of a cleared total."""
+        """Add to the total, or to zeros where it is empty: to clear it beforehand would write it twice. The bits are
+        those of a cleared total."""
         before = c.b.select(c.b.icmp_signed("!=", empty, c.i64(0)), none, place)
         c.store(c.b.fadd(c.load(before, mask), value), place, mask)
 

@@ -16,7 +16,7 @@ from gatewise.backends.base import Arriving, Machine, Meaning
 from gatewise.backends.kernels import gradients, recipe, sequence
 from gatewise.backends.kernels.calls import Asked, Given, Outputs, Tensors, builder_of, sorted_out
 from gatewise.backends.kernels.program import Program
-from gatewise.backends.kernels.recipe import Recipe
+from gatewise.backends.kernels.recipe import Builder, Recipe
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import make_plans
 
@@ -68,12 +68,7 @@ class SideBySide:
         whole = list(chain.from_iterable(own.whole() for own in arriving))
 
         def build() -> Recipe:
-            asked = [Asked(meaning, own) for meaning, own in zip(meanings, arriving, strict=True)]
-            builder = builder_of(self._machine, *[one.called for one in asked])
-            for one in asked:
-                one.name(builder)
-            for one in asked:
-                one.results(builder)
+            builder, asked = self._asked(meanings, arriving)
             for thread, one in enumerate(asked):
                 with builder.program.alone(thread):
                     one.write()
@@ -113,12 +108,7 @@ class SideBySide:
         whole, threads = list(chain.from_iterable(own.whole() for own in arriving)), self._machine.threads()
 
         def build() -> Recipe:
-            asked = [Asked(meaning, own) for own in arriving]
-            builder = builder_of(self._machine, *[one.called for one in asked])
-            for one in asked:
-                one.name(builder)
-            for one in asked:
-                one.results(builder)
+            builder, asked = self._asked([meaning] * len(arriving), arriving)
             for one, above in pairwise(asked):
                 (one.given.dy,) = above.wanted.operands
             _backwards(builder.program, threads, asked[::-1])
@@ -127,6 +117,16 @@ class SideBySide:
         key = ("stack", *identity, *[own.key() for own in arriving])
         found = iter(recipe.find(key, threads, whole, build)(whole))
         return [sorted_out(meaning, own, found) for own in arriving]
+
+    def _asked(self, meanings: Sequence[Meaning], arriving: Sequence[Arriving]) -> tuple[Builder, list[Asked]]:
+        """Backwards in one program: the tensors of all are named before the first result."""
+        asked = [Asked(meaning, own) for meaning, own in zip(meanings, arriving, strict=True)]
+        builder = builder_of(self._machine, *[one.called for one in asked])
+        for one in asked:
+            one.name(builder)
+        for one in asked:
+            one.results(builder)
+        return builder, asked
 
 
 def _results(meaning: Meaning) -> int:
