@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seconds", type=float, default=420.0, help="after these no further row begins")
     made.add_argument("--search", action="store_true", help="first time the layouts of each row, and keep the fastest")
     made.add_argument("--no-peers", action="store_true", help="ours alone")
-    made.add_argument("--compile", action="store_true", help="torch.compile of the loop too, up to 128 steps")
+    made.add_argument("--compile", action="store_true", help="torch.compile of the loop too")
     made.add_argument("--add", action="store_true", help="keep what the file holds, and measure what it lacks")
     made.add_argument("--json", type=Path, help="by default docs/performance/, under the card's name")
     return made

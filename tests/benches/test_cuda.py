@@ -34,7 +34,7 @@ def ran(path: Path, *more: str) -> tuple[int, list[dict[str, object]]]:
 
 
 def test_rows_are_checked_timed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, found = ran(tmp_path / "found.json", "--formulas", "lstm", "light_gru")
+    status, found = ran(tmp_path / "found.json", "--formulas", "lstm", "mgu")
     assert status == 0
     lstm, custom = found
     assert set(lstm["ours"]) == set(lstm["torch"]) == set(cuda.TIMES)

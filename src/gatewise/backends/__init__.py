@@ -112,8 +112,8 @@ def choose(
         if name not in ("auto", backend.name):
             continue
         problem, own, matrix = backend.offer(device.type, dtype, half_products)
-        if not problem and name == "auto":
-            problem = backend.unproved or ("" if cell is None else backend.roomless(cell, tier or own, device, units))
+        if not problem and name == "auto" and cell is not None:
+            problem = backend.roomless(cell, tier or own, device, units)
         if problem:
             # Of several, that of the backend which the device belongs to says most.
             first_problem = problem if backend.dispatch_key == device.type.upper() else first_problem or problem

@@ -144,10 +144,6 @@ class Backend(Protocol):
         """As users write it."""
 
     @property
-    def unproved(self) -> str:
-        """Why it runs only where it is asked for by name; empty where it is chosen without."""
-
-    @property
     def dispatch_key(self) -> str:
         """Under which torch's dispatcher asks for its operators."""
 

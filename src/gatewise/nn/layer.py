@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gatewise.backends import WITHOUT_KERNELS, choose
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.masking import with_lengths, with_reset
 from gatewise.nn.base import CellModule
@@ -74,7 +75,8 @@ class Layer(CellModule):
             return [[s.expand(x.shape[1], -1) for s in self._starts(k) or ()] for k in range(rows)]
         if hx is None:
             return [[x.new_zeros(x.shape[1], size) for size in self.state_sizes]] * rows
-        states = [self._widened(self._out_of_autocast(s)) for s in whole_states(self.cell, hx)]
+        given = [self._out_of_autocast(s) for s in whole_states(self.cell, hx)]
+        states = [s if s.dtype == x.dtype else self._widened(s) for s in given]
         lead = (rows, x.shape[1]) if batched else (rows,)
         check_states(self.cell.states, states, x, [(*lead, size) for size in self.state_sizes], batched)
         return [[s[k] if batched else s[k : k + 1] for s in states] for k in range(rows)]
@@ -97,16 +99,31 @@ class Layer(CellModule):
             return [final.unsqueeze(0) for final in finals[0]]
         return [torch.stack(per_state) for per_state in zip(*finals, strict=True)]
 
-    def _weights(self, k: int, for_calls: bool = True) -> dict[str, Tensor]:
-        """The parameters of the k-th direction, by the names of ``Cell.parameter_shapes``; see ``_all_rounded``."""
+    def _narrow_calls(self, x: Tensor, hx: State | None) -> bool:
+        """Whether kernels take x in bfloat16 and weights and states with it, so that nothing is widened before them. A
+        state that came in float32 is not rounded."""
+        narrow = torch.bfloat16
+        if self.quantised is not None or self._initial_names or x.dtype != narrow or self._a_weight(x).dtype != narrow:
+            return False
+        if any(size != self.hidden_size for size in self.state_sizes):
+            return False
+        if hx is not None and any(s.dtype != narrow for s in whole_states(self.cell, hx)):
+            return False
+        return choose(x.device, narrow, None, self.cell, self.hidden_size).name not in WITHOUT_KERNELS
+
+    def _weights(self, k: int, x: Tensor | None = None, for_calls: bool = True) -> dict[str, Tensor]:
+        """The parameters of the k-th direction, by the names of ``Cell.parameter_shapes``: as they are for an input x
+        that kernels take in bfloat16, else see ``_all_rounded``."""
         names = self._parameter_names[k]
         if self.quantised is not None:
             return {name: getattr(self, full) for name, full in names.items()}
+        narrow = x is not None and x.dtype == torch.bfloat16
         if torch.compiler.is_compiling():
-            return self._all_rounded({name: getattr(self, full) for name, full in names.items()}, for_calls)
+            read = {name: getattr(self, full) for name, full in names.items()}
+            return read if narrow else self._all_rounded(read, for_calls)
         own = self._parameters  # a parametrised weight is an attribute and not in there
         found: dict[str, Any] = {n: own[full] if full in own else getattr(self, full) for n, full in names.items()}
-        return self._all_rounded(found, for_calls)
+        return found if narrow else self._all_rounded(found, for_calls)
 
     def _starts(self, k: int) -> tuple[Tensor, ...] | None:
         """The learned initial states of the k-th direction."""

@@ -289,7 +289,9 @@ class Recurrent(Layer):
         check_input(self, input)
         batched, half = input.dim() == 3, rounding(input)
         x = input if batched else input.unsqueeze(1)
-        x = x if half is None or came == half != x.dtype else self._rounded(x)
+        along = lengths is not None or reset is not None or inputs or run is not None
+        if half is not None and not (came == half != x.dtype or (not along and self._narrow_calls(x, hx))):
+            x = self._rounded(x)
         if self.batch_first and batched:
             x = x.transpose(0, 1)
         states = self._initial(x, hx, batched)
@@ -325,7 +327,7 @@ class Recurrent(Layer):
         choice = ops.wave_front(self.cell, x, self.hidden_size, self._half(x))
         if choice is None:
             return None
-        return ops.run_stack(self.cell, x, states, [self._weights(k) for k in range(self.num_layers)], choice)
+        return ops.run_stack(self.cell, x, states, [self._weights(k, x) for k in range(self.num_layers)], choice)
 
     def _directions(
         self, layer: int, x: Tensor, states: list[list[Tensor]], extras: StepInputs | None
@@ -348,7 +350,7 @@ class Recurrent(Layer):
         """What the k-th direction reads beside x."""
         reverse = self.bidirectional and k % 2 == 1
         given = {} if extras is None else extras.of_cell(self.cell, x, self._starts(k), reverse)
-        return ops.Side(given, states, self._weights(k), reverse)
+        return ops.Side(given, states, self._weights(k, x), reverse)
 
     def _blanked(self, k: int, y: Tensor, final: list[Tensor], extras: StepInputs) -> tuple[Tensor, list[Tensor]]:
         """The results of the k-th direction where rows end and pasts are cut."""

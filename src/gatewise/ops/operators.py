@@ -6,7 +6,7 @@ They take a cell by its text, so that an exported program runs in a fresh proces
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import lru_cache
 from typing import Any
@@ -247,13 +247,14 @@ def _observe() -> None:
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def plain(tensors: Iterable[Tensor]) -> bool:
+def plain(tensors: Sequence[Tensor]) -> bool:
     """Whether an operator would only call its kernel: nothing transforms, traces or records, and tensors are in memory.
     Then the dispatcher, which takes as long as a small step, is left out."""
     if observed():
         return False
+    on_card = tensors[0].is_cuda
     for t in tensors:  # noqa: SIM110 (twice as quick as all() of a generator)
-        if type(t) not in _PLAIN or not t.is_cpu or t.is_neg():
+        if type(t) not in _PLAIN or not (t.is_cuda if on_card else t.is_cpu) or t.is_neg():
             return False
     return True
 

@@ -191,7 +191,6 @@ def test_what_products_are_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_full_float32_goes_on_to_the_next_way_which_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a card whose kernels are proved."""
     monkeypatch.setattr(cuda, "_problem", lambda: "")
-    monkeypatch.setattr(cuda.Cuda, "unproved", "")
     monkeypatch.setattr(cudnn, "enabled", lambda: True)
     monkeypatch.setattr(torch.backends.cudnn.rnn, "fp32_precision", "ieee")
     for cell, name in ((ALL["lstm"], "cudnn"), (ALL["gru"], "eager")):

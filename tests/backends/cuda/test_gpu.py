@@ -9,13 +9,18 @@ from cuda_layers import near, trained
 from kernel_cells import BUILT_IN
 
 import gatewise as gw
+from gatewise.backends import cuda
 
 pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here"),
 ]
 LIMITS = {torch.float32: 2e-3, torch.float16: 4e-3, torch.bfloat16: 2e-2}
-"""Those that the prototype was held to."""
+"""Those that the prototype was held to. On an H200 nothing was wrong by more than 0.0005, 0.0006 and 0.006, but for
+gradients through a bend."""
+BENT, BENT_LIMIT = ("rnn_relu", "light_gru", "gru_d"), 0.1
+"""Cells with relu or maximum: where rounding moves a value across the bend, its whole gradient is there or is not. So
+the error is that of the share of such values, up to 0.06 in bfloat16."""
 SHAPES = [(5, 20, 32, 256), (17, 20, 32, 256), (1, 9, 16, 128), (3, 9, 24, 112), (64, 12, 64, 512), (300, 7, 64, 100)]
 """Rows, steps, inputs, units."""
 
@@ -43,7 +48,43 @@ def test_every_cell(cell: str, shape: tuple[int, int, int, int], dtype: torch.dt
         name: torch.rand(steps, rows, int(widths.get(str(width), width)), device="cuda", dtype=dtype)
         for name, width in BUILT_IN[cell].inputs
     }
-    near(layer, torch.randn(steps, rows, inputs, device="cuda", dtype=dtype), LIMITS[dtype], **given)
+    limit = BENT_LIMIT if cell in BENT else LIMITS[dtype]
+    near(layer, torch.randn(steps, rows, inputs, device="cuda", dtype=dtype), limit, **given)
+
+
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
+def test_a_layer_takes_it_by_itself(dtype: torch.dtype) -> None:
+    layer = gru(dtype=dtype)
+    if torch.cuda.get_device_capability() == (9, 0):
+        assert layer.backend.startswith(f"cuda/{cuda.TIERS[dtype]}: compiled for this machine")
+    else:
+        assert "was not run on a card of this kind" in layer.backend
+    assert gru(dtype=torch.float64).backend.startswith("eager: ")
+
+
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
+@pytest.mark.parametrize("form", ["directions", "lengths", "reset", "recompute"])
+def test_what_layers_do_around_it(form: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    kind = {"num_layers": 2, "bidirectional": form != "reset", "recompute": form == "recompute"}
+    layer = gw.LSTM(24, 80, device="cuda", dtype=dtype, **kind)
+    x = torch.randn(15, 7, 24, device="cuda", dtype=dtype)
+    given = {"lengths": torch.tensor([15, 3, 9, 1, 15, 8, 2])} if form == "lengths" else {}
+    given |= {"reset": torch.rand(15, 7, device="cuda") < 0.2} if form == "reset" else {}
+    near(layer, x, LIMITS[dtype], **given)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
+def test_states_keep_the_precision_that_they_came_in(kind: torch.dtype, named: None) -> None:
+    """In chunks with states in float32 there is no rounding between them, in bfloat16 there is."""
+    layer, x = gru(dtype=torch.bfloat16), torch.randn(20, 8, 32, device="cuda", dtype=torch.bfloat16)
+    state = torch.zeros(1, 8, 128, device="cuda", dtype=kind)
+    with torch.no_grad():
+        whole, final = layer(x, state)
+        first, between = layer(x[:9], state)
+        second, last = layer(x[9:], between)
+    assert final.dtype == between.dtype == last.dtype == kind
+    assert torch.equal(torch.cat([first, second]), whole) == (kind == torch.float32)
 
 
 def test_the_same_bits_each_time() -> None:

@@ -49,7 +49,6 @@ def test_kernels_first_then_cudnn_then_eager(
 ) -> None:
     """As on an H200 whose kernels are proved."""
     monkeypatch.setattr(cuda, "_problem", lambda: "")
-    monkeypatch.setattr(cuda.Cuda, "unproved", "")
     monkeypatch.setattr(gpus, "gpu", lambda index: _Here)
     monkeypatch.setattr(cudnn, "enabled", lambda: True)
     found = [

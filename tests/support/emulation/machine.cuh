@@ -31,6 +31,9 @@ inline uint4 load_shared(u32 address) {
     memcpy(&v, grid().block().at(address, 16), 16);
     return v;
 }
+inline u8* moved(u8* p, int count, int bytes) { return p + (long long)count * bytes; }
+template <class T> inline T load_global(const T* p) { return *p; }
+template <class T> inline void store_global(T* p, T v) { *p = v; }
 inline void store_relaxed(void* p, uint4 v) {
     const u32 words[4] = {v.x, v.y, v.z, v.w};
     for (int k : grid().shuffled()) {

@@ -64,7 +64,7 @@ def _name(dtype: torch.dtype) -> str:
 class Cpu:
     """See ``base.Backend``."""
 
-    name, dispatch_key, unproved = "cpu", "CPU", ""
+    name, dispatch_key = "cpu", "CPU"
 
     def __init__(self) -> None:
         self.together = SideBySide(self)

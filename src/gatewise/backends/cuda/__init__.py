@@ -1,8 +1,8 @@
 """The GPU as a backend: plans become structs of a skeleton in CUDA C++, compiled by NVRTC when they are needed.
 
-It runs where it is asked for by name, ``with gatewise.backend("cuda")`` or GATEWISE_BACKEND=cuda. Its kernels were
-proved on the host, by an emulation that runs the same source, and were not run on a card yet; until they are, ``auto``
-does not choose them.
+On cards whose kernels were run and compared with float64 (``card.PROVED``) calls choose it by themselves; on others,
+for which kernels are compiled and proved on the host alone, it runs where it is asked for by name,
+``with gatewise.backend("cuda")`` or GATEWISE_BACKEND=cuda.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TIERS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "tf32"}
 """What products are taken in, by what they are asked for in."""
 UNPROVED = (
-    "the cuda backend was not run on a card yet, so it must be asked for by name "
+    "the cuda backend was not run on a card of this kind ({}) yet, so it must be asked for by name "
     "(with gatewise.backend('cuda') or GATEWISE_BACKEND=cuda)"
 )
 
@@ -55,12 +55,27 @@ def _found_problem() -> str:
 @constant
 def _roomless(cell: str, tier: str, index: int | None, units: int) -> str:
     from gatewise.backends.cuda import calls, gpu, room
+    from gatewise.backends.cuda.card import PROVED
 
     try:
         card = gpu.gpu(torch.cuda.current_device() if index is None else index).card
     except gpu.OldCardError as error:
         return str(error)
+    if card.architecture not in PROVED:
+        return UNPROVED.format(card.architecture)
     return room.problem(_parsed(cell), calls.NUMBERS[tier], units, card)
+
+
+def _cards() -> str:
+    """What ``gatewise info`` prints where kernels can run."""
+    from gatewise.backends.cuda.card import PROVED, architecture
+
+    said = []
+    for k in range(torch.cuda.device_count()):
+        name = architecture(*torch.cuda.get_device_capability(k))
+        unproved = "" if name in PROVED or not name else ", " + UNPROVED.format(name).partition(", so it ")[2]
+        said.append(f"{torch.cuda.get_device_name(k)} ({name or 'too old'}{unproved})")
+    return f"kernels in {', '.join(TIERS.values())} for {'; '.join(said)}"
 
 
 _parsed = functools.lru_cache(maxsize=256)(parse)
@@ -76,7 +91,7 @@ def _tf32_allowed() -> bool:
 class Cuda:
     """See ``base.Backend``."""
 
-    name, dispatch_key, unproved = "cuda", "CUDA", UNPROVED
+    name, dispatch_key = "cuda", "CUDA"
     together = None
 
     def offer(self, device: str, dtype: torch.dtype, half_products: bool) -> tuple[str, str, bool]:
@@ -152,7 +167,7 @@ class Cuda:
         return Steps(cell, sizes, parameters, like, by_graph(like.device))
 
     def report(self) -> dict[str, object]:
-        return {self.name: _problem() or UNPROVED}
+        return {self.name: _problem() or _cards()}
 
 
 def _gpu(tensors: Sequence[Tensor]) -> Gpu:

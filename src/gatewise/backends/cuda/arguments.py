@@ -9,13 +9,16 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from gatewise.backends.cuda.design import Design
+from gatewise.backends.cuda.design import Design, UnsuitableError
 
 PATIENCE = 20_000_000
 """Looks at what others write before a kernel gives up: some ten seconds on a card of today."""
 AHEAD = 6
 """Steps that inputs are fetched ahead: with none a step of 64,1024,512,512 took 1.42 µs instead of 1.13; 2 and 12 are
 as good (one H200, the prototype's measurements)."""
+
+
+_PLACE = struct.Struct("<QQ4i")
 
 
 class Place(NamedTuple):
@@ -36,6 +39,10 @@ class Place(NamedTuple):
         step, row = (stride * size for stride in tensor.stride()[:2])
         base = tensor.data_ptr()
         return Place(base + (tensor.shape[0] - 1) * step, -step, row) if backwards else Place(base, step, row)
+
+    def packed(self) -> bytes:
+        """As ``Place`` in ``sizes.cuh``."""
+        return _PLACE.pack(self.base, self.special_base, self.step, self.row, self.special_row, self.special)
 
     def later(self, steps: int) -> Place:
         return self._replace(base=self.base + steps * self.step)
@@ -64,6 +71,12 @@ class Slab(NamedTuple):
     def of(tensor: Tensor, whole: Tensor, backwards: bool = False) -> Slab:
         return Slab(Place.of(tensor, backwards), Place.of(whole, backwards), whole.shape[-1] * whole.element_size())
 
+    @staticmethod
+    def columns(whole: Tensor, first: int, backwards: bool = False) -> Slab:
+        """(slices, rows, width) from a column on."""
+        place, size = Place.of(whole, backwards), whole.element_size()
+        return Slab(place._replace(base=place.base + first * size), place, whole.shape[-1] * size)
+
     def before(self, initial: Tensor) -> Slab:
         return self._replace(place=self.place.before(initial), whole=self.whole.before(initial))
 
@@ -84,8 +97,8 @@ NOWHERE = Place(0)
 class Arguments:
     """One run of a design over all steps.
 
-    ``inputs`` and the others are by the names that the design uses. What nobody keeps may be absent from ``outputs``
-    and ``vectors``, states from ``initial`` (zeros) and ``final``.
+    ``inputs`` and the others are by the names that the design uses. What nobody keeps may be absent from
+    ``vectors``, states from ``initial`` (zeros) and ``final``.
     """
 
     steps: int
@@ -112,19 +125,31 @@ class Arguments:
         constants = 0 if self.constants is None else self.constants.data_ptr()
         head = struct.pack("<3Q6i", self.weights.data_ptr(), constants, report, *self._numbers(first))
         inputs = [self.inputs[name] for name in design.inputs]
+        outputs = [self.outputs[o.name] for o in design.outputs]
+        _check_alike([slab.place for slab in inputs], design.input_like)
+        _check_alike(outputs, design.output_like)
         pieces = [p for p in dict.fromkeys(slab.piece for slab in inputs) if p is not None and p.row]
         places = [
             *_filled([slab.place for slab in inputs], 1),
-            *_filled([self.outputs.get(o.name, NOWHERE) for o in design.outputs], 1),
+            *_filled(outputs, 1),
             *_filled([self.vectors.get((v.name, v.carried), NOWHERE) for v in design.vectors], 1),
             *_filled(pieces, max(1, len(inputs))),
         ]
-        body = b"".join(struct.pack("<QqqQqq", *place) for place in places)
+        try:
+            body = b"".join([place.packed() for place in places])
+        except struct.error as error:
+            raise UnsuitableError("the values of a step take 2 GiB or more") from error
         states = [given.get(name) for given in (self.initial, self.final) for name in design.carries]
         return head + body + b"".join(struct.pack("<Q", 0 if s is None else s.data_ptr()) for s in states)
 
     def _numbers(self, first: int) -> tuple[int, ...]:
         return self.steps, self.rows, self.share, first, self.patience, self.ahead
+
+
+def _check_alike(places: Sequence[Place], like: Sequence[int]) -> None:
+    """The kernel takes the strides of the first for all that are alike."""
+    for place, k in zip(places, like, strict=True):
+        assert place[1:3] == places[k][1:3], f"arrays that are alike have other strides: {place}, {places[k]}"
 
 
 def _filled(places: Sequence[Place], least: int) -> list[Place]:

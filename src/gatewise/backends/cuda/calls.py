@@ -15,7 +15,7 @@ from gatewise.backends.cuda.design import UnsuitableError
 from gatewise.backends.cuda.gradients import Gradients
 from gatewise.backends.cuda.gradients import backward as run_backward
 from gatewise.backends.cuda.layout import Number
-from gatewise.backends.cuda.sequence import INFERENCE, TRACED, TRAINING, Call, Kept, Machine
+from gatewise.backends.cuda.sequence import INFERENCE, TRACED, TRAINING, Call, Kept, Machine, as_dtype
 from gatewise.backends.cuda.sequence import forward as run_forward
 from gatewise.backends.kernels.calls import Given, summed
 from gatewise.backends.kernels.layout import written_terms
@@ -36,15 +36,15 @@ def forward(machine: Machine, number: Number, meaning: Meaning, tensors: Tensors
     """
     cell, options = meaning()
     given = _given(cell, options, tensors)
-    y = given.like.new_empty(given.shape)
     keeps = options.training or options.recompute
     if given.empty:
+        y = given.like.new_empty(given.shape)
         return [y, *_copies(given.states), *([y.new_empty((0, *y.shape))] if keeps else [])]
     with _running(given.like):
         kept = run_forward(machine, _call(number, cell, options, given), TRAINING if options.training else INFERENCE)
-    found = [kept.y.to(y.dtype), *[final.to(y.dtype) for final in kept.finals]]
+    found = [as_dtype(t, given.like.dtype) for t in (kept.y, *kept.finals)]
     if options.recompute:  # the backward runs the forward again, and needs nothing of this one
-        return [*found, kept.y.new_empty(()).expand(len(cell.states) - 1, *y.shape)]
+        return [*found, kept.y.new_empty(()).expand(len(cell.states) - 1, *given.shape)]
     return [*found, *([kept.saved] if keeps else [])]
 
 
@@ -89,8 +89,8 @@ def backward(
         if options.recompute:
             kept = run_forward(machine, call, TRAINING)
         else:
-            kept = Kept(y.to(number.dtype).contiguous(), saved, [])
-        found = run_backward(machine, call, kept, dy, finals)
+            kept = Kept(as_dtype(y, number.dtype).contiguous(), saved, [])
+        found = run_backward(machine, call, kept, dy, finals, any(wanted[: options.counts[0]]))
     return _listed(cell, options, tensors, found, wanted)
 
 
@@ -102,13 +102,13 @@ def _listed(
     first: list[Tensor | None] = [None] * operands
     if any(wanted[:operands]):
         nodes = [*found.operands, *[t.new_zeros(t.shape) for t in tensors[len(found.operands) : operands]]]
-        first = [g.to(t.dtype) for g, t in zip(nodes, tensors, strict=False)]
+        first = [as_dtype(g, t.dtype) for g, t in zip(nodes, tensors, strict=False)]
     written = written_terms(cell)
     named = zip(make_plans(cell).input_terms, tensors[operands : operands + inputs], strict=True)
-    first += [summed(value, found.inputs[n].to(value.dtype) if n in written else None) for n, value in named]
+    first += [summed(value, as_dtype(found.inputs[n], value.dtype) if n in written else None) for n, value in named]
     last = [*found.states, *[found.parameters[name] for name in options.names]]
     rest = zip(last, tensors[operands + inputs :], wanted[operands + inputs :], strict=True)
-    return [*first, *[g.to(t.dtype) if want else None for g, t, want in rest]]
+    return [*first, *[as_dtype(g, t.dtype) if want else None for g, t, want in rest]]
 
 
 def _of_nothing(

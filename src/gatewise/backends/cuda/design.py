@@ -14,7 +14,7 @@ that a plan does not say:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -63,17 +63,31 @@ def _start(name: str) -> Node:
     return make("start", (), name, "hidden")
 
 
+_DELTAS = {"d": "d", "term": "term"}
+"""What a backward writes; each kind lies in its own way. All that a forward writes is (T, B, units)."""
+
+
+def _strides(name: str) -> str:
+    """Inputs of one kind lie alike: what a forward has kept is (T, B, units), and anything else is as it came."""
+    return "kept" if name.startswith(("save", "now.", "state.")) else name
+
+
+def _alike(kinds: Sequence[Hashable]) -> tuple[int, ...]:
+    return tuple(kinds.index(kind) for kind in kinds)
+
+
 class Design:
     """A plan whose input products were taken beforehand.
 
     Args:
-        histories: carries that are written at every step.
+        histories: carries that are written at every step. together: inputs that lie side by side in one array, by name;
+            any value that they share.
 
     Raises:
         UnsuitableError: for a product of what is neither a carry nor computed in the step.
     """
 
-    def __init__(self, plan: Plan, histories: Collection[str]) -> None:
+    def __init__(self, plan: Plan, histories: Collection[str], together: Mapping[str, Hashable] | None = None) -> None:
         self.plan = plan
         self.phases = max(1, len(plan.phases) - 1)
         kinds = {array.name: array.kind for array in plan.arrays}
@@ -90,6 +104,10 @@ class Design:
         written = [(n, e) for _, n, e in stored if kinds[n] == "step" and n not in exchanged and n not in plan.kept]
         written += [(n, self.new[n]) for n in self.carries if n in histories and n not in exchanged]
         self.outputs = tuple(sorted((self._output(*pair) for pair in written), key=lambda o: o.point))
+        self.input_like = _alike([(together or {}).get(name, _strides(name)) for name in self.inputs])
+        """For every input the first with the same strides."""
+        self.output_like = _alike([(o.point, _DELTAS.get(o.name.partition(".")[0])) for o in self.outputs])
+        """For every output of a point the first of it with the same strides."""
         self.tiles = self._find_tiles()
 
     def _find_leaves(self, kinds: dict[str, str]) -> None:

@@ -41,6 +41,7 @@ class Gpu:
             self.card = _card(index)
             # A kernel that gives up says why here, since nothing else can be read from a card that has failed.
             self._report = torch.zeros(4, dtype=torch.int32, pin_memory=True)
+            self._words = (ctypes.c_uint32 * 4).from_address(self._report.data_ptr())
             self._turns = Turns(torch.cuda.Event())
         self._functions: dict[tuple[Design, Layout], tuple[driver.Function, int]] = {}
 
@@ -56,7 +57,6 @@ class Gpu:
         return found
 
     def launch(self, design: Design, layout: Layout, arguments: Arguments) -> None:
-        self.raise_what_was_reported()
         with torch.cuda.device(self.index):
             function, sets = self._loaded(design, layout)
             stream = torch.cuda.current_stream(self.index)
@@ -66,7 +66,8 @@ class Gpu:
             with self._turn(stream) if polls else contextlib.nullcontext():
                 for first in range(0, arguments.sets, step):
                     blocks = min(step, arguments.sets - first) * layout.blocks
-                    function(blocks, arguments.packed(design, first, self._report.data_ptr()), stream.cuda_stream)
+                    given = arguments.packed(design, first, ctypes.addressof(self._words))
+                    function(blocks, given, stream.cuda_stream)
 
     def _turn(self, stream: torch.cuda.Stream) -> contextlib.AbstractContextManager[None]:
         recording = torch.cuda.is_current_stream_capturing()
@@ -93,12 +94,12 @@ class Gpu:
         Raises:
             RuntimeError: with that reason; the process has lost this card.
         """
-        words = (ctypes.c_uint32 * 4).from_address(self._report.data_ptr())
-        reason, block, step, event = words
-        if reason:
+        if self._words[0]:
+            reason, block, step, event = self._words
             raise RuntimeError(f"a kernel on this GPU gave up: {_REASONS[reason].format(block, event, step)}")
 
 
+@functools.lru_cache(maxsize=1024)
 def _without_rows(design: Design, layout: Layout) -> tuple[Design, Layout]:
     """What a loaded kernel depends on: batches of any size share it."""
     return design, replace(layout, share=0)

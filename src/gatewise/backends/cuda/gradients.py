@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -12,8 +13,8 @@ from torch import Tensor
 from gatewise.backends.cuda.arguments import Arguments, Place, Slab
 from gatewise.backends.cuda.design import Design
 from gatewise.backends.cuda.layout import Exchange
-from gatewise.backends.cuda.sequence import Call, Kept, Machine
-from gatewise.backends.kernels.layout import gradient_order, runs, written_terms
+from gatewise.backends.cuda.sequence import Call, Kept, Machine, as_dtype
+from gatewise.backends.kernels.layout import Run, gradient_order, runs, written_terms
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import make_plans
 
@@ -33,9 +34,20 @@ def backward_design(cell: Cell) -> Design:
     return Design(make_plans(cell).backward, frozenset())
 
 
-def backward(machine: Machine, call: Call, kept: Kept, dy: Tensor | None, finals: Sequence[Tensor | None]) -> Gradients:
-    """The gradients of everything, from those of the output, (T, B, units), and of the final states."""
-    return _Backward(machine, call, kept).run(dy, finals)
+def backward(
+    machine: Machine,
+    call: Call,
+    kept: Kept,
+    dy: Tensor | None,
+    finals: Sequence[Tensor | None],
+    operands: bool = True,
+) -> Gradients:
+    """The gradients of everything, from those of the output, (T, B, units), and of the final states.
+
+    Args:
+        operands: whether those of the operands are wanted.
+    """
+    return _Backward(machine, call, kept).run(dy, finals, operands)
 
 
 class _Backward:
@@ -43,9 +55,9 @@ class _Backward:
         self.machine, self.call, self.kept = machine, call, kept
         self.plans, self.used = make_plans(call.cell), gradient_order(call.cell)
         self.design = backward_design(call.cell)
-        self.initial = [state.to(call.number.dtype).contiguous() for state in call.states]
+        self.initial = [as_dtype(state, call.number.dtype).contiguous() for state in call.states]
 
-    def run(self, dy: Tensor | None, finals: Sequence[Tensor | None]) -> Gradients:
+    def run(self, dy: Tensor | None, finals: Sequence[Tensor | None], operands: bool) -> Gradients:
         call, cell, design = self.call, self.call.cell, self.design
         layout = self.machine.layout(design, call.number, call.units, call.rows)
         marked = layout.exchange is Exchange.CACHE
@@ -75,13 +87,12 @@ class _Backward:
             inputs=self._inputs(dy),
             outputs=outputs,
             vectors=vectors,
-            initial={name: t.to(call.number.real).contiguous() for name, t in named if t is not None},
+            initial={n: as_dtype(t, call.number.real).contiguous() for n, t in named if t is not None},
             final=results,
         )
         self.machine.launch(design, layout, arguments)
-        parameters = {name: torch.zeros_like(p) for name, p in call.parameters.items()}
-        self._sum(parameters)
-        return Gradients(self._operands(), terms, list(results.values()), parameters)
+        parameters = {name: self._parameter(name, like) for name, like in call.parameters.items()}
+        return Gradients(self._operands() if operands else [], terms, list(results.values()), parameters)
 
     def _inputs(self, dy: Tensor | None) -> dict[str, Slab]:
         """What the kernel reads, from the last step of the forward to its first."""
@@ -96,7 +107,7 @@ class _Backward:
                 found |= {f"now.{s}": now.turned(last), f"state.{s}": now.before(initial).turned(last)}
         if dy is None:
             dy = call.states[0].new_zeros(call.units).expand(call.steps, call.rows, -1)
-        dy = dy.to(call.number.dtype)
+        dy = as_dtype(dy, call.number.dtype)
         dy = dy if dy.stride(-1) == 1 or call.units == 1 else dy.contiguous()
         call.alive.append(dy)
         return found | {"dy": Slab.of(dy, dy, call.reverse).turned(last)}
@@ -133,35 +144,50 @@ class _Backward:
         """(T·B, blocks, units) of neighbouring uses."""
         return self.d.flatten(0, 1)[:, slab : slab + blocks, : self.call.units]
 
-    def _sum(self, totals: Mapping[str, Tensor]) -> None:
-        """Add the gradients of weights and biases to what is there."""
-        call = self.call
-        for name, total in totals.items():
-            if name == "weight_diagonal":
-                self._diagonals(total)
-                continue
-            for run in runs(call.cell, self.bias_blocks, name):
-                delta = self._delta(run.slab, run.blocks).flatten(1)
-                out = total[run.first * call.units : (run.first + run.blocks) * call.units]
-                if not run.source:
-                    out += delta.sum(0, dtype=call.number.real)
-                    continue
-                values = self._values(run.source)
-                for part, value in zip(delta.split([len(v) for v in values]), values, strict=True):
-                    out += part.T @ value
+    def _parameter(self, name: str, like: Tensor) -> Tensor:
+        """The gradient of a parameter."""
+        if name == "weight_diagonal":
+            return self._diagonals(like)
+        found = runs(self.call.cell, self.call.held, name)
+        if len(found) == 1 and found[0].blocks * self.call.units == len(like):
+            return self._run(found[0])
+        if [run.first for run in found] == list(accumulate([0, *[run.blocks for run in found[:-1]]])):
+            whole = torch.cat([self._run(run) for run in found])
+            if len(whole) == len(like):
+                return whole
+        total = torch.zeros_like(like)
+        for run in found:
+            part = self._run(run)
+            total[run.first * self.call.units :][: len(part)] += part
+        return total
 
-    @property
-    def bias_blocks(self) -> int:
-        bias = self.call.parameters.get("bias_hh")
-        return 0 if bias is None else bias.shape[0] // self.call.units
+    def _run(self, run: Run) -> Tensor:
+        """Neighbouring blocks of it: the sum over time and batch of gradients, times values where it is a weight."""
+        if not run.source:
+            return self._totals[run.slab : run.slab + run.blocks, : self.call.units].flatten()
+        delta = self._delta(run.slab, run.blocks).flatten(1)
+        total: Tensor | None = None
+        values = self._values(run.source)
+        for part, value in zip(delta.split([len(v) for v in values]), values, strict=True):
+            total = part.T @ value if total is None else torch.addmm(total, part.T, value)
+        assert total is not None
+        return total
 
-    def _diagonals(self, total: Tensor) -> None:
+    @cached_property
+    def _totals(self) -> Tensor:
+        """(use, told): sums over time and batch, which all biases are taken from."""
+        total: Tensor = self.d.flatten(0, 1).sum(0, dtype=self.call.number.real)
+        return total
+
+    def _diagonals(self, like: Tensor) -> Tensor:
+        total = torch.zeros_like(like)
         for row, (i, _) in enumerate(self.call.cell.diagonals):
             if i in self.used:
                 delta = self._delta(self.used.index(i), 1)[:, 0]
                 values = self._values(self.plans.diagonal_of[row])
                 for part, value in zip(delta.split([len(v) for v in values]), values, strict=True):
                     total[row] += (part * value).sum(0, dtype=self.call.number.real)
+        return total
 
     def _operands(self) -> list[Tensor]:
         """dx = Σ δ · W over the uses of each operand: one product over all from its first use to its last."""
@@ -172,10 +198,12 @@ class _Backward:
                 found.append(torch.zeros_like(operand))
                 continue
             between = self.used[held[0] : held[-1] + 1]
-            weight = operand.new_zeros(len(between), call.units, operand.shape[-1])
-            for j, i in enumerate(between):
-                if f"w.{k}.{i}" in call.layout.weights:
-                    weight[j] = call.weight(f"w.{k}.{i}")
             delta = self._delta(held[0], len(between)).flatten(1)
-            found.append((delta @ weight.flatten(0, 1)).view(operand.shape))
+            if len(held) == len(between):
+                weight = call.weights([f"w.{k}.{i}" for i in between])
+            else:
+                zeros = operand.new_zeros(call.units, operand.shape[-1])
+                names = [f"w.{k}.{i}" for i in between]
+                weight = torch.cat([call.weights([n]) if n in call.layout.weights else zeros for n in names])
+            found.append((delta @ weight).view(operand.shape))
         return found

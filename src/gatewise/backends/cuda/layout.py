@@ -96,7 +96,7 @@ class Layout:
         total = buffers * (1 if self.serial else len(design.vectors)) * self.rows * stride
         total += self.warps * self.together * len(design.tiles) * (self.steps - self.resident) * 1024
         total += self.groups * self.shares * sums * self.tiles * 160 * n.real.itemsize
-        total += max(1, *events) * self.rows * self.groups * 16 * size
+        total += max(1, *events) * self.rows * self.groups * 16 * size + 24 * len(design.inputs)
         return total + (design.phases * 16 if self.exchange is Exchange.CLUSTER else 0)
 
     def source(self) -> str:

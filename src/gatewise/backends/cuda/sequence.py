@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gatewise.backends.cuda import pieces
 from gatewise.backends.cuda.arguments import Arguments, Place, Slab
 from gatewise.backends.cuda.design import Design
 from gatewise.backends.cuda.layout import Exchange, Layout, Number
@@ -22,6 +23,11 @@ from gatewise.backends.kernels.layout import layout as rows_of
 from gatewise.backends.kernels.sequence import gate_slabs
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import gate_arrays, make_plans, traced
+
+
+def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Asking takes a twentieth of the time of ``Tensor.to``, which changes nothing most of the time."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 class Machine(Protocol):
@@ -57,14 +63,16 @@ class Call:
 
     def __post_init__(self) -> None:
         dtype = self.number.dtype
-        self.operands = [o.to(dtype) for o in self.operands]
-        self.inputs = {name: value.to(dtype) for name, value in self.inputs.items()}
+        self.operands = [as_dtype(o, dtype) for o in self.operands]
+        self.inputs = {name: as_dtype(value, dtype) for name, value in self.inputs.items()}
         self.rows, self.units = self.states[0].shape
         whole = self.units % self.number.chunk == 0
         self.told = self.units if whole else -(-self.units // 16) * 16
         """Columns of what blocks tell each other."""
         bias = self.parameters.get("bias_hh")
-        self.layout: Rows = rows_of(self.cell, 0 if bias is None else bias.shape[0] // self.units)
+        self.held = 0 if bias is None else bias.shape[0] // self.units
+        """Blocks of ``bias_hh``."""
+        self.layout: Rows = rows_of(self.cell, self.held)
 
     def new(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         return self.states[0].new_empty(shape, dtype=dtype or self.number.dtype)
@@ -83,22 +91,27 @@ class Call:
         rows = self.parameters[parameter][block * self.units : (block + 1) * self.units]
         return rows.T if name.startswith(("ut.", "wt.")) else rows
 
-    def bias(self, use: int) -> Tensor:
-        """Of a use; the sum of two where it has both."""
-        owned = [(n, b) for n, b in self.layout.biases[use] if n in self.parameters]
-        found = [self.parameters[n][b * self.units : (b + 1) * self.units] for n, b in owned]
-        return sum(found[1:], found[0]) if found else self.states[0].new_zeros(self.units)
+    def bias(self, uses: Sequence[int], dtype: torch.dtype) -> Tensor | None:
+        """Of some uses, one behind another; None where they have none."""
+        return pieces.bias(self.cell, self.held, uses, self.parameters, self.units, dtype)
+
+    def weights(self, names: Sequence[str]) -> Tensor:
+        """By their names in the plans, not transposed, one under another."""
+        blocks = tuple([self.layout.weights[name] for name in names])
+        return as_dtype(pieces.joined(self.parameters, blocks, self.units), self.number.dtype)
 
     def packed(self, design: Design, layout: Layout) -> Tensor:
         return packed([self.weight(tile.weight) for tile in design.tiles], layout, self.states[0].device)
 
     def constants(self, design: Design) -> Tensor | None:
         """The vectors that a kernel reads, (vector, units)."""
-        found = []
+        found, real = [], self.number.real
         for name in design.constants:
             kind, _, k = name.partition(".")
-            found.append(self.parameters[kind][int(k)] if kind == "weight_diagonal" else self.bias(int(k)))
-        return torch.stack([c.to(self.number.real) for c in found]) if found else None
+            diagonal = kind == "weight_diagonal"
+            one = as_dtype(self.parameters[kind][int(k)], real) if diagonal else self.bias([int(k)], real)
+            found.append(self.new(self.units, dtype=real).zero_() if one is None else one)
+        return torch.stack(found) if len(found) > 1 else found[0].contiguous() if found else None
 
     def element_wise(self) -> dict[str, Slab]:
         """Keyword inputs, vectors among them, in the order of the forward."""
@@ -114,16 +127,17 @@ class Call:
         groups: dict[tuple[int, ...], list[int]] = {}
         for i in self.layout.projected:
             groups.setdefault(tuple(self.layout.operands.index(n) for _, n in self.cell.uses[i].inputs), []).append(i)
-        found = {}
+        found: dict[str, Slab] = {}
+        dtype = self.number.dtype
         for operands, uses in groups.items():
-            whole = torch.cat([self.bias(i) for i in uses]).to(self.number.dtype).expand(self.steps * self.rows, -1)
+            bias, whole = self.bias(uses, dtype), None
             for k in operands:
-                weight = torch.cat([self.weight(f"w.{k}.{i}") for i in uses]).to(self.number.dtype)
-                whole = torch.addmm(whole, self.operands[k].reshape(self.steps * self.rows, -1), weight.T)
+                weight, values = self.weights([f"w.{k}.{i}" for i in uses]), self.operands[k].flatten(0, 1)
+                more = bias if whole is None else whole
+                whole = values @ weight.T if more is None else torch.addmm(more, values, weight.T)
+            assert whole is not None
             shaped = whole.view(self.steps, self.rows, -1)
-            for j, i in enumerate(uses):
-                part = shaped[..., j * self.units : (j + 1) * self.units]
-                found[f"gx.{i}"] = Slab.of(part, shaped, self.reverse)
+            found |= {f"gx.{i}": Slab.columns(shaped, j * self.units, self.reverse) for j, i in enumerate(uses)}
             self.alive.append(whole)
         return found
 
@@ -149,7 +163,8 @@ def forward_design(cell: Cell, purpose: str) -> Design:
     plans = make_plans(cell)
     histories = [cell.states[0], *(plans.histories if purpose == TRAINING else ())]
     plan = {INFERENCE: plans.forward, TRAINING: plans.training}.get(purpose) or traced(cell)
-    return Design(plan, frozenset(f"state.{s}" for s in histories))
+    sides = {f"gx.{i}": use.inputs for i, use in enumerate(cell.uses)}  # as ``Call.projected`` puts them together
+    return Design(plan, frozenset(f"state.{s}" for s in histories), sides)
 
 
 def _slabs(cell: Cell, purpose: str) -> Sequence[str]:
@@ -178,7 +193,7 @@ class _Forward:
     def run(self) -> Kept:
         call, design = self.call, self.design
         named = list(zip([f"state.{s}" for s in call.cell.states], call.states, strict=True))
-        initial = {name: state.to(call.number.real).contiguous() for name, state in named}
+        initial = {name: as_dtype(state, call.number.real).contiguous() for name, state in named}
         finals = {name: call.new(call.rows, call.units, dtype=call.number.real) for name in initial}
         memory = {v.name: self._memory(v.name) for v in design.vectors if self.marked or v.name in self.wanted}
         vectors = {}

@@ -94,6 +94,7 @@ class _Writer:
         written = ", ".join(f"{name} = {count}" for name, count in counts.items())
         points = [sum(o.point == p for o in d.outputs) for p in range(d.phases + 1)]
         booleans = [str(wide).lower() for wide in d.wide]
+        before = [str(name.startswith("state.")).lower() for name in d.inputs]
         return [
             f"static constexpr int {written};",
             _table("Tile", "tile", [f"Tile{{{t.vector}, {t.phase}, {t.read}, {t.sum}}}" for t in d.tiles]),
@@ -101,6 +102,9 @@ class _Writer:
             _table("int", "sums", [str(len(d.sums(p))) for p in range(1, d.phases + 1)]),
             _table("int", "outputs", [str(count) for count in points]),
             _table("bool", "wide", booleans),
+            _table("bool", "before", before),
+            _table("int", "input_like", [str(k) for k in d.input_like]),
+            _table("int", "output_like", [str(k) for k in d.output_like]),
         ]
 
     @staticmethod

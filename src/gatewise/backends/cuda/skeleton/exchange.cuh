@@ -84,7 +84,7 @@ template <class C, class L> struct Mail {
 
     // Hand on the values of an event: to the other blocks where a step follows (``more``), and to memory, there for step
     // ``index``. Of an event between steps only states have a value behind the last step.
-    template <int event> INLINE void publish(int index, int parity, bool more) {
+    template <int event, bool first = false> INLINE void publish(int index, int parity, bool more) {
         constexpr int count = S::vectors(event);
         block_barrier();
         if constexpr (cluster) {
@@ -106,16 +106,24 @@ template <class C, class L> struct Mail {
         for (int j = 0; j < parts(count * S::rows * S::chunks, S::threads); ++j) {
             const int i = thread + j * S::threads, k = i / (S::rows * S::chunks);
             const int row = i / S::chunks % S::rows, column = i % S::chunks;
-            Slice to = {0, 0};
+            u8* base = 0;
+            int step_stride = 0, row_stride = 0;
             each<count>([&](auto n) {
                 constexpr int v = S::nth(event, n);
-                if (k == n && (more || C::vector(v).carried)) to = slice(a.vector[v], index);
+                const Place& place = a.vector[v];
+                if (k == n && (more || C::vector(v).carried)) {
+                    // Only the values before the first step, which are those of a state, lie elsewhere.
+                    constexpr bool special = first && C::vector(v).carried;
+                    base = special ? place.special_base : place.base;
+                    step_stride = special ? 0 : place.step, row_stride = special ? place.special_row : place.row;
+                }
             });
-            if (!to.base || row >= rows || column >= chunks) continue;
-            u8* p = to.base + (first_row + row) * to.row + rank * S::units * S::bytes + column * 16;
+            if (!base || row >= rows || column >= chunks) continue;
+            u8* p = moved(moved(base, index, step_stride), first_row + row, row_stride);
+            p += rank * S::units * S::bytes + column * 16;
             const uint4 w = load_shared(operands + S::stage + ((k * S::rows + row) * S::units + column * N::chunk) * S::bytes);
             if constexpr (cache) store_relaxed(p, w);
-            else *(uint4*)p = w;
+            else store_global((uint4*)p, w);
         }
     }
 
@@ -146,8 +154,11 @@ template <class C, class L> struct Mail {
         constexpr int pieces = S::apart ? S::steps * N::depth / N::chunk : width;  // of a row, for a warp or for all
         constexpr int stride = S::apart ? 32 : S::threads;
         const int first = S::apart ? warp % L::shares * pieces : 0;
-        const Slice from = slice(a.vector[v], step);
-        const u8* base = from.base + first_row * from.row + first * 16;
+        const Place& place = a.vector[v];
+        const bool special = C::vector(v).carried && step == place.special;
+        const int row_stride = special ? place.special_row : place.row;
+        u8* base = special ? place.special_base : moved(place.base, step, place.step);
+        base = moved(base, first_row, row_stride) + first * 16;
         u8* to = memory + S::operands + (L::serial ? 0 : v * S::vector_bytes) + first * 16;
         auto wanted = [&](int i) { return i < rows * pieces && (!S::apart || first + i % pieces < width); };
         for (int start = S::apart ? lane : thread; start < rows * pieces; start += stride * L::flight) {
@@ -159,7 +170,7 @@ template <class C, class L> struct Mail {
                 for (int j = 0; j < L::flight; ++j) {
                     const int i = start + j * stride;
                     d[j] = make_uint4(0, 0, 0, 0);
-                    if (wanted(i)) d[j] = load_relaxed(base + i / pieces * from.row + i % pieces * 16);
+                    if (wanted(i)) d[j] = load_relaxed(moved(base, i / pieces, row_stride) + i % pieces * 16);
                 }
 #pragma unroll
                 for (int j = 0; j < L::flight; ++j)

@@ -42,6 +42,36 @@ INLINE uint4 load_shared(u32 address) {
     return v;
 }
 
+// So many times so many bytes further, in one instruction: the compiler takes three where it keeps a count in 64 bits.
+INLINE u8* moved(u8* p, int count, int bytes) {
+    u8* to;
+    asm("mad.wide.s32 %0,%1,%2,%3;" : "=l"(to) : "r"(count), "r"(bytes), "l"(p));
+    return to;
+}
+// What nobody writes while the kernel runs, and what nobody reads: of global memory, which the compiler cannot know of an
+// address that it found in memory. Loads that might be of shared memory are slower.
+INLINE u16 load_global(const u16* p) {
+    u16 v;
+    asm volatile("ld.global.nc.u16 %0,[%1];" : "=h"(v) : "l"(p));
+    return v;
+}
+INLINE float load_global(const float* p) {
+    float v;
+    asm volatile("ld.global.nc.f32 %0,[%1];" : "=f"(v) : "l"(p));
+    return v;
+}
+INLINE double load_global(const double* p) {
+    double v;
+    asm volatile("ld.global.nc.f64 %0,[%1];" : "=d"(v) : "l"(p));
+    return v;
+}
+INLINE void store_global(u16* p, u16 v) { asm volatile("st.global.u16 [%0],%1;" ::"l"(p), "h"(v)); }
+INLINE void store_global(float* p, float v) { asm volatile("st.global.f32 [%0],%1;" ::"l"(p), "f"(v)); }
+INLINE void store_global(double* p, double v) { asm volatile("st.global.f64 [%0],%1;" ::"l"(p), "d"(v)); }
+INLINE void store_global(uint4* p, uint4 v) {
+    asm volatile("st.global.v4.b32 [%0],{%1,%2,%3,%4};" ::"l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w));
+}
+
 // Words that other blocks poll: each aligned word is written and read whole, in no order that is relied on.
 INLINE void store_relaxed(void* p, uint4 v) {
     asm volatile("st.relaxed.gpu.global.v4.b32 [%0],{%1,%2,%3,%4};" ::"l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)

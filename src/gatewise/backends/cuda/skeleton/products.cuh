@@ -38,6 +38,12 @@ template <class C, class L> struct Products {
         });
     }
 
+    // Whether a tile is the first of those that add to a sum.
+    static constexpr INLINE bool begins(int i) {
+        for (int j = 0; j < i; ++j)
+            if (C::tile(j).read == C::tile(i).read && C::tile(j).sum == C::tile(i).sum) return false;
+        return true;
+    }
     static constexpr INLINE bool taken(Tile t, int phase, bool late, int only) {
         return t.phase == phase && (t.read > t.phase) == late && (only < 0 || t.vector == only);
     }
@@ -99,7 +105,7 @@ template <class C, class L> struct Products {
                     each<C::tiles>([&](auto i) {
                         if constexpr (C::tile(i).read == phase && C::tile(i).sum == o)
 #pragma unroll
-                            for (int j = 0; j < 4; ++j) v[j] += sums[m][i][n][j];
+                            for (int j = 0; j < 4; ++j) v[j] = begins(i) ? sums[m][i][n][j] : v[j] + sums[m][i][n][j];
                     });
                     real* p = to + ((m * L::shares * S::most_sums() + o) * L::tiles + n) * S::sum_reals;
                     p += (lane & 3) * 40 + (lane >> 2) * 2;
@@ -112,9 +118,9 @@ template <class C, class L> struct Products {
     static INLINE real sum(const real* from, int group, int o, int row, int unit) {
         const real* p = from + ((group * L::shares * S::most_sums() + o) * L::tiles + (row >> 3)) * S::sum_reals;
         p += ((row & 7) >> 1) * 40 + unit * 2 + (row & 1);
-        real total = 0;
+        real total = p[0];
 #pragma unroll
-        for (int k = 0; k < L::shares; ++k) total += p[k * S::most_sums() * L::tiles * S::sum_reals];
+        for (int k = 1; k < L::shares; ++k) total += p[k * S::most_sums() * L::tiles * S::sum_reals];
         return total;
     }
 };

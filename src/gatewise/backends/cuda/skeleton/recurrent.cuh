@@ -54,25 +54,35 @@ template <class C, class L> INLINE void recurrent(const Arguments<C, typename L:
 
     auto fetch = [&](int step) {  // used a step later
         if (step >= a.steps) return;
-        each<C::inputs>([&](auto i) {
-            const Slice from = slice(a.input[i], step);
 #pragma unroll
-            for (int e = 0; e < S::own; ++e)
-                if (mine(e))
-                    inputs[e][i] = ((const element*)(from.base + (first_row + row(e)) * from.row))[C::wide(i) ? unit : 0];
-        });
+        for (int e = 0; e < S::own; ++e)
+            if (mine(e)) {
+                u64 far[larger(C::inputs, 1)];
+                each<C::inputs>([&](auto i) {
+                    constexpr int like = C::input_like(i), size = C::wide(i) ? S::bytes : 0;
+                    if constexpr (like == i) far[i] = distance(a.input[i], step, first_row + row(e)) + unit * size;
+                    u8* from = a.input[i].base + far[like];
+                    if constexpr (C::before(i)) from = address_before(a.input[i], step, first_row + row(e)) + unit * size;
+                    inputs[e][i] = load_global((const element*)from);
+                });
+            }
     };
     // Memory answers later than a step takes: without this, loads that are pending hold the products up as well. The rows
-    // of a step are one piece of memory in each array, and each block asks for its share.
+    // of a step are one piece of memory in each array, and each block asks for its share: a lane of the last warp for each
+    // array. Which share that is, is worked out once, and kept in shared memory since registers are scarce.
+    const bool asks = thread >= S::threads - 32 && lane < C::inputs;
+    Piece* piece = (Piece*)(memory + S::pieces) + lane;
+    if (asks) {
+        const Place& all = a.piece[lane];
+        const u32 size = rows * all.row, share = parts(parts(size, L::blocks), 128) * 128, start = rank * share;
+        const bool any = all.base && start < size;
+        *piece = {all.base + (long long)first_row * all.row + start, all.step, all.special,
+                  any ? (u32)smaller(share, size - start) : 0u};
+    }
     auto ask = [&](int step) {
-        if (step >= a.steps || thread != S::threads - 32) return;
-        for (int i = 0; i < C::inputs && a.piece[i].base; ++i) {
-            const Place& piece = a.piece[i];
-            if (step == piece.special) continue;
-            const u32 size = rows * piece.row, share = parts(parts(size, L::blocks), 128) * 128, start = rank * share;
-            if (start < size)
-                prefetch(piece.base + step * piece.step + first_row * piece.row + start, smaller(share, size - start));
-        }
+        if (!asks || step >= a.steps) return;
+        const Piece mine = *piece;
+        if (mine.bytes && step != mine.special) prefetch(moved(mine.base, step, mine.step), mine.bytes);
     };
     auto value = [&](int e, real (&x)[larger(C::inputs, 1)]) {
         each<C::inputs>([&](auto i) { x[i] = mine(e) ? N::widen(inputs[e][i]) : real(0); });
@@ -87,11 +97,14 @@ template <class C, class L> INLINE void recurrent(const Arguments<C, typename L:
     };
     auto store = [&](auto where, int e, const real* y, int step) {
         constexpr int point = decltype(where)::value;
-        if (mine(e))
+        if (mine(e)) {
+            u64 far[larger(C::all_outputs, 1)];
             each<C::outputs(point)>([&](auto k) {
-                const Slice to = slice(a.output[S::outputs_before(point) + k], step);
-                if (to.base) ((element*)(to.base + (first_row + row(e)) * to.row))[unit] = N::narrow(y[k]);
+                constexpr int i = S::outputs_before(point) + k, like = C::output_like(i);
+                if constexpr (like == i) far[i] = distance(a.output[i], step, first_row + row(e)) + unit * S::bytes;
+                store_global((element*)(a.output[i].base + far[like]), N::narrow(y[k]));
             });
+        }
     };
 
     for (int i = 1; i < a.ahead; ++i) ask(i);
@@ -110,7 +123,7 @@ template <class C, class L> INLINE void recurrent(const Arguments<C, typename L:
             put(Int<0>(), e, v, 0);
             store(Int<0>(), e, y, 0);
         }
-    mail.template publish<0>(0, 0, true);
+    mail.template publish<0, true>(0, 0, true);
     fetch(C::lead);
 
     // Where lanes of a product find the first vector.
@@ -144,19 +157,19 @@ template <class C, class L> INLINE void recurrent(const Arguments<C, typename L:
 #pragma unroll
             for (int e = 0; e < S::own; ++e)
                 if (busy(e)) {
-                    real x[larger(C::inputs, 1)], sum[S::most_sums()], v[S::most_vectors()], y[S::most_outputs()];
+                    real x[larger(C::inputs, 1)], sum[S::most_sums()], v[S::most_vectors()];
+                    real y[S::most_outputs()], ahead[S::most_outputs()];
                     value(e, x);
                     each<C::sums(phase)>([&](auto o) { sum[o] = Products<C, L>::sum(sums, group, o, row(e), lane & 15); });
                     C::epilogue(Int<phase>(), states[e], sum, x, constants, v, y);
-                    store(Int<point>(), e, y, step);
                     if constexpr (last) {
                         C::carried(states[e], v);
-                        if (more) {
-                            C::start(states[e], x, constants, v, y);
-                            store(Int<0>(), e, y, step + 1);
-                        }
+                        if (more) C::start(states[e], x, constants, v, ahead);
                     }
+                    // Others wait for these values, and nobody for those that are only kept.
                     put(Int<next>(), e, v, last ? (step + 1) & 1 : step & 1);
+                    store(Int<point>(), e, y, step);
+                    if (last && more) store(Int<0>(), e, ahead, step + 1);
                 }
             if constexpr (last) mail.template publish<0>(step + 1, (step + 1) & 1, more);
             else mail.template publish<next>(step, step & 1, true);

@@ -37,22 +37,26 @@ enum class Exchange {
 };
 
 // Where an array lies: address of its slice for step 0, bytes from step to step and from row to row. The slice of step
-// ``special`` lies elsewhere: the initial states, beside the values that steps have written.
+// ``special`` lies elsewhere: the initial states, beside the values that steps have written. Strides have 32 bits, so that
+// a product is one instruction: in every step each thread works out an address for each array.
 struct Place {
     u8* base;  // 0: nowhere
-    long long step, row;
     u8* special_base;
-    long long special_row;
-    long long special;
+    int step, row, special_row, special;
 };
-struct Slice {
-    u8* base;
-    long long row;
-};
-INLINE Slice slice(const Place& p, int step) {
-    if (step == p.special) return {p.special_base, p.special_row};
-    return {p.base ? p.base + step * p.step : 0, p.row};
+INLINE u8* address(const Place& p, int step, int row) { return moved(moved(p.base, step, p.step), row, p.row); }
+// As ``address``, of an array that has a special slice.
+INLINE u8* address_before(const Place& p, int step, int row) {
+    return step == p.special ? moved(p.special_base, row, p.special_row) : address(p, step, row);
 }
+// How far a row of a step is from the base: arrays with the same strides share it.
+INLINE u64 distance(const Place& p, int step, int row) { return (u64)moved(moved((u8*)0, step, p.step), row, p.row); }
+// A share of the rows of a step that lie side by side, as a block asks for them ahead.
+struct Piece {
+    u8* base;
+    int step, special;
+    u32 bytes;
+};
 
 template <class C, class L> struct Sizes {
     using N = typename L::Number;
@@ -110,7 +114,8 @@ template <class C, class L> struct Sizes {
     static constexpr int weights = operands + buffers * held * vector_bytes;
     static constexpr int sums = weights + warps * L::together * C::tiles * (steps - L::resident) * 2 * 512;
     static constexpr int stage = sums + L::groups * L::shares * most_sums() * L::tiles * sum_reals * (int)sizeof(real);
-    static constexpr int counters = stage + most_vectors() * rows * units * bytes;
+    static constexpr int pieces = stage + most_vectors() * rows * units * bytes;
+    static constexpr int counters = pieces + C::inputs * (int)sizeof(Piece);
     static constexpr int shared = counters + (L::exchange == Exchange::cluster ? C::phases * 2 * 8 : 0);
 
     static constexpr int own = parts(4 * L::tiles, spread);  // elements of a thread: one unit, some rows
