@@ -16,7 +16,7 @@ from torch import Tensor
 from gatewise.backends.cuda.arguments import Arguments, Place, Slab
 from gatewise.backends.cuda.design import Design
 from gatewise.backends.cuda.layout import Exchange, Layout, Number
-from gatewise.backends.cuda.pack import packed
+from gatewise.backends.cuda.pack import Weights, squares
 from gatewise.backends.kernels.layout import Layout as Rows
 from gatewise.backends.kernels.layout import layout as rows_of
 from gatewise.backends.kernels.sequence import gate_slabs
@@ -29,6 +29,9 @@ class Machine(Protocol):
 
     def layout(self, design: Design, number: Number, units: int, rows: int) -> Layout:
         """The layout of a design for so many units and rows of the batch."""
+
+    def pack(self, weights: Weights, layout: Layout) -> Tensor:
+        """Weights in the order in which the kernel of a layout reads them, or memory that they are queued for."""
 
     def launch(self, design: Design, layout: Layout, arguments: Arguments) -> None:
         """Run a kernel, or put it into the queue."""
@@ -89,8 +92,9 @@ class Call:
         found = [self.parameters[n][b * self.units : (b + 1) * self.units] for n, b in owned]
         return sum(found[1:], found[0]) if found else self.states[0].new_zeros(self.units)
 
-    def packed(self, design: Design, layout: Layout) -> Tensor:
-        return packed([self.weight(tile.weight) for tile in design.tiles], layout, self.states[0].device)
+    def packed(self, machine: Machine, design: Design, layout: Layout) -> Tensor:
+        wanted = squares(design, self.layout)
+        return machine.pack(Weights.of(wanted, self.parameters, self.units, self.number), layout)
 
     def constants(self, design: Design) -> Tensor | None:
         """The vectors that a kernel reads, (vector, units)."""
@@ -192,7 +196,7 @@ class _Forward:
             steps=call.steps,
             rows=call.rows,
             share=min(self.layout.share or self.layout.rows, call.rows),
-            weights=call.packed(design, self.layout),
+            weights=call.packed(self.machine, design, self.layout),
             constants=call.constants(design),
             inputs=call.projected() | call.element_wise(),
             outputs={name: Place.of(m, call.reverse) for name, m in self.wanted.items()},
