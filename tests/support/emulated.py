@@ -19,8 +19,9 @@ from gatewise.backends.cuda.arguments import Arguments
 from gatewise.backends.cuda.design import Design
 from gatewise.backends.cuda.gradients import backward
 from gatewise.backends.cuda.layout import Exchange, Layout, Number
+from gatewise.backends.cuda.pack import Weights
 from gatewise.backends.cuda.sequence import INFERENCE, TRAINING, Call, Machine, forward
-from gatewise.backends.cuda.source import kernel, skeleton
+from gatewise.backends.cuda.source import kernel, packing, skeleton
 
 FOLDER = Path(__file__).parent / "emulation"
 FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-Wall", "-Wno-unknown-pragmas")
@@ -45,8 +46,9 @@ def _folder() -> tempfile.TemporaryDirectory:  # type: ignore[type-arg]
 
 
 @lru_cache(maxsize=256)
-def built(source: str, changed: tuple[tuple[str, str, str], ...] = ()) -> ctypes.CDLL:
-    """A kernel's source as a library; ``changed``: a file, a text in it, and what stands there instead."""
+def built(source: str, changed: tuple[tuple[str, str, str], ...] = (), runner: str = "emulate.h") -> ctypes.CDLL:
+    """A kernel's source as a library, and what runs it; ``changed``: a file, a text in it, and what stands there
+    instead."""
     files = skeleton() | {file.name: file.read_text() for file in FOLDER.iterdir()}
     for name, old, new in changed:
         assert files[name].count(old) == 1, f"{old!r} stands {files[name].count(old)} times in {name}"
@@ -57,7 +59,7 @@ def built(source: str, changed: tuple[tuple[str, str, str], ...] = ()) -> ctypes
     for name, text in files.items():
         (folder / name).write_text(text)
     unit = folder / "kernel.cpp"
-    unit.write_text(f'{source}\n#include "emulate.h"\n')
+    unit.write_text(f'{source}\n#include "{runner}"\n')
     return library(unit, CPP, FLAGS)
 
 
@@ -82,6 +84,18 @@ class Emulator:
 
     def layout(self, design: Design, number: Number, units: int, rows: int) -> Layout:
         return self.lay(design, number, units, rows)
+
+    def pack(self, weights: Weights, layout: Layout) -> Tensor:
+        changed = tuple(change for change in self.changed if change[0] == "pack.cuh")
+        code = built(packing(layout.number), changed, "emulate_pack.h")
+        size = weights.tiles * layout.pieces * layout.number.chunk
+        packed = torch.full((size,), torch.nan, dtype=layout.number.dtype)  # what nobody writes shows
+        for blocks, given in weights.launches(layout, packed.data_ptr()):
+            assert len(given) == code.arguments_bytes()
+            outcome = code.emulate(given, blocks)
+            if outcome:
+                raise EmulationError(OUTCOMES[outcome])
+        return packed
 
     def launch(self, design: Design, layout: Layout, arguments: Arguments) -> None:
         code = built(kernel(design, layout), self.changed)

@@ -11,7 +11,7 @@ from gatewise.backends import cache
 from gatewise.backends.cuda import nvrtc
 from gatewise.backends.cuda.card import REGISTERS, Card
 from gatewise.backends.cuda.choice import candidates
-from gatewise.backends.cuda.code import code, fitting
+from gatewise.backends.cuda.code import code, fitting, packing_code
 from gatewise.backends.cuda.cubin import resources
 from gatewise.backends.cuda.gradients import backward_design
 from gatewise.backends.cuda.layout import Exchange, Layout, Number
@@ -37,6 +37,15 @@ def check(name: str, number: Number, card: Card, units: int, rows: int) -> None:
 @pytest.mark.parametrize(("name", "card"), [("gru", "sm_90a"), ("lstm", "sm_80"), ("gate_on_gate", "sm_100")])
 def test_three_cells(name: str, card: str) -> None:
     check(name, Number.BFLOAT16, CARDS[card], 512, 64)
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("card", CARDS.values(), ids=list(CARDS))
+@pytest.mark.parametrize("number", Number, ids=lambda n: n.cpp)
+def test_what_packs_weights(number: Number, card: Card) -> None:
+    needed = packing_code(number, card.architecture).resources
+    assert needed.stack == 0
+    assert needed.registers <= 64  # so that a multiprocessor has four blocks of 256 threads at once
 
 
 @needs_nvrtc

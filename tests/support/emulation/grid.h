@@ -129,6 +129,8 @@ class Grid {
         return Outcome::done;
     }
 
+    int first = 0;  // block, of a kernel whose blocks run one after another
+
     Fibre& now() { return *current_; }
     Block& block() { return blocks_[current_->block]; }
     Warp& warp() { return block().warps[current_->thread / 32]; }

@@ -18,7 +18,7 @@ struct Report {
 };
 
 inline int thread_index() { return grid().now().thread; }
-inline int block_index() { return grid().now().block; }
+inline int block_index() { return grid().first + grid().now().block; }
 inline u8* shared_memory() { return grid().block().memory(); }
 inline u32 shared_address(const void* p) { return grid().block().address(p); }
 inline u32 kept(u32 v) { return v; }

@@ -12,7 +12,7 @@ from gatewise.backends.cuda.card import Card
 from gatewise.backends.cuda.cubin import Resources, resources
 from gatewise.backends.cuda.design import Design, UnsuitableError
 from gatewise.backends.cuda.layout import Layout, Number
-from gatewise.backends.cuda.source import kernel, skeleton
+from gatewise.backends.cuda.source import kernel, packing, skeleton
 
 TRIED = 6
 """Layouts that are compiled until one does not spill."""
@@ -31,6 +31,11 @@ def code(design: Design, layout: Layout, architecture: str) -> Code:
         RuntimeError: where there is neither NVRTC nor an entry of the cache.
     """
     return _code(kernel(design, layout), architecture)
+
+
+def packing_code(number: Number, architecture: str) -> Code:
+    """The kernel that packs weights. It raises as ``code``."""
+    return _code(packing(number), architecture)
 
 
 @lru_cache(maxsize=512)

@@ -95,6 +95,19 @@ class Launch:
     """Whether all blocks must run at once."""
 
 
+def _attributes(launch: Launch) -> ctypes.Array[Attribute]:
+    wanted: Mapping[int, tuple[int, ...]] = {
+        **({_LAUNCH_CLUSTER: (launch.cluster, 1, 1)} if launch.cluster > 1 else {}),
+        **({_LAUNCH_COOPERATIVE: (1,)} if launch.together else {}),
+    }
+    given = (Attribute * len(wanted))()
+    for attribute, (number, values) in zip(given, wanted.items(), strict=True):
+        attribute.id = number
+        for k, value in enumerate(values):
+            attribute.value[k] = value
+    return given
+
+
 class Function:
     """A kernel that is loaded into the current context."""
 
@@ -106,28 +119,19 @@ class Function:
         _call("cuFuncSetAttribute", self._function, _FUNCTION_SHARED, launch.shared)
         if launch.cluster > PORTABLE_CLUSTER:
             _call("cuFuncSetAttribute", self._function, _FUNCTION_ANY_CLUSTER, 1)
+        self._attributes = _attributes(launch)
 
-    def _config(self, blocks: int, stream: int) -> tuple[Config, ctypes.Array[Attribute]]:
-        """Both must live as long as the call that gets the first."""
-        given, launch = (Attribute * 2)(), self.launch
-        wanted: Mapping[int, tuple[int, ...]] = {
-            **({_LAUNCH_CLUSTER: (launch.cluster, 1, 1)} if launch.cluster > 1 else {}),
-            **({_LAUNCH_COOPERATIVE: (1,)} if launch.together else {}),
-        }
-        for attribute, (number, values) in zip(given, wanted.items(), strict=False):
-            attribute.id = number
-            for k, value in enumerate(values):
-                attribute.value[k] = value
-        address = ctypes.addressof(given) if wanted else None
-        return Config(blocks, 1, 1, launch.threads, 1, 1, launch.shared, stream, address, len(wanted)), given
+    def _config(self, blocks: int, stream: int) -> Config:
+        launch, given = self.launch, self._attributes
+        address, count = (ctypes.addressof(given), len(given)) if given else (None, 0)
+        return Config(blocks, 1, 1, launch.threads, 1, 1, launch.shared, stream, address, count)
 
     def at_once(self, multiprocessors: int) -> int:
         """Blocks that run at the same time, by the driver's answer."""
         count = ctypes.c_int()
         if self.launch.cluster > 1:
-            config, given = self._config(self.launch.cluster, 0)
+            config = self._config(self.launch.cluster, 0)
             _call("cuOccupancyMaxActiveClusters", ctypes.byref(count), self._function, ctypes.byref(config))
-            del given
             return count.value * self.launch.cluster
         size = ctypes.c_size_t(self.launch.shared)
         function = "cuOccupancyMaxActiveBlocksPerMultiprocessor"
@@ -138,6 +142,5 @@ class Function:
         """Put the kernel into a stream's queue; ``arguments`` are its one parameter, taken by value."""
         held = ctypes.create_string_buffer(arguments, len(arguments))
         parameters = (ctypes.c_void_p * 1)(ctypes.addressof(held))
-        config, given = self._config(blocks, stream)
+        config = self._config(blocks, stream)
         _call("cuLaunchKernelEx", ctypes.byref(config), self._function, parameters, None)
-        del given

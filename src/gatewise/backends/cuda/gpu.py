@@ -8,13 +8,15 @@ import functools
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from gatewise.backends.cuda import driver, nvrtc
 from gatewise.backends.cuda.arguments import Arguments
 from gatewise.backends.cuda.card import TOO_OLD, Card, architecture
-from gatewise.backends.cuda.code import code, fitting
+from gatewise.backends.cuda.code import code, fitting, packing_code
 from gatewise.backends.cuda.design import Design
 from gatewise.backends.cuda.layout import Exchange, Layout, Number
+from gatewise.backends.cuda.pack import THREADS, Weights
 from gatewise.backends.cuda.source import ENTRY
 from gatewise.backends.cuda.turns import Turns
 
@@ -44,6 +46,7 @@ class Gpu:
             self._words = (ctypes.c_uint32 * 4).from_address(self._report.data_ptr())
             self._turns = Turns(torch.cuda.Event())
         self._functions: dict[tuple[Design, Layout], tuple[driver.Function, int]] = {}
+        self._packing: dict[Number, driver.Function] = {}
 
     def layout(self, design: Design, number: Number, units: int, rows: int) -> Layout:
         found = fitting(design, number, units, rows, self.card)[0]
@@ -55,6 +58,20 @@ class Gpu:
                     "a kernel cannot be loaded while a CUDA graph is recorded; make the same call once before that"
                 )
         return found
+
+    def pack(self, weights: Weights, layout: Layout) -> Tensor:
+        number = layout.number
+        with torch.cuda.device(self.index):
+            function = self._packing.get(number)
+            if function is None:  # then no cell's kernel is loaded either, and ``layout`` has refused to record a graph
+                cubin = packing_code(number, self.card.architecture).cubin
+                function = self._packing[number] = driver.Function(cubin, ENTRY, driver.Launch(THREADS, 0))
+            size = weights.tiles * layout.pieces * number.chunk
+            packed = torch.empty(size, dtype=number.dtype, device="cuda")
+            stream = torch.cuda.current_stream(self.index).cuda_stream
+            for blocks, given in weights.launches(layout, packed.data_ptr()):
+                function(blocks, given, stream)
+        return packed
 
     def launch(self, design: Design, layout: Layout, arguments: Arguments) -> None:
         with torch.cuda.device(self.index):

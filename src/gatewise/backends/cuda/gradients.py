@@ -82,7 +82,7 @@ class _Backward:
             steps=call.steps,
             rows=call.rows,
             share=min(layout.share or layout.rows, call.rows),
-            weights=call.packed(design, layout),
+            weights=call.packed(self.machine, design, layout),
             constants=call.constants(design),
             inputs=self._inputs(dy),
             outputs=outputs,

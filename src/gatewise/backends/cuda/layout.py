@@ -81,6 +81,11 @@ class Layout:
         return -(-self.width // (self.shares * self.number.depth))
 
     @property
+    def pieces(self) -> int:
+        """Pieces of 16 bytes of a packed weight."""
+        return self.blocks * self.groups * self.shares * self.steps * 64
+
+    @property
     def rows(self) -> int:
         """Rows of the batch that a block has room for."""
         return 8 * self.tiles

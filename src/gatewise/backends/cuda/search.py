@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
+from torch import Tensor
 
 from gatewise.backends.cuda import kept
 from gatewise.backends.cuda.arguments import Arguments
@@ -21,6 +22,7 @@ from gatewise.backends.cuda.design import Design, UnsuitableError
 from gatewise.backends.cuda.gpu import Gpu, gpu
 from gatewise.backends.cuda.gradients import backward, backward_design
 from gatewise.backends.cuda.layout import Layout, Number
+from gatewise.backends.cuda.pack import Weights
 from gatewise.backends.cuda.sequence import INFERENCE, TRAINING, Call, Machine, forward, forward_design
 from gatewise.backends.cuda.steps import by_graph
 from gatewise.backends.kernels.layout import layout as rows_of
@@ -59,6 +61,9 @@ class Fixed:
 
     def layout(self, design: Design, number: Number, units: int, rows: int) -> Layout:
         return self.fixed if design == self.design else self.machine.layout(design, number, units, rows)
+
+    def pack(self, weights: Weights, layout: Layout) -> Tensor:
+        return self.machine.pack(weights, layout)
 
     def launch(self, design: Design, layout: Layout, arguments: Arguments) -> None:
         self.machine.launch(design, layout, arguments)

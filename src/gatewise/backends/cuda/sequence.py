@@ -17,7 +17,7 @@ from gatewise.backends.cuda import pieces
 from gatewise.backends.cuda.arguments import Arguments, Place, Slab
 from gatewise.backends.cuda.design import Design
 from gatewise.backends.cuda.layout import Exchange, Layout, Number
-from gatewise.backends.cuda.pack import packed
+from gatewise.backends.cuda.pack import Weights, squares
 from gatewise.backends.kernels.layout import Layout as Rows
 from gatewise.backends.kernels.layout import layout as rows_of
 from gatewise.backends.kernels.sequence import gate_slabs
@@ -35,6 +35,9 @@ class Machine(Protocol):
 
     def layout(self, design: Design, number: Number, units: int, rows: int) -> Layout:
         """The layout of a design for so many units and rows of the batch."""
+
+    def pack(self, weights: Weights, layout: Layout) -> Tensor:
+        """Weights in the order in which the kernel of a layout reads them, or memory that they are queued for."""
 
     def launch(self, design: Design, layout: Layout, arguments: Arguments) -> None:
         """Run a kernel, or put it into the queue."""
@@ -100,8 +103,9 @@ class Call:
         blocks = tuple([self.layout.weights[name] for name in names])
         return as_dtype(pieces.joined(self.parameters, blocks, self.units), self.number.dtype)
 
-    def packed(self, design: Design, layout: Layout) -> Tensor:
-        return packed([self.weight(tile.weight) for tile in design.tiles], layout, self.states[0].device)
+    def packed(self, machine: Machine, design: Design, layout: Layout) -> Tensor:
+        wanted = squares(design, self.layout)
+        return machine.pack(Weights.of(wanted, self.parameters, self.units, self.number), layout)
 
     def constants(self, design: Design) -> Tensor | None:
         """The vectors that a kernel reads, (vector, units)."""
@@ -207,7 +211,7 @@ class _Forward:
             steps=call.steps,
             rows=call.rows,
             share=min(self.layout.share or self.layout.rows, call.rows),
-            weights=call.packed(design, self.layout),
+            weights=call.packed(self.machine, design, self.layout),
             constants=call.constants(design),
             inputs=call.projected() | call.element_wise(),
             outputs={name: Place.of(m, call.reverse) for name, m in self.wanted.items()},

@@ -7,7 +7,7 @@ from functools import lru_cache
 from importlib.resources import files
 
 from gatewise.backends.cuda.design import Design
-from gatewise.backends.cuda.layout import Layout
+from gatewise.backends.cuda.layout import Layout, Number
 from gatewise.compiler.expression import Node
 from gatewise.compiler.statements import LIBRARY, Dialect, statements
 
@@ -35,6 +35,12 @@ def kernel(design: Design, layout: Layout) -> str:
         "    recurrent<Cell, Layout>(a);\n}"
     )
     return "\n\n".join(parts) + "\n"
+
+
+def packing(number: Number) -> str:
+    """The translation unit that packs weights, in any layout, for kernels that compute with a number."""
+    name = f"KERNEL((pack_threads)) {ENTRY}(ARGUMENTS Packing a)"
+    return f'#include "pack.cuh"\n\n{name} {{\n    pack<{number.cpp}>(a);\n}}\n'
 
 
 def cell(design: Design) -> str:
