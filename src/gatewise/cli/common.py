@@ -27,7 +27,7 @@ ModelArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of
 Integer = Optional[int]  # noqa: UP045
 Text = Optional[str]  # noqa: UP045
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Backend = Annotated[Text, typer.Option(help="auto, cpu or eager.", show_default="auto")]
+Backend = Annotated[Text, typer.Option(help="auto, cpu, cuda or eager.", show_default="auto")]
 
 
 def _version(asked: bool) -> None:

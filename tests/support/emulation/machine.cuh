@@ -116,7 +116,8 @@ inline u16 to_half(float v) {
     memcpy(&u, &h, 2);
     return v != v ? 0x7fff : u;
 }
-inline u32 to_tf32(u32 v) { return (v & 0x7f800000) == 0x7f800000 ? v : (v + 0x1000) & ~0x1fffu; }
+// As a card does: of what is no number the last bits are cut off.
+inline u32 to_tf32(u32 v) { return (v & 0x7f800000) == 0x7f800000 ? v & ~0x1fffu : (v + 0x1000) & ~0x1fffu; }
 inline float near_tanh(float x) { return tanhf(x); }
 inline float near_exp(float x) { return expf(x); }
 inline float near_divide(float a, float b) { return a / b; }

@@ -22,7 +22,7 @@ from gatewise.compiler.expression import COMPARISONS, Node, make, postorder
 from gatewise.compiler.schedule import Plan, Ref
 
 
-class UnsuitableError(Exception):
+class UnsuitableError(RuntimeError):
     """A plan that the skeleton cannot run; the text says why."""
 
 

@@ -88,12 +88,6 @@ class Call:
             memory.view(torch.uint8).fill_(0xFF)
         return memory
 
-    def weight(self, name: str) -> Tensor:
-        """By its name in the plans."""
-        parameter, block = self.layout.weights[name]
-        rows = self.parameters[parameter][block * self.units : (block + 1) * self.units]
-        return rows.T if name.startswith(("ut.", "wt.")) else rows
-
     def bias(self, uses: Sequence[int], dtype: torch.dtype) -> Tensor | None:
         """Of some uses, one behind another; None where they have none."""
         return pieces.bias(self.cell, self.held, uses, self.parameters, self.units, dtype)

@@ -51,7 +51,11 @@ struct Tf32 : Plain<float> {
     static INLINE real widen(element v) { return v; }
     // All ones is the mark of what nobody has written yet: the same NaN with another sign takes its place.
     static INLINE element narrow(real v) { return float_to_bits(v) == ~0u ? bits_to_float(0x7fffffffu) : v; }
-    static INLINE element factor(element v) { return bits_to_float(to_tf32(float_to_bits(v))); }
+    // The rounding cuts the last bits of a NaN off, and makes an infinity of one that has no others (seen on an H200).
+    // Arithmetic never gives such a NaN, a weight may be one.
+    static INLINE element factor(element v) {
+        return bits_to_float(v != v ? 0x7fffffffu : to_tf32(float_to_bits(v)));
+    }
     static INLINE uint4 factor(uint4 v) { return make_uint4(to_tf32(v.x), to_tf32(v.y), to_tf32(v.z), to_tf32(v.w)); }
     static INLINE void multiply(real (&sum)[4], const uint4& a, u32 b0, u32 b1) { multiply_tf32(sum, a, b0, b1); }
     static INLINE float sigmoid(float x) { return near_divide(1.f, 1.f + near_exp(-x)); }
