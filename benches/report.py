@@ -56,6 +56,7 @@ def processors(folder: Path) -> dict[str, Record]:
     studies = tuple(f"-{what}" for what in STUDIES)  # names of processors may have dashes too
     files = (path for path in (folder / FIGURES).glob("*.json") if not path.stem.endswith(studies))
     found = {path.stem: json.loads(path.read_text()) for path in files}
+    found = {name: record for name, record in found.items() if "machine" in record}  # a GPU's have a card
     if not found:
         raise SystemExit(
             f"{folder / FIGURES} must hold figures of python -m benches.layers --json {folder / FIGURES}, found none"

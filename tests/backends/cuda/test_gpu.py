@@ -16,8 +16,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here"),
 ]
 LIMITS = {torch.float32: 2e-3, torch.float16: 4e-3, torch.bfloat16: 2e-2}
-"""Those that the prototype was held to. On an H200 nothing was wrong by more than 0.0005, 0.0006 and 0.006, but for
-gradients through a bend."""
+"""On an H200 nothing was wrong by more than 0.0005, 0.0006 and 0.006, but for gradients through a bend."""
 BENT, BENT_LIMIT = ("rnn_relu", "light_gru", "gru_d"), 0.1
 """Cells with relu or maximum: where rounding moves a value across the bend, its whole gradient is there or is not. So
 the error is that of the share of such values, up to 0.06 in bfloat16."""

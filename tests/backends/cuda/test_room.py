@@ -43,6 +43,39 @@ class _Here:
     card = H200
 
 
+class _Older:
+    card = A100
+
+
+def test_a_card_that_nothing_ran_on_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be asked for by name."""
+    monkeypatch.setattr(cuda, "_problem", lambda: "")
+    monkeypatch.setattr(gpus, "gpu", lambda index: _Older)
+    monkeypatch.setattr(cudnn, "enabled", lambda: True)
+    given = torch.device("cuda:0"), torch.float16, None, cells.lstm, 64
+    with backends.backend("auto"):
+        chosen = backends.choose(*given)
+    assert chosen.name == "cudnn"
+    assert "the cuda backend was not run on a card of this kind (sm_80) yet" in chosen.reason
+    with backends.backend("cuda"):
+        assert str(backends.choose(*given)) == "cuda/fp16"
+
+
+@pytest.mark.parametrize(
+    ("capability", "said"),
+    [
+        ((9, 0), "for this card (sm_90a)"),
+        ((8, 0), "for this card (sm_80, must be"),
+        ((7, 5), "for this card (too old)"),
+    ],
+)
+def test_info_names_the_cards(capability: tuple[int, int], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda k: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda k: "this card")
+    assert cuda._cards().startswith("kernels in bf16, fp16, tf32 " + said)
+
+
 @pytest.mark.parametrize(("units", "names"), [(512, ("cuda", "cuda")), (4096, ("cudnn", "eager"))])
 def test_kernels_first_then_cudnn_then_eager(
     units: int, names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
