@@ -25,7 +25,7 @@ FORMULAS: dict[str, tuple[Cell, type[nn.Module] | None]] = {
 """The cell, and torch's layer of the same formula where there is one."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "tf32": torch.float32}
 LIMITS = {"bf16": 2e-2, "fp16": 4e-3, "tf32": 3e-3}
-"""Of ‖found − truth‖ / ‖truth‖, for the output and for every gradient: those that the prototype was held to."""
+"""Of ‖found − truth‖ / ‖truth‖, for the output and for every gradient."""
 CHECKED = 100
 """Steps that are compared with float64, at most: which kernel runs does not depend on the number of steps. So many of
 the loop are timed, too, and torch.compile, which unrolls them, takes some 25 s for that."""
