@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,24 @@ def test_a_training_has_its_error_rates(
     written(tmp_path, [*sentences(3, seed=5), "DA DA DA DA"], "test.tsv", speakers=2)
     data = transcribe.parts(str(tmp_path), 2)
     assert [len(part.utterances) for part in data] == [11, 2, 4]
-    found = transcribe.measured(data, kind(**SMALL, cell=cell, max_steps=2))
+    run = tmp_path / "runs" / "0"
+    found = transcribe.measured(data, kind(**SMALL, cell=cell, max_steps=2), run)
     assert found["chosen"] in [{"lm_order": 2, "lm_weight": 0.5, "word_bonus": bonus} for bonus in (0.0, 1.0)]
     for way in ("greedy", "search"):
         assert set(found[way]) == {"WER", "CER", "unseen WER"}
     assert found["real-time factor"] > 0
+    again = transcribe.measured(data, kind(**SMALL, cell=cell, max_steps=2), run)
+    assert {**again, "real-time factor": 0} == {**found, "real-time factor": 0}
+
+
+def test_a_row_takes_the_place_of_the_same_training_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "speech.json"
+    row = {"data": "an4", "share": 1, "layers": "gatewise", "options": {"cell": "gru"}}
+    for seed, rate in ((0, 9.0), (1, 8.0), (0, 7.0)):
+        transcribe.add(path, {**row, "seed": seed, "WER": rate})
+    rows = json.loads(path.read_text())["rows"]
+    assert [(one["seed"], one["WER"]) for one in rows] == [(1, 8.0), (0, 7.0)]
+    assert all("processor" in one["machine"] for one in rows)
 
 
 def test_unseen_transcripts_are_counted_alone(tmp_path: Path) -> None:
