@@ -36,6 +36,8 @@ ORDERS, WEIGHTS, BONUSES = (2, 3), (0.1, 0.2, 0.3, 0.4, 0.55, 0.7), (0.0, 1.0, 2
 RESULTS = Path("docs/speech.json")
 TRAINING = "data", "share", "layers", "options", "seed"
 """What tells the row of one training from another's."""
+WAYS = {"greedy": "the likeliest letters", "search": "with the words and an n-gram model of the transcripts"}
+RATES = {"WER": "word errors", "CER": "character errors", "unseen WER": "word errors where the text is new"}
 SEARCH: dict[str, Any] = {"lm": "transcripts", "lm_unit": "word", "beam": 32}
 
 
@@ -117,6 +119,24 @@ def asked(words: list[str]) -> dict[str, Any]:
     }
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Error rates of the seeds of one training, and their mean with its standard deviation, for the docs."""
+    lines = ["| | seed | " + " | ".join(RATES.values()) + " |", "|" + "---|" * (2 + len(RATES))]
+    for way, said in WAYS.items():
+        lines += [_line(said, str(row["seed"]), [row[way]]) for row in rows]
+        lines += [_line(said, "mean", [row[way] for row in rows])] if len(rows) > 1 else []
+    return "\n".join(lines)
+
+
+def _line(said: str, seed: str, found: list[dict[str, float]]) -> str:
+    cells = []
+    for name in RATES:
+        values = [one[name] for one in found]
+        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+        cells.append(f"{statistics.mean(values):.1f}{spread} %")
+    return f"| {said} | {seed} | " + " | ".join(cells) + " |"
+
+
 def add(path: Path, row: dict[str, Any]) -> None:
     """To the rows of a file, in place of one of the same training."""
     kept = json.loads(path.read_text())["rows"] if path.exists() else []
@@ -143,13 +163,11 @@ def main() -> None:
     how = {"data": Path(given.data).name, "share": given.share, "layers": given.layers, "options": options}
     for seed in given.seeds:
         run = None if given.runs is None else given.runs / str(seed)
-        runs.append(measured(data, kind(**{**options, "seed": seed}), run))
+        found = measured(data, kind(**{**options, "seed": seed}), run)
+        runs.append({**how, "seed": seed, "threads": torch.get_num_threads(), **found})
         print(json.dumps(runs[-1]), flush=True)
-        add(given.json, {**how, "seed": seed, "threads": torch.get_num_threads(), **runs[-1]})
-    for way, name in itertools.product(("greedy", "search"), ("WER", "CER", "unseen WER")):
-        values = [run[way][name] for run in runs]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        print(f"{way} {name}: {statistics.mean(values):.2f} ± {spread:.2f} %", file=sys.stderr)
+        add(given.json, runs[-1])
+    print(table(runs), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from gatewise import Transcriber
 from gatewise.tasks.transcribe.metrics import Evaluation
 from gatewise.tasks.transcribe.recordings import Recordings
 
+DOCS = Path(__file__).parents[2] / "docs"
+
 
 @pytest.mark.parametrize(("kind", "cell"), [(Transcriber, "gru"), (transcribe.TorchTranscriber, "lstm")])
 def test_a_training_has_its_error_rates(
@@ -43,6 +45,20 @@ def test_a_row_takes_the_place_of_the_same_training_alone(tmp_path: Path) -> Non
     rows = json.loads(path.read_text())["rows"]
     assert [(one["seed"], one["WER"]) for one in rows] == [(1, 8.0), (0, 7.0)]
     assert all("processor" in one["machine"] for one in rows)
+
+
+def test_the_docs_have_the_figures() -> None:
+    rows = json.loads((DOCS / "speech.json").read_text())["rows"]
+    assert transcribe.table(rows) in (DOCS / "speech.md").read_text()
+
+
+def test_a_table_has_each_seed_and_their_mean() -> None:
+    rates = ({"WER": 9.0, "CER": 4.04, "unseen WER": 10.0}, {"WER": 11.0, "CER": 4.0, "unseen WER": 10.0})
+    rows = [{"seed": seed, "greedy": rates[seed], "search": rates[1 - seed]} for seed in (0, 1)]
+    lines = transcribe.table(rows).splitlines()
+    assert lines[2] == "| the likeliest letters | 0 | 9.0 % | 4.0 % | 10.0 % |"
+    assert lines[4] == "| the likeliest letters | mean | 10.0 ± 1.4 % | 4.0 ± 0.0 % | 10.0 ± 0.0 % |"
+    assert [line.count("|") for line in lines] == [6] * 8
 
 
 def test_unseen_transcripts_are_counted_alone(tmp_path: Path) -> None:
