@@ -1,11 +1,11 @@
-"""Error rates of transcribers on AN4: ``python -m benches.transcribe DATA --seeds 3 -- --cell lstm --hidden-size 200``.
+"""Error rates of transcribers on AN4: ``python -m benches.transcribe DATA --seeds 0 1 -- --cell lstm``.
 
 DATA holds {train,test}.tar with FLAC files and {train,test}.tsv beside them, or is ``embedded`` for the same recordings
 as they come with the package. What stands behind ``--`` are options of ``gatewise fit transcribe``. Seven speakers are
 held out of the training part. Searches write words of the training's transcripts alone, with a model of n-grams of
 these transcripts, whose order and weights are chosen by the seven speakers alone. Words and characters are counted over
 the whole test part, spaces among the characters. ``unseen`` leaves out what was said word for word in the training part
-too.
+too. Figures are added to a JSON file after each seed; with ``--runs`` a training that was interrupted is gone on with.
 """
 
 from __future__ import annotations
@@ -19,8 +19,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import gatewise as gw
+from benches import machine
 from benches.translate import TorchLayer
+from gatewise.tasks.folder import CONFIG, write_json
 from gatewise.tasks.options import types_of
 from gatewise.tasks.transcribe.embedded import embedded
 from gatewise.tasks.transcribe.metrics import Evaluation, word_errors
@@ -28,7 +32,12 @@ from gatewise.tasks.transcribe.options import TranscribeOptions
 from gatewise.tasks.transcribe.recordings import Recordings, held_out, recordings
 from gatewise.tasks.transcribe.sound import read
 
-ORDERS, WEIGHTS, BONUSES = (2, 3), (0.4, 0.7, 1.0), (0.0, 1.0, 2.0)
+ORDERS, WEIGHTS, BONUSES = (2, 3), (0.1, 0.2, 0.3, 0.4, 0.55, 0.7), (0.0, 1.0, 2.0, 3.0, 4.0)
+RESULTS = Path("docs/speech.json")
+TRAINING = "data", "share", "layers", "options", "seed"
+"""What tells the row of one training from another's."""
+WAYS = {"greedy": "the likeliest letters", "search": "with the words and an n-gram model of the transcripts"}
+RATES = {"WER": "word errors", "CER": "character errors", "unseen WER": "word errors where the text is new"}
 SEARCH: dict[str, Any] = {"lm": "transcripts", "lm_unit": "word", "beam": 32}
 
 
@@ -65,12 +74,15 @@ def figures(found: Evaluation, training: Recordings) -> dict[str, float]:
     return {"WER": own["WER"], "CER": own["CER"], "unseen WER": unseen(found, training)}
 
 
-def measured(data: tuple[Recordings, Recordings, Recordings], model: gw.Transcriber) -> dict[str, Any]:
+def measured(
+    data: tuple[Recordings, Recordings, Recordings], model: gw.Transcriber, run: Path | None = None
+) -> dict[str, Any]:
     """A training: its error rates on the test part with and without a language model, and times in seconds."""
     training, held, test = data
-    started = time.perf_counter()
-    model.fit(training, validation=held)
-    seconds = time.perf_counter() - started
+    if run is not None and (run / CONFIG).exists():
+        model = type(model).resume(run, training, validation=held)
+    else:
+        model.fit(training, validation=held, directory=run)
     search = {**SEARCH, "words": sorted({word for one in training.utterances for word in one.text.split()})}
     grid = [
         {"lm_order": order, "lm_weight": weight, "word_bonus": bonus}
@@ -85,7 +97,10 @@ def measured(data: tuple[Recordings, Recordings, Recordings], model: gw.Transcri
         "greedy": figures(plain, training),
         "search": figures(model.evaluate(test, **search, **chosen), training),
         "chosen": chosen,
-        "fit seconds": seconds,
+        "epochs": len(model.history.epochs),
+        "kept epoch": model.history.kept.epoch,
+        "held-out WER": model.history.kept.value,
+        "training seconds": sum(epoch.seconds for epoch in model.history.epochs),
         "epoch seconds": statistics.median(epoch.seconds for epoch in model.history.epochs),
         "real-time factor": took / sound,
     }
@@ -104,25 +119,55 @@ def asked(words: list[str]) -> dict[str, Any]:
     }
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Error rates of the seeds of one training, and their mean with its standard deviation, for the docs."""
+    lines = ["| | seed | " + " | ".join(RATES.values()) + " |", "|" + "---|" * (2 + len(RATES))]
+    for way, said in WAYS.items():
+        lines += [_line(said, str(row["seed"]), [row[way]]) for row in rows]
+        lines += [_line(said, "mean", [row[way] for row in rows])] if len(rows) > 1 else []
+    return "\n".join(lines)
+
+
+def _line(said: str, seed: str, found: list[dict[str, float]]) -> str:
+    cells = []
+    for name in RATES:
+        values = [one[name] for one in found]
+        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+        cells.append(f"{statistics.mean(values):.1f}{spread} %")
+    return f"| {said} | {seed} | " + " | ".join(cells) + " |"
+
+
+def add(path: Path, row: dict[str, Any]) -> None:
+    """To the rows of a file, in place of one of the same training."""
+    kept = json.loads(path.read_text())["rows"] if path.exists() else []
+    same = [all(one[name] == row[name] for name in TRAINING) for one in kept]
+    rows = [one for one, gone in zip(kept, same, strict=True) if not gone]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"rows": [*rows, {**row, "machine": machine.features()}]})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("data")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--share", type=int, default=1, help="Train on every so manieth recording.")
     parser.add_argument("--layers", choices=("gatewise", "torch"), default="gatewise")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="Where the figures are added.")
+    parser.add_argument("--runs", type=Path, help="Where trainings of these options are kept, by seed.")
     words = sys.argv[1:]
     cut = words.index("--") if "--" in words else len(words)  # argparse takes no "--" behind an option of its own
     given = parser.parse_args(words[:cut])
     data, options = parts(given.data, given.share), asked(words[cut + 1 :])
     kind = TorchTranscriber if given.layers == "torch" else gw.Transcriber
     runs = []
-    for seed in range(given.seeds):
-        runs.append(measured(data, kind(**{**options, "seed": seed})))
+    how = {"data": Path(given.data).name, "share": given.share, "layers": given.layers, "options": options}
+    for seed in given.seeds:
+        run = None if given.runs is None else given.runs / str(seed)
+        found = measured(data, kind(**{**options, "seed": seed}), run)
+        runs.append({**how, "seed": seed, "threads": torch.get_num_threads(), **found})
         print(json.dumps(runs[-1]), flush=True)
-    for way, name in itertools.product(("greedy", "search"), ("WER", "CER", "unseen WER")):
-        values = [run[way][name] for run in runs]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        print(f"{way} {name}: {statistics.mean(values):.2f} ± {spread:.2f} %", file=sys.stderr)
+        add(given.json, runs[-1])
+    print(table(runs), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from benches import transcribe
 from gatewise import Transcriber
 from gatewise.tasks.transcribe.metrics import Evaluation
 from gatewise.tasks.transcribe.recordings import Recordings
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize(("kind", "cell"), [(Transcriber, "gru"), (transcribe.TorchTranscriber, "lstm")])
@@ -24,11 +27,38 @@ def test_a_training_has_its_error_rates(
     written(tmp_path, [*sentences(3, seed=5), "DA DA DA DA"], "test.tsv", speakers=2)
     data = transcribe.parts(str(tmp_path), 2)
     assert [len(part.utterances) for part in data] == [11, 2, 4]
-    found = transcribe.measured(data, kind(**SMALL, cell=cell, max_steps=2))
+    run = tmp_path / "runs" / "0"
+    found = transcribe.measured(data, kind(**SMALL, cell=cell, max_steps=2), run)
     assert found["chosen"] in [{"lm_order": 2, "lm_weight": 0.5, "word_bonus": bonus} for bonus in (0.0, 1.0)]
     for way in ("greedy", "search"):
         assert set(found[way]) == {"WER", "CER", "unseen WER"}
     assert found["real-time factor"] > 0
+    again = transcribe.measured(data, kind(**SMALL, cell=cell, max_steps=2), run)
+    assert {**again, "real-time factor": 0} == {**found, "real-time factor": 0}
+
+
+def test_a_row_takes_the_place_of_the_same_training_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "speech.json"
+    row = {"data": "an4", "share": 1, "layers": "gatewise", "options": {"cell": "gru"}}
+    for seed, rate in ((0, 9.0), (1, 8.0), (0, 7.0)):
+        transcribe.add(path, {**row, "seed": seed, "WER": rate})
+    rows = json.loads(path.read_text())["rows"]
+    assert [(one["seed"], one["WER"]) for one in rows] == [(1, 8.0), (0, 7.0)]
+    assert all("processor" in one["machine"] for one in rows)
+
+
+def test_the_docs_have_the_figures() -> None:
+    rows = json.loads((DOCS / "speech.json").read_text())["rows"]
+    assert transcribe.table(rows) in (DOCS / "speech.md").read_text()
+
+
+def test_a_table_has_each_seed_and_their_mean() -> None:
+    rates = ({"WER": 9.0, "CER": 4.04, "unseen WER": 10.0}, {"WER": 11.0, "CER": 4.0, "unseen WER": 10.0})
+    rows = [{"seed": seed, "greedy": rates[seed], "search": rates[1 - seed]} for seed in (0, 1)]
+    lines = transcribe.table(rows).splitlines()
+    assert lines[2] == "| the likeliest letters | 0 | 9.0 % | 4.0 % | 10.0 % |"
+    assert lines[4] == "| the likeliest letters | mean | 10.0 ± 1.4 % | 4.0 ± 0.0 % | 10.0 ± 0.0 % |"
+    assert [line.count("|") for line in lines] == [6] * 8
 
 
 def test_unseen_transcripts_are_counted_alone(tmp_path: Path) -> None:

@@ -175,3 +175,12 @@ def test_refusals() -> None:
         half(torch.zeros(STEPS, BATCH, INPUT))
     with pytest.raises(RuntimeError, match="hx must have the dtype of the input"):
         gw.GRU(INPUT, HIDDEN)(torch.zeros(STEPS, BATCH, INPUT), torch.zeros(1, BATCH, HIDDEN, dtype=HALF))
+
+
+@pytest.mark.parametrize("kind", [gw.GRU, gw.LSTM])
+def test_a_processor_that_is_asked_for_by_name_computes_in_float32(kind: type[gw.Recurrent]) -> None:
+    layer, x = kind(5, 7).to(HALF), torch.randn(4, 2, 5, dtype=HALF)
+    with gw.backend("cpu"):
+        found = layer(x)[0]
+    assert found.dtype == HALF
+    assert torch.equal(found, layer(x)[0])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.tasks.errors import InputError
-from gatewise.tasks.folder import WEIGHTS, read_tensors, write_tensors
+from gatewise.tasks.folder import CHECKPOINT, WEIGHTS, read_tensors, write_tensors
 from gatewise.tasks.loop import Loop
 from gatewise.tasks.together import alone
 from gatewise.tasks.training import PRECISIONS, History, Machines, Objective, Schedule, train
@@ -87,6 +89,39 @@ def test_stops_early_and_keeps_the_best_weights(tmp_path: Path) -> None:
     assert history.best.epoch == 2
     saved, _ = read_tensors(tmp_path / WEIGHTS)
     assert same(weights(line), [saved[name] for name, _ in line.module.named_parameters()])
+
+
+LAST = Schedule(epochs=4, steps_per_epoch=5, learning_rate=0.05, patience=4, average=0.9, keep_last=True)
+
+
+def test_the_last_weights_are_kept_where_all_planned_steps_were_taken(tmp_path: Path) -> None:
+    """As averaged, in the module and in the folder; also where a crash came between the last epoch and the end."""
+    line = Line(values=[3.0, 1.0, 2.0, 2.5])
+    history = train(line, LAST, seed=0, folder=tmp_path)
+    assert (history.best.epoch, history.kept.epoch) == (2, 4)
+    saved, _ = read_tensors(tmp_path / CHECKPOINT)
+    assert same(weights(line), [saved[f"average.{k}"] for k in range(4)])
+    best = Line(values=[3.0, 1.0, 2.0, 2.5])
+    assert train(best, replace(LAST, keep_last=False), seed=0).kept.epoch == 2
+    assert not same(weights(line), weights(best))
+    write_tensors(tmp_path / WEIGHTS, best.module.state_dict())
+    again = Line()
+    assert train(again, LAST, seed=0, folder=tmp_path, resume=True).kept.epoch == 4
+    saved, _ = read_tensors(tmp_path / WEIGHTS)
+    for found in (weights(again), [saved[name] for name, _ in line.module.named_parameters()]):
+        assert same(found, weights(line))
+
+
+@pytest.mark.parametrize("ends", ["patience", "Ctrl-C"])
+def test_a_training_that_ends_early_keeps_the_best_weights_all_the_same(tmp_path: Path, ends: str) -> None:
+    stopped = ends == "Ctrl-C"
+    line, short = Line(16 if stopped else None, [3.0, 1.0, 2.0]), Line(values=[3.0, 1.0])
+    schedule = LAST if stopped else replace(LAST, patience=1)
+    with pytest.raises(KeyboardInterrupt) if stopped else nullcontext():
+        assert train(line, schedule, seed=0, folder=tmp_path).kept.epoch == 2
+    with pytest.raises(IndexError):  # of the values: the weights after two epochs
+        train(short, LAST, seed=0)
+    assert same(weights(line), weights(short))
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:

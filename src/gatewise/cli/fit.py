@@ -42,14 +42,16 @@ def _command(name: str) -> Any:
             task = _fitted(kind, asked, output, resume, _reporters(json, log, output), options)
         if not task.scores:  # another process of the training has them
             return
-        best = task.history.best
+        best, kept = task.history.best, task.history.kept
         epochs = len(task.history.epochs)
         if json:
             summary = {"directory": str(output), "task": name, "cell": task.cell.name, "epochs": epochs}
-            print(dumps({**summary, "best_epoch": best.epoch, "scores": task.scores, **asked.also(task)}), end="")
+            summary |= {"best_epoch": best.epoch, "kept_epoch": kept.epoch}
+            print(dumps({**summary, "scores": task.scores, **asked.also(task)}), end="")
             return
         print_scores(task, task.scores)
-        print(f"{output}: {epochs} epochs, best {best.epoch} (validation {task.metric} {best.value:.3f})")
+        last = f", weights of the last ({kept.value:.3f})" if task.history.kept_last else ""
+        print(f"{output}: {epochs} epochs, best {best.epoch} (validation {task.metric} {best.value:.3f}){last}")
         asked.after(task)
 
     doc = summary(kind) if verb in (Fit, FitData) else verb.__doc__

@@ -24,6 +24,11 @@ states."""
 Variants = dict[tuple[bool, bool], Cell]
 
 
+def _in_bfloat16(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A parametrisation may give one of them in another precision than its neighbours."""
+    return {n: w if w.dtype == torch.bfloat16 else w.to(torch.bfloat16) for n, w in weights.items()}
+
+
 def in_turn(run: Direction) -> Directions:
     """The directions of a layer one after another."""
 
@@ -103,6 +108,8 @@ class Layer(CellModule):
         """Whether kernels take x in bfloat16 and weights and states with it, so that nothing is widened before them. A
         state that came in float32 is not rounded."""
         narrow = torch.bfloat16
+        if not x.is_cuda:  # on a processor kernels take float32, and one that is asked for by name says so
+            return False
         if self.quantised is not None or self._initial_names or x.dtype != narrow or self._a_weight(x).dtype != narrow:
             return False
         if any(size != self.hidden_size for size in self.state_sizes):
@@ -120,10 +127,10 @@ class Layer(CellModule):
         narrow = x is not None and x.dtype == torch.bfloat16
         if torch.compiler.is_compiling():
             read = {name: getattr(self, full) for name, full in names.items()}
-            return read if narrow else self._all_rounded(read, for_calls)
+            return _in_bfloat16(read) if narrow else self._all_rounded(read, for_calls)
         own = self._parameters  # a parametrised weight is an attribute and not in there
         found: dict[str, Any] = {n: own[full] if full in own else getattr(self, full) for n, full in names.items()}
-        return found if narrow else self._all_rounded(found, for_calls)
+        return _in_bfloat16(found) if narrow else self._all_rounded(found, for_calls)
 
     def _starts(self, k: int) -> tuple[Tensor, ...] | None:
         """The learned initial states of the k-th direction."""

@@ -92,12 +92,13 @@ def _training(task: Task) -> list[Block]:
         return []
     numbers = [float(e.epoch) for e in epochs]
     curves = {"training loss": [e.loss for e in epochs], f"validation {task.metric}": [e.value for e in epochs]}
-    best = task.history.best
+    best, kept = task.history.best, task.history.kept
     blocks = [
         page.heading("Training", "training"),
         page.text(
             f"{len(epochs)} epochs, {task.history.steps:,} steps, {sum(e.seconds for e in epochs):.1f} seconds "
-            f"({1e3 * task.history.seconds_per_step:.2f} ms a step); best epoch {best.epoch}."
+            f"({1e3 * task.history.seconds_per_step:.2f} ms a step); best epoch {best.epoch}, "
+            f"weights of epoch {kept.epoch}."
         ),
     ]
     for name, values in curves.items():

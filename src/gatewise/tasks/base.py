@@ -12,7 +12,6 @@ import importlib.metadata
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -345,7 +344,7 @@ class Task(ABC):
         write_json(folder / CONFIG, description)
 
     def _save_metrics(self, folder: Path) -> None:
-        metrics = {"scores": self.scores, "history": [asdict(epoch) for epoch in self.history.epochs]}
+        metrics = {"scores": self.scores, **self.history.entries()}
         write_json(folder / METRICS, {**metrics, "sha256": {WEIGHTS: sha256(folder / WEIGHTS)}})
 
     @classmethod

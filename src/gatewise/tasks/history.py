@@ -25,11 +25,12 @@ class Epoch:
 
 @dataclass
 class History:
-    """Where a training stands: its finished epochs, and which was the best."""
+    """Where a training stands: its finished epochs, which was the best, and whether the last was kept instead."""
 
     epochs: list[Epoch] = field(default_factory=list)
     finished: bool = False
     higher_is_better: bool = False
+    kept_last: bool = False
 
     @classmethod
     def read(cls, text: str, higher_is_better: bool, finished: bool = False) -> History:
@@ -39,6 +40,11 @@ class History:
     def text(self) -> str:
         """The epochs as JSON."""
         return json.dumps([asdict(e) for e in self.epochs])
+
+    def entries(self) -> dict[str, Any]:
+        """For ``metrics.json``: the epochs, and the number of the one that was kept where it is not the best."""
+        kept = {"kept_epoch": len(self.epochs)} if self.kept_last else {}
+        return {"history": [asdict(e) for e in self.epochs], **kept}
 
     def table(self, rate: Callable[[int], float]) -> str:
         """The epochs as CSV, with the learning rate of each one's last step, which ``rate`` gives for steps from 0."""
@@ -55,6 +61,11 @@ class History:
     @property
     def best(self) -> Epoch:
         return min(self.epochs, key=lambda e: -e.value if self.higher_is_better else e.value)
+
+    @property
+    def kept(self) -> Epoch:
+        """That whose weights the model has."""
+        return self.epochs[-1] if self.kept_last else self.best
 
     @property
     def stale(self) -> int:

@@ -133,9 +133,20 @@ class Loop:
 
     def keep_best(self) -> None:
         if self.history.stale == 0:
-            self.best = {name: t.detach().clone() for name, t in self.objective.module.state_dict().items()}
-            if self.folder is not None:
-                write_tensors(self.folder / WEIGHTS, self.best)
+            self._keep_weights()
+
+    def keep_last(self) -> None:
+        """Where the schedule asks for it. Done anew after a crash behind the last epoch, it gives the same bits."""
+        if self.schedule.keeps_last(self.history.steps):
+            with torch.no_grad(), self.averaged():
+                self._keep_weights()
+            self.history.kept_last = True
+
+    def _keep_weights(self) -> None:
+        """Those that the module has now, as the best."""
+        self.best = {name: t.detach().clone() for name, t in self.objective.module.state_dict().items()}
+        if self.folder is not None:
+            write_tensors(self.folder / WEIGHTS, self.best)
 
     def keep(self) -> None:
         """After the best weights, the checkpoint. A crash in between repeats the epoch, to the bit."""

@@ -22,6 +22,7 @@ class Schedule:
     over 5 % of the steps and falls to zero as a cosine; training stops after ``patience`` epochs without improvement,
     and where the validation figure is as good as ``target``.
     With ``average`` above 0, validation and the saved model use the exponential mean of the weights, of this decay.
+    The weights of the best epoch are kept; with ``keep_last`` those of the last, where all planned steps were taken.
     """
 
     epochs: int
@@ -36,11 +37,18 @@ class Schedule:
     betas: tuple[float, float] = (0.9, 0.999)
     """Of AdamW: how much of the means of gradients and of their squares each step keeps."""
     target: float | None = None
+    keep_last: bool = False
+    """For validation parts so small that the best of many epochs is best by chance: at the end the learning rate is 0,
+    so that the last epochs differ little."""
 
     @property
     def total_steps(self) -> int:
         steps = self.epochs * self.steps_per_epoch
         return steps if self.max_steps is None else min(steps, self.max_steps)
+
+    def keeps_last(self, steps: int) -> bool:
+        """Whether the weights after so many steps are the ones to keep, whatever was best before."""
+        return self.keep_last and steps >= self.total_steps
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""

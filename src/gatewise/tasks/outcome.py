@@ -27,7 +27,8 @@ def read_metrics(path: Path, higher_is_better: bool) -> tuple[History, Scores]:
     digests = entry({"sha256": {}, **metrics}, "sha256", dict, path)
     check_sha256(path.with_name(WEIGHTS), digests.get(WEIGHTS))
     try:
-        history = History([Epoch(**epoch) for epoch in metrics["history"]], True, higher_is_better)
+        epochs = [Epoch(**epoch) for epoch in metrics["history"]]
+        history = History(epochs, True, higher_is_better, metrics.get("kept_epoch") == len(epochs))
         if not all(isinstance(v, (int, float)) for e in history.epochs for v in vars(e).values()):
             raise TypeError
         scores = {

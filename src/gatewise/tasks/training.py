@@ -53,6 +53,8 @@ def train(
 ) -> History:
     """Train the objective's module in place; afterwards it holds the weights of the best epoch, also on Ctrl-C.
 
+    Where the schedule says so and all planned steps were taken, it holds those of the last one.
+
     With a folder the best weights (``model.safetensors``), a table of the epochs (``metrics.csv``) and a checkpoint for
     ``resume`` are written after each epoch. Of several processes the first alone writes and reports, whatever folder
     the others were given; all end with the same module. Those that ``machines`` asks for are started here, and
@@ -81,7 +83,9 @@ def _spread(job: _Job, machines: Machines) -> History:
         best, texts = read_tensors(_result(Path(handed)))
     job.objective.module.load_state_dict(best)
     job.objective.module.eval()
-    return History.read(texts["history"], job.objective.higher_is_better, finished=True)
+    history = History.read(texts["history"], job.objective.higher_is_better, finished=True)
+    history.kept_last = job.schedule.keeps_last(history.steps)
+    return history
 
 
 def _result(handed: Path) -> Path:
@@ -115,6 +119,7 @@ def _run(together: Together, job: _Job) -> History:
                 loop.restore(job.folder)
             while not loop.over():
                 loop.run_epoch()
+            loop.keep_last()
             loop.agree()
         finally:
             loop.take_best()

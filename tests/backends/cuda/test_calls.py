@@ -147,6 +147,20 @@ def test_a_layer_in_both_directions(emulated: None, dtype: torch.dtype, limit: f
 
 
 @needs_cpp
+@pytest.mark.parametrize("kind", [gw.LSTM, gw.RNN, gw.GRU])
+def test_gradients_that_are_added_up_share_no_memory(kind: type[gw.Recurrent], emulated: None) -> None:
+    """Both biases come from one sum over time, in whole pieces of memory at this size."""
+    torch.manual_seed(0)
+    layer, x = kind(3, 32), torch.randn(4, 2, 3)
+    with gw.backend("cuda"):
+        layer(x)[0].sum().backward()
+        once = [p.grad.clone() for p in layer.parameters()]
+        layer(x)[0].sum().backward()
+    assert all(torch.equal(p.grad, 2 * first) for p, first in zip(layer.parameters(), once, strict=True))
+    assert len({p.grad.untyped_storage().data_ptr() for p in layer.parameters()}) == len(once)
+
+
+@needs_cpp
 @pytest.mark.slow
 def test_lengths_and_resets(emulated: None) -> None:
     torch.manual_seed(0)

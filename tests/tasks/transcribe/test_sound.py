@@ -12,7 +12,7 @@ import soundfile
 from tasks.transcribe.conftest import RATE, spoken
 
 from gatewise.tasks.errors import InputError
-from gatewise.tasks.transcribe.features import BANDS, LEAST_SPREAD, Listener, Running, Statistics, log_mel
+from gatewise.tasks.transcribe.features import BANDS, FLOOR, LEAST_SPREAD, Listener, Running, Statistics, log_mel
 from gatewise.tasks.transcribe.sound import Clip, check, converted, faults, members, read
 
 
@@ -137,6 +137,19 @@ def test_a_frame_is_what_its_pitch_says() -> None:
     place = (mel[1] - mel[0]) / (mel[2] - mel[0]) * (BANDS + 1) - 1  # of the triangle around 1000 Hz
     assert abs(frames.mean(0).argmax() - place) < 1
     assert log_mel(np.zeros(10, np.float32), RATE).shape == (1, BANDS)
+
+
+@pytest.mark.parametrize("size", [1, 50, 10**6])
+def test_digital_silence_does_not_move_the_running_mean(size: int) -> None:
+    speech, silence = log_mel(spoken("ABCD"), RATE), log_mel(np.zeros(60 * RATE, np.float32), RATE)
+    assert (silence == FLOOR).all()
+    start = Statistics.of([speech + 2])
+    plain, muted = Running(start), Running(start)
+    wanted = plain.push(speech), plain.push(speech)
+    assert (muted.push(speech) == wanted[0]).all()
+    quiet = np.concatenate([muted.push(silence[k : k + size]) for k in range(0, len(silence), size)])
+    assert np.isfinite(quiet).all()
+    assert (muted.push(speech) == wanted[1]).all()
 
 
 def test_normalised_frames_have_mean_zero_and_spread_one() -> None:

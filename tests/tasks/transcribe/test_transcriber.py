@@ -189,6 +189,8 @@ def test_a_run_goes_on_to_the_bit_and_needs_no_recordings(tmp_path: Path) -> Non
     assert [e.value for e in resumed.history.epochs] == [e.value for e in whole.history.epochs]
     loaded = gw.Transcriber.load(tmp_path / "run")
     assert same(loaded, whole)
+    assert loaded.history.kept_last
+    assert loaded.history.kept == resumed.history.epochs[-1]
     assert loaded.predict() == whole.predict()
     whole.save(tmp_path / "saved")
     assert gw.Transcriber.load(tmp_path / "saved").predict() == whole.predict()
@@ -291,6 +293,8 @@ def test_two_processes_share_the_batches(tmp_path: Path) -> None:
     one, two = (gw.Transcriber(**options, devices=devices).fit(data) for devices in (1, 2))
     losses = [[epoch.loss for epoch in model.history.epochs] for model in (one, two)]
     assert losses[0] == pytest.approx(losses[1], rel=0.1)
+    assert one.history.kept_last
+    assert two.history.kept_last
     assert list(two.scores) == ["gru", "most frequent transcript"]
 
 

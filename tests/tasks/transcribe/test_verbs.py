@@ -43,6 +43,7 @@ def test_fit_says_what_it_left_out_and_what_is_wrong(run: Run, place: Path) -> N
     assert "faults of sound, 1:\n  train-1.wav: it is silent" in out
     assert "most frequent transcript" in out
     assert "not exact, those with most errors:\nrecording" in out
+    assert "best 1 (validation WER 100.000), weights of the last (100.000)" in out
     assert "validation WER" in err
     assert "  → " in err
     code, out, _ = run("fit", "transcribe", data, "-o", "m", *QUICK, "--resume")

@@ -13,7 +13,7 @@ from torch import Tensor
 from gatewise.backends.cuda.arguments import Arguments, Place, Slab
 from gatewise.backends.cuda.design import Design
 from gatewise.backends.cuda.layout import Exchange
-from gatewise.backends.cuda.sequence import Call, Kept, Machine, as_dtype
+from gatewise.backends.cuda.sequence import Call, Kept, Machine, as_dtype, in_lanes
 from gatewise.backends.kernels.layout import Run, gradient_order, runs, written_terms
 from gatewise.compiler.cell import Cell
 from gatewise.compiler.plan import make_plans
@@ -108,7 +108,7 @@ class _Backward:
         if dy is None:
             dy = call.states[0].new_zeros(call.units).expand(call.steps, call.rows, -1)
         dy = as_dtype(dy, call.number.dtype)
-        dy = dy if dy.stride(-1) == 1 or call.units == 1 else dy.contiguous()
+        dy = in_lanes(dy)
         call.alive.append(dy)
         return found | {"dy": Slab.of(dy, dy, call.reverse).turned(last)}
 
@@ -164,7 +164,9 @@ class _Backward:
     def _run(self, run: Run) -> Tensor:
         """Neighbouring blocks of it: the sum over time and batch of gradients, times values where it is a weight."""
         if not run.source:
-            return self._totals[run.slab : run.slab + run.blocks, : self.call.units].flatten()
+            part = self._totals[run.slab : run.slab + run.blocks, : self.call.units]
+            # Never a view: gradients that share memory would be added up twice by whoever accumulates them.
+            return part.clone(memory_format=torch.contiguous_format).flatten()
         delta = self._delta(run.slab, run.blocks).flatten(1)
         total: Tensor | None = None
         values = self._values(run.source)

@@ -74,6 +74,8 @@ def bias(
     total: Tensor | None = None
     for place, name, first, count in _added(cell, held, tuple(uses), frozenset(parameters)):
         part = piece(parameters[name], first, count, units)
+        if part.dtype.itemsize < dtype.itemsize:  # the sum of two is not rounded to less than what was asked for
+            part = part.to(dtype)
         if count < len(uses):
             part = F.pad(part, (place * units, (len(uses) - place - count) * units))
         total = part if total is None else total + part

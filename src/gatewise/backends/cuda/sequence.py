@@ -30,6 +30,12 @@ def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
+def in_lanes(tensor: Tensor) -> Tensor:
+    """With neighbouring units side by side, and strides that a kernel can hold."""
+    lanes = tensor.stride(-1) == 1 or tensor.shape[-1] == 1
+    return tensor if lanes and max(tensor.stride()) * tensor.element_size() < 2**31 else tensor.contiguous()
+
+
 class Machine(Protocol):
     """What runs kernels."""
 
@@ -115,7 +121,7 @@ class Call:
         """Keyword inputs, vectors among them, in the order of the forward."""
         found = {}
         for name, value in self.inputs.items():
-            lanes = value if value.stride(-1) == 1 or value.shape[-1] == 1 else value.contiguous()
+            lanes = in_lanes(value)
             self.alive.append(lanes)
             found[f"in.{name}"] = Slab.of(lanes, lanes, self.reverse)
         return found

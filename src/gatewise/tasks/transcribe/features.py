@@ -23,6 +23,8 @@ SHIFT, LENGTH = 0.010, 0.025
 NORMALISE = ("utterance", "speaker", "running")
 LEAST_SPREAD = 0.1
 """Standard deviation by which a band is divided at least: one of digital silence has none."""
+FLOOR = float(np.float16(np.log(np.finfo(np.float32).eps)))
+"""What every band of digital silence has."""
 PRIOR = 100
 """Frames that the mean of the training counts as in a running one: a second."""
 
@@ -103,6 +105,7 @@ class Statistics:
 class Running:
     """Normalises frames as they come: by the mean so far, which begins as that of the training, and its spread.
 
+    Digital silence does not count: a muted microphone says nothing about the voice and the room that come behind it.
     Sums are taken frame by frame, so that pieces of any length give the bits of the whole.
     """
 
@@ -111,7 +114,9 @@ class Running:
         self._sum, self._count = PRIOR * start.mean, PRIOR
 
     def push(self, frames: Frames) -> Frames:
-        sums = np.cumsum(np.concatenate([self._sum[None], frames.astype(np.float64)]), 0)
-        counts = self._count + np.arange(1, len(frames) + 1)
-        self._sum, self._count = sums[-1], self._count + len(frames)
-        return ((frames - sums[1:] / counts[:, None]) / self._spread).astype(np.float32)
+        heard: NDArray[np.bool_] = frames.max(1) > FLOOR
+        sums = np.cumsum(np.concatenate([self._sum[None], np.where(heard[:, None], frames, 0).astype(np.float64)]), 0)
+        counts = self._count + np.cumsum(heard)
+        self._sum, self._count = sums[-1], self._count + int(heard.sum())
+        found: Frames = ((frames - sums[1:] / counts[:, None]) / self._spread).astype(np.float32)
+        return found

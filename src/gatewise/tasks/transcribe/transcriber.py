@@ -150,7 +150,8 @@ class Transcriber(Task):
 
     def schedule(self) -> Schedule:
         o = self.options
-        return replace(super().schedule(), warmup=o.warmup, weight_decay=o.weight_decay, average=o.average)
+        plain = replace(super().schedule(), warmup=o.warmup, weight_decay=o.weight_decay, average=o.average)
+        return replace(plain, keep_last=True)
 
     def sample_pass(self) -> Callable[[], object]:
         """The likeliest letters of 8 held-out recordings, from their frames."""
