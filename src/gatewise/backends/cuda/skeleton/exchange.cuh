@@ -112,8 +112,8 @@ template <class C, class L> struct Mail {
                 constexpr int v = S::nth(event, n);
                 const Place& place = a.vector[v];
                 if (k == n && (more || C::vector(v).carried)) {
-                    // Only the values before the first step, which are those of a state, lie elsewhere.
-                    constexpr bool special = first && C::vector(v).carried;
+                    // Only values before the first step lie elsewhere, and those of a state alone.
+                    const bool special = first && C::vector(v).carried && place.special == index;
                     base = special ? place.special_base : place.base;
                     step_stride = special ? 0 : place.step, row_stride = special ? place.special_row : place.row;
                 }
