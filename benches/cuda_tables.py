@@ -12,7 +12,7 @@ from typing import Any
 
 from benches.cuda import SHAPES
 from benches.cuda_rows import DTYPES
-from benches.tables import table
+from benches.tables import placed, table
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE, FIGURES = DOCS / "gpu.md", DOCS / "performance" / "nvidia-h200.json"
@@ -68,11 +68,7 @@ def page(text: str, kept: dict[str, Any]) -> str:
     """The page with the tables of now."""
     made = {f"{d} replayed": beside_torch(kept, d, REPLAYED) for d in DTYPES}
     made |= {"bf16 called": beside_torch(kept, "bf16", CALLED), "others": others(kept)}
-    for name, written in made.items():
-        begin, end = (f"<!-- {name}: {word} -->\n" for word in ("begin", "end"))
-        before, _, rest = text.partition(begin)
-        text = f"{before}{begin}{written}\n{end}{rest.partition(end)[2]}"
-    return text
+    return placed(text, made)
 
 
 if __name__ == "__main__":

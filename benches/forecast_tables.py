@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benches.forecast import REFERENCES, SERIES
-from benches.tables import table
+from benches.tables import placed, table
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE, FIGURES = DOCS / "forecasting.md", DOCS / "forecast.json"
@@ -110,11 +110,7 @@ def scalings(kept: dict[str, Any]) -> str:
 
 def page(text: str, kept: dict[str, Any]) -> str:
     """The page with the tables of now."""
-    for make in (figures, strategies, scalings, classical):
-        begin, end = (f"<!-- {make.__name__}: {word} -->\n" for word in ("begin", "end"))
-        before, _, rest = text.partition(begin)
-        text = f"{before}{begin}{make(kept)}\n{end}{rest.partition(end)[2]}"
-    return text
+    return placed(text, {make.__name__: make(kept) for make in (figures, strategies, scalings, classical)})
 
 
 if __name__ == "__main__":

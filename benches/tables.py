@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 LOST = "\n\n† In every sample other processes took a core: too long by an unknown part, and held against no goal."
 
@@ -11,6 +11,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Left-aligned first column, the others to the right."""
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def placed(text: str, tables: Mapping[str, str]) -> str:
+    """A page with its tables as they are now: each stands between two comments with its name."""
+    for name, made in tables.items():
+        begin, end = (f"<!-- {name}: {word} -->\n" for word in ("begin", "end"))
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}{made}\n{end}{rest.partition(end)[2]}"
+    return text
 
 
 def milliseconds(value: float) -> str:
