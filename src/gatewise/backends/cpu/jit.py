@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import functools
+import gc
 import hashlib
 import itertools
 import os
@@ -16,7 +17,8 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,9 +154,24 @@ def _undefined(code: bytes) -> set[str]:
     return {names[at : names.index(b"\0", at)].decode() for at, _, _, section, _, _ in symbols if at and not section}
 
 
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Tens of thousands of new objects would set off collections of garbage that go through all of torch's: half of
+    the 60 ms in which the text of a kernel is made (48 kernels)."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def _compiled(digest: str, build: Callable[[], str], tier: Tier, entries: Sequence[str]) -> Kernel:
     start = time.perf_counter()
-    code = bytes(tiers.target_machine(tier).emit_object(_optimised(build(), tier)))
+    with _no_collections():
+        text = build()
+    code = bytes(tiers.target_machine(tier).emit_object(_optimised(text, tier)))
     foreign = _undefined(code) - _CALLABLE
     if foreign:
         raise RuntimeError(f"the kernel calls {sorted(foreign)}, expected no other than {sorted(_CALLABLE)}")

@@ -22,6 +22,11 @@ class StraightPhaseWriter(PhaseWriter):
 
     group = 1
 
+    def _prepare(self, number: ir.Value, row_low: ir.Value, row_high: ir.Value) -> None:
+        self.edge = self.c.b.alloca(self.c.vector, self.c.length)
+        self.edge.align = self.c.length * self.c.size
+        super()._prepare(number, row_low, row_high)
+
     def _joined(self, columns: list[ir.Value]) -> ir.Value:
         """The weights of a term."""
         (column,) = columns
@@ -58,13 +63,12 @@ class StraightPhaseWriter(PhaseWriter):
         the 48 of three gates it did not."""
         c, found = self.c, dict(values)
         whole = c.b.mul(c.b.udiv(depth, c.i64(c.length)), c.i64(c.length))
-        end = c.b.mul(c.ceil_div(depth, c.length), c.i64(c.length))
         for number, a in enumerate(self.phase.products[j].accumulators):
             for v in range(self.tile.vectors):
                 lines, places = self._lines(j, number, v), [place for place in values if place[1:] == (a, v)]
                 sums = [values[place] for place in places]
-                k, sums = c.accumulate(c.i64(0), whole, c.length, sums, partial(self._square, lines, None))
-                _, sums = c.accumulate(k, end, c.length, sums, partial(self._square, lines, depth))
+                _, sums = c.accumulate(c.i64(0), whole, c.length, sums, partial(self._square, lines))
+                sums = self._edge(lines, whole, c.b.sub(depth, whole), sums)
                 found |= zip(places, sums, strict=True)
         return found
 
@@ -78,25 +82,45 @@ class StraightPhaseWriter(PhaseWriter):
             units = [c.minimum(unit, last) for unit in units]
         return [c.pointer(c.b.add(base, c.b.mul(unit, row))) for unit in units]
 
-    def _square(
-        self, lines: list[ir.Value], depth: ir.Value | None, k: ir.Value, sums: list[ir.Value]
-    ) -> list[ir.Value]:
-        """Add as many columns as a vector has lanes; of them only those below ``depth``, where it is given."""
+    def _square(self, lines: list[ir.Value], k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+        """Add as many columns as a vector has lanes."""
         c, half = self.c, self.c.length // 2
         for first in (0, half):
             start = c.b.add(k, c.i64(first))
-            left = None if depth is None else c.b.sub(depth, start)
-            turned = self._turned(lines, start, left)
+            turned = self._turned(lines, start, None)
             for u in range(0, half, self.group):
-                weight, column = self._joined(turned[u : u + self.group]), c.b.add(start, c.i64(u))
-                if depth is not None:
-                    column = c.minimum(column, c.b.sub(depth, c.i64(1)))
-                at = c.b.mul(column, c.i64(c.size // self.group))
-                for i, operand in enumerate(self.operands):
-                    value = self._term(sums[i], c.load_number(c.at(operand, at)), weight)
-                    there = None if left is None else c.b.icmp_signed("<", c.i64(u), left)
-                    sums[i] = value if there is None else c.b.select(there, value, sums[i])
+                sums = self._column(c.b.add(start, c.i64(u)), self._joined(turned[u : u + self.group]), sums)
         return sums
+
+    def _edge(self, lines: list[ir.Value], start: ir.Value, left: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+        """Add the columns that are left, fewer than a square has: a loop reads them, turned, from the stack. Code for
+        each of them was half of the kernel, and took as much of the time to compile."""
+        c, half = self.c, self.c.length // 2
+        with c.b.if_then(c.b.icmp_signed(">", left, c.i64(0))):
+            for first in (0, half):
+                turned = self._turned(lines, c.b.add(start, c.i64(first)), c.b.sub(left, c.i64(first)))
+                for u in range(0, half, self.group):
+                    weight = c.b.bitcast(self._joined(turned[u : u + self.group]), c.vector)
+                    c.store(weight, self._edge_place(c.i64(first + u)), align=c.length * c.size)
+
+        def add(u: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+            weight = c.load(self._edge_place(u), align=c.length * c.size)
+            return self._column(c.b.add(start, u), weight, sums)
+
+        end = c.b.mul(c.ceil_div(left, self.group), c.i64(self.group))
+        return c.accumulate(c.i64(0), end, self.group, sums, add)[1]
+
+    def _edge_place(self, u: ir.Value) -> ir.Value:
+        return self.c.b.gep(self.edge, [u], source_etype=self.c.vector)
+
+    def _column(self, column: ir.Value, weight: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+        """Add a term to the sum of each row."""
+        c = self.c
+        at = c.b.mul(column, c.i64(c.size // self.group))
+        return [
+            self._term(total, c.load_number(c.at(operand, at)), weight)
+            for total, operand in zip(sums, self.operands, strict=True)
+        ]
 
     def _turned(self, lines: list[ir.Value], start: ir.Value, left: ir.Value | None) -> list[ir.Value]:
         """Half as many columns as a vector has lanes, from ``start`` on; only those that are ``left`` are read.
