@@ -18,6 +18,7 @@ import torch
 
 from gatewise.backends import cudnn
 from gatewise.backends.base import Backend, Choice
+from gatewise.backends.environment import variable
 from gatewise.compiler.cell import Cell
 
 _PACKAGES = ("gatewise.backends.cpu", "gatewise.backends.cuda")
@@ -73,9 +74,10 @@ def _checked(name: str, tier: str | None) -> _Wish:
 
 def wish() -> tuple[str, str | None]:
     """The backend and tier asked for: by a ``with`` block, else by the environment, else ``auto``."""
-    current = _traced_wish if torch.compiler.is_compiling() else _wish.get()
+    traced = torch.compiler.is_compiling()  # which knows os.environ, and would trace what ``variable`` does
+    current = _traced_wish if traced else _wish.get()
     if current is None:
-        name = os.environ.get("GATEWISE_BACKEND", "") or "auto"
+        name = (os.environ.get("GATEWISE_BACKEND", "") if traced else variable("GATEWISE_BACKEND")) or "auto"
         if name not in NAMES:
             raise ValueError(f"GATEWISE_BACKEND must be one of {', '.join(NAMES)}, but is {name!r}")
         return name, None

@@ -6,7 +6,6 @@ Nothing heavy is imported before the first call.
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gatewise.backends.base import Arriving, Backend, Meaning
+from gatewise.backends.environment import variable
 from gatewise.backends.kernels import calls
 from gatewise.backends.kernels.together import SideBySide
 from gatewise.backends.signature import KERNEL_DTYPES
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def _default_tier(half_products: bool = False) -> str:
     """The tier of this machine, that with products in bfloat16 or the plain one, or that of GATEWISE_TIER; empty where
     no tier runs. A constant to torch.compile."""
-    return _tier_named(os.environ.get("GATEWISE_TIER", ""), half_products)
+    return _tier_named(variable("GATEWISE_TIER"), half_products)
 
 
 @functools.lru_cache(maxsize=16)
@@ -47,7 +47,7 @@ def _tier_named(name: str, half_products: bool) -> str:
 def _bytes_tier() -> str:
     """The tier with products of bytes; empty where this machine has none, or GATEWISE_TIER names another. A constant to
     torch.compile."""
-    return "" if os.environ.get("GATEWISE_TIER", "") else _found_bytes_tier()
+    return "" if variable("GATEWISE_TIER") else _found_bytes_tier()
 
 
 @functools.lru_cache(maxsize=1)
@@ -77,7 +77,7 @@ class Cpu:
         tier = _default_tier(half_products)
         if not tier:
             return "the cpu backend writes code for x86-64 and AArch64, and this machine is neither", "", False
-        return "", tier, tier != _default_tier()
+        return "", tier, half_products and tier != _default_tier()
 
     def offer_bytes(self, device: str, dtype: torch.dtype) -> tuple[str, str]:
         if device not in ("cpu", "meta"):
