@@ -6,6 +6,7 @@ held out of the training part. Searches write words of the training's transcript
 these transcripts, whose order and weights are chosen by the seven speakers alone. Words and characters are counted over
 the whole test part, spaces among the characters. ``unseen`` leaves out what was said word for word in the training part
 too. Figures are added to a JSON file after each seed; with ``--runs`` a training that was interrupted is gone on with.
+With ``--all`` the seven train too, and the search has the order and weights of the same training without them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from gatewise.tasks.transcribe.sound import read
 
 ORDERS, WEIGHTS, BONUSES = (2, 3), (0.1, 0.2, 0.3, 0.4, 0.55, 0.7), (0.0, 1.0, 2.0, 3.0, 4.0)
 RESULTS = Path("docs/speech.json")
-TRAINING = "data", "share", "layers", "options", "seed"
+TRAINING = "data", "share", "layers", "options", "seed", "all"
 """What tells the row of one training from another's."""
 WAYS = {"greedy": "the likeliest letters", "search": "with the words and an n-gram model of the transcripts"}
 RATES = {"WER": "word errors", "CER": "character errors", "unseen WER": "word errors where the text is new"}
@@ -75,9 +76,13 @@ def figures(found: Evaluation, training: Recordings) -> dict[str, float]:
 
 
 def measured(
-    data: tuple[Recordings, Recordings, Recordings], model: gw.Transcriber, run: Path | None = None
+    data: tuple[Recordings, Recordings, Recordings],
+    model: gw.Transcriber,
+    run: Path | None = None,
+    chosen: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A training: its error rates on the test part with and without a language model, and times in seconds."""
+    """A training: its error rates on the test part with and without a language model, and times in seconds; ``chosen``
+    are order and weights of the search, else chosen by the held-out part."""
     training, held, test = data
     if run is not None and (run / CONFIG).exists():
         model = type(model).resume(run, training, validation=held)
@@ -88,7 +93,8 @@ def measured(
         {"lm_order": order, "lm_weight": weight, "word_bonus": bonus}
         for order, weight, bonus in itertools.product(ORDERS, WEIGHTS, BONUSES)
     ]
-    chosen = min(grid, key=lambda how: figures(model.evaluate(held, **search, **how), training)["WER"])
+    if chosen is None:
+        chosen = min(grid, key=lambda how: figures(model.evaluate(held, **search, **how), training)["WER"])
     started = time.perf_counter()
     plain = model.evaluate(test)
     took = time.perf_counter() - started
@@ -139,11 +145,28 @@ def _line(said: str, seed: str, found: list[dict[str, float]]) -> str:
 
 def add(path: Path, row: dict[str, Any]) -> None:
     """To the rows of a file, in place of one of the same training."""
-    kept = json.loads(path.read_text())["rows"] if path.exists() else []
-    same = [all(one[name] == row[name] for name in TRAINING) for one in kept]
-    rows = [one for one, gone in zip(kept, same, strict=True) if not gone]
+    rows = [one for one in known(path) if not same(one, row)]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"rows": [*rows, {**row, "machine": machine.features()}]})
+
+
+def known(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file."""
+    return list(json.loads(path.read_text())["rows"]) if path.exists() else []
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two rows are of one training."""
+    return all(one.get(name) == other.get(name) for name in TRAINING)
+
+
+def chosen_before(path: Path, row: dict[str, Any]) -> dict[str, Any]:
+    """Order and weights of the search that the seven speakers chose for the same training without them."""
+    without = {name: value for name, value in row.items() if name != "all"}
+    found = next((one for one in known(path) if same(one, without)), None)
+    if found is None:
+        raise SystemExit(f"--all needs the row of the same training without it, seed {row['seed']}, in {path}")
+    return dict(found["chosen"])
 
 
 def main() -> None:
@@ -151,19 +174,23 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--share", type=int, default=1, help="Train on every so manieth recording.")
+    parser.add_argument("--all", action="store_true", help="Train on the held-out speakers too.")
     parser.add_argument("--layers", choices=("gatewise", "torch"), default="gatewise")
     parser.add_argument("--json", type=Path, default=RESULTS, help="Where the figures are added.")
     parser.add_argument("--runs", type=Path, help="Where trainings of these options are kept, by seed.")
     words = sys.argv[1:]
     cut = words.index("--") if "--" in words else len(words)  # argparse takes no "--" behind an option of its own
     given = parser.parse_args(words[:cut])
-    data, options = parts(given.data, given.share), asked(words[cut + 1 :])
+    (training, held, test), options = parts(given.data, given.share), asked(words[cut + 1 :])
+    data = Recordings([*training.utterances, *held.utterances]) if given.all else training, held, test
     kind = TorchTranscriber if given.layers == "torch" else gw.Transcriber
     runs = []
     how = {"data": Path(given.data).name, "share": given.share, "layers": given.layers, "options": options}
+    how |= {"all": True} if given.all else {}
     for seed in given.seeds:
         run = None if given.runs is None else given.runs / str(seed)
-        found = measured(data, kind(**{**options, "seed": seed}), run)
+        chosen = chosen_before(given.json, {**how, "seed": seed}) if given.all else None
+        found = measured(data, kind(**{**options, "seed": seed}), run, chosen)
         runs.append({**how, "seed": seed, "threads": torch.get_num_threads(), **found})
         print(json.dumps(runs[-1]), flush=True)
         add(given.json, runs[-1])

@@ -47,9 +47,21 @@ def test_a_row_takes_the_place_of_the_same_training_alone(tmp_path: Path) -> Non
     assert all("processor" in one["machine"] for one in rows)
 
 
-def test_the_docs_have_the_figures() -> None:
-    rows = json.loads((DOCS / "speech.json").read_text())["rows"]
-    assert transcribe.table(rows) in (DOCS / "speech.md").read_text()
+def test_the_search_of_all_speakers_is_that_of_the_seven(tmp_path: Path) -> None:
+    path, weights = tmp_path / "speech.json", {"lm_order": 3, "lm_weight": 0.4}
+    row = {"data": "an4", "share": 1, "layers": "gatewise", "options": {}, "seed": 0}
+    transcribe.add(path, {**row, "chosen": weights})
+    transcribe.add(path, {**row, "all": True, "chosen": {}})
+    assert transcribe.chosen_before(path, {**row, "all": True}) == weights
+    assert len(transcribe.known(path)) == 2
+    with pytest.raises(SystemExit, match="seed 1"):
+        transcribe.chosen_before(path, {**row, "all": True, "seed": 1})
+
+
+@pytest.mark.parametrize("speakers", [None, True])
+def test_the_docs_have_the_figures(speakers: bool | None) -> None:
+    rows = [row for row in transcribe.known(DOCS / "speech.json") if row.get("all") is speakers]
+    assert not rows or transcribe.table(rows) in (DOCS / "speech.md").read_text()
 
 
 def test_a_table_has_each_seed_and_their_mean() -> None:
