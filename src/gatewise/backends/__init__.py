@@ -130,9 +130,9 @@ def choose(
 def _in_bytes(device: torch.device, dtype: torch.dtype, name: str, tier: str | None) -> Choice:
     """As ``choose``, for products of bytes: no other kernels give their numbers."""
     asked = [backend for backend in REGISTERED if name in ("auto", backend.name)]
-    problem = f"the tier {tier}, asked for by name, has no int8 products" if tier else ""
-    for backend in asked if not problem else ():
-        found, own = backend.offer_bytes(device.type, dtype)
+    problem = ""
+    for backend in asked:
+        found, own = backend.offer_bytes(device.type, dtype, tier)
         if not found:
             reason = "asked for by name" if name == backend.name else "compiled for this machine"
             return Choice(backend.name, own, reason, True)

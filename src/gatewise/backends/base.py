@@ -161,9 +161,10 @@ class Backend(Protocol):
             Why it cannot run them, empty where it can; the tier that they take; whether its products are in bfloat16.
         """
 
-    def offer_bytes(self, device: str, dtype: torch.dtype) -> tuple[str, str]:
+    def offer_bytes(self, device: str, dtype: torch.dtype, tier: str | None) -> tuple[str, str]:
         """What it makes of calls whose products are of bytes, with sums in 32 bits (see ``quantization.grid``): why it
-        cannot run them, empty where it can; the tier that they take."""
+        cannot run them, empty where it can; the tier that they take, which belongs to ``tier`` where one was asked
+        for by name."""
 
     def roomless(self, cell: Cell, tier: str, device: torch.device, units: int) -> str:
         """Why a machine that runs such calls has no room for this cell with so many units; empty where it has."""

@@ -54,6 +54,8 @@ def test_registers() -> None:
         "avx512+amx": vectors["avx512"],
         "avx512+bf16": vectors["avx512"],
         "avx512+vnni": vectors["avx512"],
+        "avx2+vnni": vectors["avx2"],
+        "avx2+bytes": vectors["avx2"],
     }
 
 

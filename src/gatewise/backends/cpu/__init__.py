@@ -44,17 +44,17 @@ def _tier_named(name: str, half_products: bool) -> str:
 
 
 @constant
-def _bytes_tier() -> str:
-    """The tier with products of bytes; empty where this machine has none, or GATEWISE_TIER names another. A constant to
-    torch.compile."""
-    return "" if variable("GATEWISE_TIER") else _found_bytes_tier()
+def _bytes_tier(named: str = "") -> str:
+    """The tier with products of bytes, beside the one of this name or that of GATEWISE_TIER where there is one; empty
+    where there is none. A constant to torch.compile."""
+    return _found_bytes_tier(named or variable("GATEWISE_TIER"))
 
 
-@functools.lru_cache(maxsize=1)
-def _found_bytes_tier() -> str:
+@functools.lru_cache(maxsize=16)
+def _found_bytes_tier(named: str) -> str:
     from gatewise.backends.cpu import tiers
 
-    return next(iter(tiers.in_bytes(tiers.detect().name)), "") if tiers.available() else ""
+    return next(iter(tiers.in_bytes(named)), "") if named else tiers.of_bytes()
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -79,13 +79,14 @@ class Cpu:
             return "the cpu backend writes code for x86-64 and AArch64, and this machine is neither", "", False
         return "", tier, half_products and tier != _default_tier()
 
-    def offer_bytes(self, device: str, dtype: torch.dtype) -> tuple[str, str]:
+    def offer_bytes(self, device: str, dtype: torch.dtype, tier: str | None) -> tuple[str, str]:
         if device not in ("cpu", "meta"):
             return f"the cpu backend computes on the CPU, but the tensors are on {device}", ""
         if dtype != torch.float32:
             return f"the cpu backend has int8 products beside float32, but the tensors are {_name(dtype)}", ""
-        tier = _bytes_tier()
-        return ("" if tier else "the cpu backend has int8 products on processors with AVX-512 VNNI"), tier
+        found = _bytes_tier(tier or "")
+        named = f"the tier {tier}, asked for by name, has no int8 products" if tier else ""
+        return ("" if found else named or "the cpu backend has int8 products on processors with AVX2"), found
 
     def roomless(self, cell: Cell, tier: str, device: torch.device, units: int) -> str:
         return ""
@@ -137,7 +138,7 @@ class Cpu:
         finals: Sequence[Tensor | None],
         wanted: Sequence[bool],
     ) -> list[Tensor | None]:
-        if tier.endswith("+vnni"):
+        if tier.endswith(("+vnni", "+bytes")):
             raise RuntimeError("a quantised layer has no gradients, and neither has a program that was exported of one")
         return calls.backward(self, identity, meaning, Arriving(tensors, y, saved, dy, finals, wanted))
 

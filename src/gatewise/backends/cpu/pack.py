@@ -12,7 +12,7 @@ from functools import partial, reduce
 
 import llvmlite.ir as ir
 
-from gatewise.backends.cpu import bfloat16, vnni
+from gatewise.backends.cpu import bfloat16, int8
 from gatewise.backends.cpu.lanes import I32, I64, PTR, Code
 
 SOURCE, SOURCE_ROW, UNITS, DEPTH, PANEL, COLUMN_STRIDE, BLOCK_STRIDE, VECTORS, THREADS = range(9)
@@ -34,6 +34,8 @@ class Form:
     """Bytes of a number; 0: those of its dtype."""
     head: int = 0
     """Lines as long as a group's before the first."""
+    offset: int = 0
+    """What the bytes of operands are more than they mean."""
 
     @property
     def together(self) -> int:
@@ -56,13 +58,15 @@ PAIRS = Form("pairs", 2, 2)
 """Rounded to bfloat16, two columns side by side."""
 TILES = Form("tiles", 32, 2)
 """Rounded to bfloat16, in tiles of the matrix unit: of 32 columns, pair by pair."""
-BYTES = Form("bytes", 4, 1, 2)
-"""As bytes, four columns side by side, behind a line of what sums begin with and one of scales; see ``vnni``."""
+BYTES = Form("bytes", 4, 1, 2, int8.OFFSET)
+"""As bytes, four columns side by side, behind a line of what sums begin with and one of scales; see ``int8``."""
+SIGNED = Form("signed", 4, 1, 2)
+"""The same for operands of signed bytes, whose sums begin with nothing."""
 
 
 def kinds(form: Form) -> tuple[str, ...]:
     """Products of bytes have no backward, which packs rows = columns."""
-    return KINDS[:1] if form == BYTES else KINDS
+    return KINDS[:1] if form in (BYTES, SIGNED) else KINDS
 
 
 def entries(form: Form) -> tuple[str, ...]:
@@ -151,8 +155,8 @@ def _transposed(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value
         rows.append(c.pointer(c.b.add(slots[SOURCE], c.b.mul(clamped, slots[SOURCE_ROW]))))
         present.append(c.b.icmp_signed("<=", index, last))
     whole = c.b.mul(c.b.udiv(slots[DEPTH], c.i64(c.length)), c.i64(c.length))
-    if form == BYTES:
-        _in_bytes(c, slots, rows, present, whole, target)
+    if form in (BYTES, SIGNED):
+        _in_bytes(c, slots, rows, present, whole, target, form)
         return
     with c.loop(c.i64(0), whole, c.length) as k:
         _square(c, slots, rows, present, k, target, None, form)
@@ -190,37 +194,46 @@ def _rows(
 
 
 def _in_bytes(
-    c: Code, slots: list[ir.Value], rows: list[ir.Value], present: list[ir.Value], whole: ir.Value, target: ir.Value
+    c: Code,
+    slots: list[ir.Value],
+    rows: list[ir.Value],
+    present: list[ir.Value],
+    whole: ir.Value,
+    target: ir.Value,
+    form: Form,
 ) -> None:
     """A vector of units: what their sums begin with, their scales, their bytes."""
     line, left = slots[COLUMN_STRIDE], c.b.sub(slots[DEPTH], whole)
 
     def look(columns: ir.Value | None, k: ir.Value, found: list[ir.Value]) -> list[ir.Value]:
         values = _rows(c, rows, present, k, columns)
-        return [vnni.larger(c, f, vnni.magnitude(c, v)) for f, v in zip(found, values, strict=True)]
+        return [int8.larger(c, f, int8.magnitude(c, v)) for f, v in zip(found, values, strict=True)]
 
-    _, found = c.accumulate(c.i64(0), whole, c.length, [vnni.word(c, 0)] * c.length, partial(look, None))
-    factor, worth = vnni.scales(c, reduce(partial(vnni.larger, c), transpose(c, look(left, whole, found))))
-    c.store(worth, c.at(target, line), align=vnni.LINE)
+    _, found = c.accumulate(c.i64(0), whole, c.length, [int8.word(c, 0)] * c.length, partial(look, None))
+    factor, worth = int8.scales(c, reduce(partial(int8.larger, c), transpose(c, look(left, whole, found))))
+    c.store(worth, c.at(target, line), align=c.length * c.size)
 
     def square(k: ir.Value, columns: ir.Value | None) -> ir.Value:
         """Writes the bytes of as many columns as a vector has lanes, and gives the sums of each unit's."""
-        values = [vnni.whole(c, v, factor) for v in transpose(c, _rows(c, rows, present, k, columns))]
-        for j in range(0, c.length, vnni.COLUMNS):
-            group = c.b.add(c.b.udiv(k, c.i64(vnni.COLUMNS)), c.i64(BYTES.head + j // vnni.COLUMNS))
-            place, four = c.at(target, c.b.mul(group, line)), vnni.together(c, values[j : j + vnni.COLUMNS])
+        values = [int8.whole(c, v, factor) for v in transpose(c, _rows(c, rows, present, k, columns))]
+        for j in range(0, c.length, int8.COLUMNS):
+            group = c.b.add(c.b.udiv(k, c.i64(int8.COLUMNS)), c.i64(form.head + j // int8.COLUMNS))
+            place, four = (
+                c.at(target, c.b.mul(group, line)),
+                int8.together(c, values[j : j + int8.COLUMNS]),
+            )
             if columns is None:
-                vnni.store_words(c, four, place)
+                int8.store_words(c, four, place)
             else:
                 with c.b.if_then(c.b.icmp_signed("<", c.i64(j), columns)):
-                    vnni.store_words(c, four, place)
+                    int8.store_words(c, four, place)
         return reduce(c.b.add, values)
 
     _, (total,) = c.accumulate(
-        c.i64(0), whole, c.length, [vnni.word(c, 0)], lambda k, sums: [c.b.add(sums[0], square(k, None))]
+        c.i64(0), whole, c.length, [int8.word(c, 0)], lambda k, sums: [c.b.add(sums[0], square(k, None))]
     )
     total = c.b.add(total, square(whole, left))
-    vnni.store_words(c, c.b.mul(total, vnni.word(c, -vnni.OFFSET)), target)
+    int8.store_words(c, c.b.mul(total, int8.word(c, -form.offset)), target)
 
 
 def _put(c: Code, values: list[ir.Value], place: ir.Value, form: Form) -> None:

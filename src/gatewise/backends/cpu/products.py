@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from gatewise.backends.cpu import matrix, matrix_phase, pack
+from gatewise.backends.cpu.int8_phase import BytesPhaseWriter, SignedBytesPhaseWriter
 from gatewise.backends.cpu.lanes import Code
 from gatewise.backends.cpu.matrix_phase import MatrixPhaseWriter
 from gatewise.backends.cpu.matrix_sums import MatrixSums
@@ -21,7 +22,6 @@ from gatewise.backends.cpu.straight import StraightPairWriter, StraightPhaseWrit
 from gatewise.backends.cpu.sums import Loops
 from gatewise.backends.cpu.tiers import Tier
 from gatewise.backends.cpu.vector_sums import VectorSums
-from gatewise.backends.cpu.vnni_phase import BytesPhaseWriter
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ KINDS = {
     "": Products(PhaseWriter, pack.WHOLE, VectorSums, StraightPhaseWriter),
     "pairs": Products(PairPhaseWriter, pack.PAIRS, PairSums, StraightPairWriter),
     "bytes": Products(BytesPhaseWriter, pack.BYTES, VectorSums),
+    "signed": Products(SignedBytesPhaseWriter, pack.SIGNED, VectorSums),
     "tiles": Products(MatrixPhaseWriter, pack.TILES, MatrixSums, None, matrix_phase.tile, matrix.configured),
 }
 """``pairs``: in bfloat16, two columns an instruction. ``bytes``: of int8, four columns an instruction; for inference.
+``signed``: the same numbers where there is no such instruction.
 ``tiles``: in bfloat16, on the matrix unit."""

@@ -48,7 +48,12 @@ _LEVEL_4 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 _NEEDS = {"avx512": _LEVEL_2 + _LEVEL_3 + _LEVEL_4, "avx2": _LEVEL_2 + _LEVEL_3, "sse2": (), "neon": ()}
 # Tiers with other products than the one they are named after, best first: calls take these by themselves.
 _IN_BFLOAT16 = {"+amx": ("avx512bf16", "amx-tile", "amx-bf16"), "+bf16": ("avx512bf16",)}
-_IN_BYTES = {"+vnni": ("avx512vnni",)}
+_IN_BYTES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "avx512": {"+vnni": ("avx512vnni",)},
+    "avx2": {"+vnni": ("avxvnni",), "+bytes": ()},
+}
+_OF_BYTES = ("bytes", "signed")
+"""Ways to take products of bytes, which give the same numbers."""
 # Of the processors measured, by LLVM's names: independent multiply-adds of 64 bytes reach 118 GFLOP/s on one core of
 # znver4, one a cycle, and 241 on that of a Xeon with AMX, which a hypervisor names rocketlake.
 _ONE_A_CYCLE = ("znver4",)
@@ -82,6 +87,8 @@ def _all() -> dict[str, Tier]:
         Tier("avx512+bf16", x86, "x86-64-v4", "-prefer-256-bit,+avx512bf16", 64, 32, "pairs", 1),
         Tier("avx512+vnni", x86, "x86-64-v4", "-prefer-256-bit,+avx512vnni", 64, 32, "bytes", whole),
         Tier("avx2", x86, "x86-64-v3", "", 32, 16),
+        Tier("avx2+vnni", x86, "x86-64-v3", "+avxvnni", 32, 16, "bytes"),
+        Tier("avx2+bytes", x86, "x86-64-v3", "", 32, 16, "signed"),
         Tier("sse2", x86, "x86-64", "", 16, 16),
         Tier("neon", arm, "generic", "+neon", 16, 32),
     )
@@ -126,8 +133,13 @@ def in_bfloat16(name: str) -> tuple[str, ...]:
 
 @functools.cache
 def in_bytes(name: str) -> tuple[str, ...]:
-    """The tiers that compute as this one does, but for products of bytes."""
-    return tuple(_able(name, _IN_BYTES))
+    """The tiers that compute as this one does, but for products of bytes, best first."""
+    return tuple(_able(name, _IN_BYTES.get(name, {})))
+
+
+def of_bytes() -> str:
+    """The best tier of this host with products of bytes; empty where there is none."""
+    return next((found for name in available() for found in in_bytes(name)), "")
 
 
 def _able(name: str, kinds: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -160,9 +172,11 @@ def here(name: str) -> str:
     so that a program exported elsewhere runs.
 
     Raises:
-        RuntimeError: where it lacks products of bytes, since others give other numbers.
+        RuntimeError: where it lacks all products of bytes, since others give other numbers.
     """
-    if name in _all() and _all()[name].products == "bytes" and not runs(name):
+    if name in _all() and _all()[name].products in _OF_BYTES and not runs(name):
+        if found := of_bytes():
+            return found
         raise RuntimeError(f"the program has int8 products, which need the tier {name}, and this host cannot run it")
     return name if runs(name) else next(iter(in_bfloat16(_plain(name))), _plain(name))
 
@@ -170,7 +184,7 @@ def here(name: str) -> str:
 def unnamed(name: str) -> str:
     """What to add where somebody asks by name for a tier that calls take by themselves."""
     products = _all()[name].products if name in _all() else ""
-    who = "quantised layers" if products == "bytes" else "calls in bfloat16"
+    who = "quantised layers" if products in _OF_BYTES else "calls in bfloat16"
     return f"; {who} take it by themselves" if products else ""
 
 

@@ -43,12 +43,13 @@ def candidates(phase: Phase, tier: Tier) -> list[Tile]:
     """The tiles whose sums, with what they read, fit into the registers; at least the smallest."""
     n, found = phase.together, [Tile(1, 1)]
     # Of 32 registers two to spare: with 31 in use (4 rows of 6 vectors) LLVM kept some of the sums on the stack. Of 16
-    # none: tiles of a GRU would shrink from 4 rows to 2.
-    beside = 3 if tier.registers >= 32 else 1
+    # none: tiles of a GRU would shrink from 4 rows to 2. Signed bytes need five on their way to a sum.
+    signed = tier.products == "signed"
+    beside = 3 if tier.registers >= 32 else 5 if signed else 1
     for height in HEIGHTS:
         for vectors in VECTORS:
             sums, line = height * n * vectors, n * vectors
-            registers = sums + (line + beside if height > 1 else 2)
+            registers = sums + (line + beside if height > 1 else 5 if signed else 2)
             if registers <= tier.registers and (height, vectors) != (1, 1):
                 found.append(Tile(height, vectors))
     return found

@@ -105,7 +105,7 @@ class Cuda:
             return f"the cuda backend takes products of float32 in TF32, but {asked}", "", False
         return _problem(), TIERS[torch.bfloat16 if half_products else dtype], half_products
 
-    def offer_bytes(self, device: str, dtype: torch.dtype) -> tuple[str, str]:
+    def offer_bytes(self, device: str, dtype: torch.dtype, tier: str | None) -> tuple[str, str]:
         return "the cuda backend has no int8 products", ""
 
     def roomless(self, cell: Cell, tier: str, device: torch.device, units: int) -> str:

@@ -1,22 +1,25 @@
-"""Products of bytes on the vector unit (AVX-512 VNNI): four columns of 16 units in one instruction, sums in 32 bits.
+"""Products of bytes on the vector unit: four columns of a vector's units at once, sums in 32 bits.
 
-Weights are signed bytes, a vector of them [16 units][4 columns]. An operand's bytes are unsigned, 128 more than they
-mean; a sum therefore begins at −128 times the sum of its unit's bytes. Sums of whole numbers are exact in any order.
-``quantization.grid`` says how numbers become bytes; this does the same to the bit.
+Weights are signed bytes, a vector of them [units][4 columns]. One instruction (VNNI) takes an operand's bytes unsigned,
+128 more than they mean; a sum therefore begins at −128 times the sum of its unit's bytes. AVX2 has none, but one that
+multiplies unsigned bytes with signed ones and adds pairs in 16 bits, which hold two products of at most 127 · 127: it
+takes the operand's magnitudes, and the weights with its signs. Sums of whole numbers are exact in any order, so that
+both give the same. ``quantization.grid`` says how numbers become bytes; this does the same to the bit.
 """
 
 from __future__ import annotations
 
 import llvmlite.ir as ir
 
-from gatewise.backends.cpu.lanes import BYTE, I16, I32, Code
+from gatewise.backends.cpu.lanes import BYTE, I1, I16, I32, Code
 from gatewise.quantization.grid import LARGEST, SMALLEST
 
 COLUMNS = 4
 """Columns in one number of 32 bits."""
 LINE = 64
-"""Bytes of a vector."""
+"""Columns of an operand's row are a multiple of it; bytes of its scale, in all lanes of a vector, before them."""
 OFFSET = 128
+"""Of unsigned bytes."""
 NEAREST = 4
 """As the current rounding mode says: to the nearest, halves to even."""
 
@@ -71,14 +74,17 @@ def scales(c: Code, bits: ir.Value) -> tuple[ir.Value, ir.Value]:
 
 def whole(c: Code, value: ir.Value, factor: ir.Value) -> ir.Value:
     """value · factor, rounded to whole numbers."""
+    product = c.b.fmul(value, factor)
+    if c.length == 8:
+        return _call(c, "llvm.x86.avx.cvt.ps2dq.256", _words(c), [product])
     name = "llvm.x86.avx512.mask.cvtps2dq.512"
     every, mode = ir.Constant(I16, 0xFFFF), ir.Constant(I32, NEAREST)
-    return _call(c, name, _words(c), [c.b.fmul(value, factor), word(c, 0), every, mode])
+    return _call(c, name, _words(c), [product, word(c, 0), every, mode])
 
 
-def put_bytes(c: Code, value: ir.Value, address: ir.Value) -> None:
-    """The bytes of an operand's columns, 128 more than they mean."""
-    narrow = c.b.trunc(c.b.add(value, word(c, OFFSET)), ir.VectorType(BYTE, c.length))
+def put_bytes(c: Code, value: ir.Value, address: ir.Value, offset: int) -> None:
+    """The bytes of an operand's columns, so many more than they mean."""
+    narrow = c.b.trunc(c.b.add(value, word(c, offset)), ir.VectorType(BYTE, c.length))
     c.b.store(narrow, address, align=c.length)
 
 
@@ -89,16 +95,27 @@ def together(c: Code, columns: list[ir.Value]) -> ir.Value:
 
 
 def multiply(c: Code, total: ir.Value, operand: ir.Value, weights: ir.Value) -> ir.Value:
-    """``total + Σ operand · weights`` over four columns."""
-    return _call(c, "llvm.x86.avx512.vpdpbusd.512", _words(c), [total, operand, weights])
+    """``total + Σ operand · weights`` over four columns, the operand's bytes unsigned."""
+    return _call(c, f"llvm.x86.avx512.vpdpbusd.{32 * c.length}", _words(c), [total, operand, weights])
+
+
+def multiply_signed(c: Code, total: ir.Value, operand: ir.Value, weights: ir.Value) -> ir.Value:
+    """The same with signed bytes on either side, none of them −128, of 32 bytes."""
+    single, double = ir.VectorType(BYTE, 4 * c.length), ir.VectorType(I16, 2 * c.length)
+    number, weight = c.b.bitcast(operand, single), c.b.bitcast(weights, single)
+    size = _call(c, f"llvm.abs.v{4 * c.length}i8", single, [number, ir.Constant(I1, 0)])
+    signed = _call(c, "llvm.x86.avx2.psign.b", single, [weight, number])
+    pairs = _call(c, "llvm.x86.avx2.pmadd.ub.sw", double, [size, signed])
+    ones = ir.Constant(double, [1] * (2 * c.length))
+    return c.b.add(total, _call(c, "llvm.x86.avx2.pmadd.wd", _words(c), [pairs, ones]))
 
 
 def load_words(c: Code, address: ir.Value) -> ir.Value:
-    return c.b.load(address, align=LINE, typ=_words(c))
+    return c.b.load(address, align=4 * c.length, typ=_words(c))
 
 
 def store_words(c: Code, value: ir.Value, address: ir.Value) -> None:
-    c.b.store(value, address, align=LINE)
+    c.b.store(value, address, align=4 * c.length)
 
 
 def load_columns(c: Code, address: ir.Value) -> ir.Value:
