@@ -124,3 +124,12 @@ def test_memory_moves_at_avx512_use_whole_registers() -> None:
       ret void
     }"""
     assert "%zmm" in jit.assemble(code, tiers.get("avx512"))
+
+
+def test_a_program_with_products_of_bytes_runs_where_others_give_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiers, "available", lambda: ["avx2", "sse2"])
+    monkeypatch.setattr(tiers, "in_bytes", lambda name: ("avx2+bytes",) if name == "avx2" else ())
+    assert tiers.here("avx512+vnni") == tiers.here("avx2+vnni") == tiers.here("avx2+bytes") == "avx2+bytes"
+    monkeypatch.setattr(tiers, "in_bytes", lambda name: ())
+    with pytest.raises(RuntimeError, match=r"which need the tier avx512\+vnni, and this host cannot run it"):
+        tiers.here("avx512+vnni")
