@@ -6,7 +6,7 @@ held out of the training part. Searches write words of the training's transcript
 these transcripts, whose order and weights are chosen by the seven speakers alone. Words and characters are counted over
 the whole test part, spaces among the characters. ``unseen`` leaves out what was said word for word in the training part
 too. Figures are added to a JSON file after each seed; with ``--runs`` a training that was interrupted is gone on with.
-With ``--all`` the seven train too, and the search has the order and weights of the same training without them.
+With ``--all`` the seven are trained on too, and the search has the order and weights of the same training without them.
 """
 
 from __future__ import annotations
@@ -81,18 +81,20 @@ def measured(
     run: Path | None = None,
     chosen: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A training: its error rates on the test part with and without a language model, and times in seconds; ``chosen``
-    are order and weights of the search, else chosen by the held-out part."""
+    """A training: its error rates on the test part with and without a language model, and times in seconds. Without
+    ``chosen``, order and weights of the search, the held-out part chooses them; with them it is trained on as well."""
     training, held, test = data
+    trained = training if chosen is None else Recordings([*training.utterances, *held.utterances])
     if run is not None and (run / CONFIG).exists():
-        model = type(model).resume(run, training, validation=held)
+        model = type(model).resume(run, trained, validation=held)
     else:
-        model.fit(training, validation=held, directory=run)
-    search = {**SEARCH, "words": sorted({word for one in training.utterances for word in one.text.split()})}
+        model.fit(trained, validation=held, directory=run)
+    search = {**SEARCH, "words": sorted({word for one in trained.utterances for word in one.text.split()})}
     grid = [
         {"lm_order": order, "lm_weight": weight, "word_bonus": bonus}
         for order, weight, bonus in itertools.product(ORDERS, WEIGHTS, BONUSES)
     ]
+    held_out_rate = {"held-out WER": model.history.kept.value} if chosen is None else {}
     if chosen is None:
         chosen = min(grid, key=lambda how: figures(model.evaluate(held, **search, **how), training)["WER"])
     started = time.perf_counter()
@@ -105,7 +107,7 @@ def measured(
         "chosen": chosen,
         "epochs": len(model.history.epochs),
         "kept epoch": model.history.kept.epoch,
-        "held-out WER": model.history.kept.value,
+        **held_out_rate,
         "training seconds": sum(epoch.seconds for epoch in model.history.epochs),
         "epoch seconds": statistics.median(epoch.seconds for epoch in model.history.epochs),
         "real-time factor": took / sound,
@@ -181,16 +183,15 @@ def main() -> None:
     words = sys.argv[1:]
     cut = words.index("--") if "--" in words else len(words)  # argparse takes no "--" behind an option of its own
     given = parser.parse_args(words[:cut])
-    (training, held, test), options = parts(given.data, given.share), asked(words[cut + 1 :])
-    data = Recordings([*training.utterances, *held.utterances]) if given.all else training, held, test
+    data, options = parts(given.data, given.share), asked(words[cut + 1 :])
     kind = TorchTranscriber if given.layers == "torch" else gw.Transcriber
     runs = []
     how = {"data": Path(given.data).name, "share": given.share, "layers": given.layers, "options": options}
     how |= {"all": True} if given.all else {}
+    chosen = {seed: chosen_before(given.json, {**how, "seed": seed}) for seed in given.seeds} if given.all else {}
     for seed in given.seeds:
         run = None if given.runs is None else given.runs / str(seed)
-        chosen = chosen_before(given.json, {**how, "seed": seed}) if given.all else None
-        found = measured(data, kind(**{**options, "seed": seed}), run, chosen)
+        found = measured(data, kind(**{**options, "seed": seed}), run, chosen.get(seed))
         runs.append({**how, "seed": seed, "threads": torch.get_num_threads(), **found})
         print(json.dumps(runs[-1]), flush=True)
         add(given.json, runs[-1])

@@ -74,7 +74,7 @@ def _checked(name: str, tier: str | None) -> _Wish:
 
 def wish() -> tuple[str, str | None]:
     """The backend and tier asked for: by a ``with`` block, else by the environment, else ``auto``."""
-    traced = torch.compiler.is_compiling()  # which knows os.environ, and would trace what ``variable`` does
+    traced = torch.compiler.is_compiling()  # torch.compile knows os.environ; into ``variable`` it would trace
     current = _traced_wish if traced else _wish.get()
     if current is None:
         name = (os.environ.get("GATEWISE_BACKEND", "") if traced else variable("GATEWISE_BACKEND")) or "auto"

@@ -8,7 +8,7 @@ from typing import Any
 
 def variable(name: str) -> str:
     """The value of a variable, empty where it is not set: ``os.environ.get`` without the exception that a missing one
-    costs inside, 0.1 µs for 0.8, of a smallest call of 35."""
+    costs inside: 0.15 µs instead of 0.8, three times in a call of 39 µs."""
     environment: Any = os.environ
     try:
         found = environment._data.get(environment.encodekey(name))

@@ -22,6 +22,8 @@ DTYPES = [torch.float32, torch.float64]
 # Between them: one phase and two, one state and two, keyword inputs of every width, diagonals, a shared bias.
 FEW = [ALL[name] for name in ("gru", "lstm", "driven", "halves")]
 MANY = [*BUILT_IN.values(), *(ALL[name] for name in ("driven", "masked", "halves", "delayed", "peephole_lstm"))]
+# Comparisons, minima, maxima and divisions; no product and one phase.
+KINDS_OF_PLANS = [ALL["piecewise"], ALL["ungated"]]
 every_cell = pytest.mark.parametrize("cell", ALL.values(), ids=list(ALL))
 few_cells = pytest.mark.parametrize("cell", FEW, ids=lambda c: c.name)
 fewer_cells = pytest.mark.parametrize("cell", FEW[:3], ids=lambda c: c.name)
@@ -133,9 +135,9 @@ def test_many_random_cells(cell: Cell) -> None:
 BEST, *OTHERS = tiers.available()
 EVERYTHING = [(cell, dtype, BEST) for cell in ALL.values() for dtype in DTYPES]
 EVERYTHING += [(cell, torch.float32, tier) for cell in ALL.values() for tier in IN_BFLOAT16]
-# Other tiers differ in the length of vectors, not in how a cell is compiled.
-EVERYTHING += [(cell, torch.float32, tier) for cell in MANY for tier in OTHERS]
-EVERYTHING += [(cell, torch.float64, tier) for cell in FEW for tier in OTHERS]
+# On other tiers those that have every operation and kind of plan among them.
+EVERYTHING += [(cell, torch.float32, tier) for cell in [*MANY, *KINDS_OF_PLANS] for tier in OTHERS]
+EVERYTHING += [(cell, torch.float64, tier) for cell in [*FEW, ALL["gru_d"], *KINDS_OF_PLANS] for tier in OTHERS]
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import subprocess
@@ -174,6 +175,29 @@ def test_many_threads_compile_once(folder: Path) -> None:
         for thread in threads:
             step(thread)
     assert (len(built), results) == (1, [3] * 16)
+
+
+def test_no_garbage_is_collected_while_ir_is_made_and_others_rule_as_before() -> None:
+    before, rounds = gc.get_threshold(), list[str]()
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        rounds.append(phase)
+
+    gc.callbacks.append(note)
+    try:
+        with jit._no_collections():
+            kept = [[] for _ in range(100_000)]
+            during = list(rounds)
+            gc.disable()  # somebody else, who wants it so
+        assert not gc.isenabled()
+        with pytest.raises(KeyError), jit._no_collections():
+            raise KeyError
+    finally:
+        gc.enable()
+        gc.callbacks.remove(note)
+    assert during == []
+    assert len(kept) == 100_000
+    assert gc.get_threshold() == before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only ELF objects are read")

@@ -23,7 +23,7 @@ from gatewise.backends.kernels import recipe
 pytestmark = pytest.mark.usefixtures("poisoned")
 
 FEW = [ALL[name] for name in ("gru", "lstm", "driven", "delayed", "gru_d")]
-MANY = [*BUILT_IN.values(), *FEW]
+MANY = [*BUILT_IN.values(), *FEW, ALL["piecewise"], ALL["ungated"]]
 OTHERS = tiers.available()[1:]
 KINDS = [(torch.float32, None), (torch.float64, None)]
 KINDS += [(torch.float32, t) for t in (*OTHERS, *IN_BFLOAT16)]
@@ -180,7 +180,7 @@ def test_any_cut_of_any_batch(cell: Cell, tier: str | None, data: st.DataObject)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "dtype", "tier"),
-    # Other tiers differ in the length of vectors, not in how a cell is compiled.
+    # On other tiers those that have every operation and kind of plan among them.
     [(cell, *kind) for cell in ALL.values() for kind in KINDS if kind[1] not in OTHERS or cell in MANY],
     ids=lambda v: v.name if isinstance(v, Cell) else str(v).removeprefix("torch."),
 )

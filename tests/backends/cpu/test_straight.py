@@ -21,8 +21,8 @@ KINDS = [(torch.float64, None), *[(torch.float32, tier) for tier in tiers.availa
 ROUNDED = [tier for tier in IN_BFLOAT16 if PRODUCTS[tiers.get(tier).products].straight]
 EACH = [(CELLS[0], *kind) for kind in KINDS]
 EACH += [(cell, torch.float32, tier) for tier in (None, *ROUNDED) for cell in CELLS[tier is None :]]
-SIZES = [(1, 33, 17, 1), (3, 64, 5, 1), (10, 7, 32, 2)]
-"""Rows, units, inputs, steps: each side a whole number of squares, and not."""
+SIZES = [(1, 33, 17, 1), (3, 64, 5, 1), (10, 7, 32, 2), (2, 31, 13, 1)]
+"""Rows, units, inputs, steps: each side a whole number of squares, and not; of their edges both halves."""
 
 
 def fresh(monkeypatch: pytest.MonkeyPatch, most: int) -> None:

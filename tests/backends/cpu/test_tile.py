@@ -3,10 +3,11 @@
 from dataclasses import replace
 from itertools import product
 
+import llvmlite.binding as llvm
 import pytest
 from kernel_cells import ALL
 
-from gatewise.backends.cpu import tiers, tile
+from gatewise.backends.cpu import jit, tiers, tile
 from gatewise.compiler.plan import make_plans
 
 SIZES = list(product((1, 2, 3, 7, 8, 16, 17, 64, 512), (1, 7, 16, 63, 65, 100, 256, 1000)))
@@ -54,6 +55,13 @@ def test_rows_that_are_not_there_count_where_one_product_starts_a_cycle():
     assert tile.choose(phase, tiers.get("avx512+bf16"), 16, 32, 512) == tile.Tile(4, 1)
     assert tile.choose(phase, replace(plain, a_cycle=1), 16, 32, 512) == tile.Tile(4, 1)
     assert tile.choose(phase, replace(plain, a_cycle=2), 16, 32, 512) == tile.Tile(6, 1)
+
+
+def test_how_many_start_is_no_part_of_the_name_of_machine_code() -> None:
+    """It is in the tile, which is."""
+    plain = tiers.get("avx512")
+    assert len({jit._digest("kernel", replace(plain, a_cycle=n), ("run",)) for n in (1, 2)}) == 1
+    assert plain.a_cycle == (1 if llvm.get_host_cpu_name() == "znver4" else 2)
 
 
 def test_sixteen_registers_hold_four_rows_of_a_gru():

@@ -156,15 +156,15 @@ def _undefined(code: bytes) -> set[str]:
 
 @contextmanager
 def _no_collections() -> Iterator[None]:
-    """Tens of thousands of new objects would set off collections of garbage that go through all of torch's: half of
-    the 60 ms in which the text of a kernel is made (48 kernels)."""
-    collecting = gc.isenabled()
-    gc.disable()
+    """No garbage is collected meanwhile: tens of thousands of new objects would set off collections that go through all
+    of torch's objects, which was half of the 60 ms in which the text of a kernel is made (48 kernels). The threshold is
+    raised, and collection not turned off, since others turn it off and on too."""
+    before = gc.get_threshold()
     try:
+        gc.set_threshold(0)
         yield
     finally:
-        if collecting:
-            gc.enable()
+        gc.set_threshold(*before)
 
 
 def _compiled(digest: str, build: Callable[[], str], tier: Tier, entries: Sequence[str]) -> Kernel:

@@ -23,6 +23,7 @@ class StraightPhaseWriter(PhaseWriter):
     group = 1
 
     def _prepare(self, number: ir.Value, row_low: ir.Value, row_high: ir.Value) -> None:
+        # The columns that fill no square, turned.
         self.edge = self.c.b.alloca(self.c.vector, self.c.length)
         self.edge.align = self.c.length * self.c.size
         super()._prepare(number, row_low, row_high)
@@ -94,7 +95,7 @@ class StraightPhaseWriter(PhaseWriter):
 
     def _edge(self, lines: list[ir.Value], start: ir.Value, left: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
         """Add the columns that are left, fewer than a square has: a loop reads them, turned, from the stack. Code for
-        each of them was half of the kernel, and took as much of the time to compile."""
+        each of them was 60 % of the kernel, and half of the time to compile it."""
         c, half = self.c, self.c.length // 2
         with c.b.if_then(c.b.icmp_signed(">", left, c.i64(0))):
             for first in (0, half):

@@ -36,8 +36,8 @@ class Tier:
     products: str = ""
     """How products of float32 are taken, by the names of ``products.KINDS``; empty: in float32."""
     a_cycle: int = field(default=2, repr=False)
-    """How many multiply-adds of a register start in a cycle on this host: what tiles are chosen by, never what they
-    compute, and so no part of the name of machine code."""
+    """How many multiply-adds of a register start in a cycle: what tiles are chosen by, never what they compute, and so
+    no part of the name of machine code."""
 
 
 # What each level adds to the one below it (x86-64 psABI). All of it is asked for: LLVM uses all of it once a level is
@@ -54,8 +54,8 @@ _IN_BYTES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 }
 _OF_BYTES = ("bytes", "signed")
 """Ways to take products of bytes, which give the same numbers."""
-# Of the processors measured, by LLVM's names: independent multiply-adds of 64 bytes reach 118 GFLOP/s on one core of
-# znver4, one a cycle, and 241 on that of a Xeon with AMX, which a hypervisor names rocketlake.
+# Processors that start one multiply-add of 64 bytes a cycle, by LLVM's names; others are taken to start two. On a core
+# of znver4 independent ones reach 118 GFLOP/s, and 241 on one of a Xeon with AMX, whose hypervisor says rocketlake.
 _ONE_A_CYCLE = ("znver4",)
 _ARCHITECTURE = {"avx512": "x86_64", "avx2": "x86_64", "sse2": "x86_64", "neon": "aarch64"}
 _ALIASES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}

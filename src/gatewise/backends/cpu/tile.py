@@ -16,7 +16,7 @@ VECTORS = (1, 2, 3, 4, 6, 8)
 def choose(phase: Phase, tier: Tier, length: int, rows: int, units: int) -> Tile:
     """The tile for a phase with ``rows`` rows and ``units`` units per thread: of the candidates the one of least cost.
 
-    A fused multiply-add takes 4 cycles and one or two start in each: at least 8 independent sums hide it. With one row
+    A fused multiply-add takes 4 cycles and one or two start in each: 4 or 8 independent sums hide it. With one row
     that means many vectors; with many rows, 8 rows of 3 vectors read 11 operands for 24 multiply-adds. Where one
     starts, rows that are not there cost as much as others: for 32 rows of an LSTM 6 tiles of 6 rows take 144 cycles,
     8 of 4 rows 128.
@@ -60,7 +60,7 @@ def _cost(n: int, tile: Tile, rows: int, needed: int, tier: Tier) -> float:
     tiles = -(-rows // tile.rows) * -(-needed // tile.vectors)
     sums, line = tile.rows * n * tile.vectors, n * tile.vectors
     loads = tile.rows + line
-    latency = 6.0 if tier.products == "pairs" else 4.0  # Zen 4
+    latency = 6.0 if tier.products == "pairs" else 4.0  # of pairs on Zen 4
     # A tile reads its panel from the second-level cache, at about 24 bytes a cycle.
     cycles = max(sums / tier.a_cycle, loads / 2, line * tier.vector_bytes / 24, latency)
     return tiles * (cycles + 0.02 * loads)
