@@ -206,7 +206,7 @@ def test_other_mistakes_get_a_sentence() -> None:
         gw.GRUCell(4, 7)([1.0])
     with pytest.raises(TypeError, match=r"hx of cell lstm must be a tuple of 2 tensors \(h, c\), got \(Tensor\)"):
         gw.LSTMCell(4, 7)(X, H)
-    with pytest.raises(RuntimeError, match="have the device of the weights, cpu, got meta"):
+    with pytest.raises(RuntimeError, match="on the device of the weights, cpu, got meta"):
         gw.RNNCell(4, 7)(X.to("meta"))
     with pytest.raises(TypeError, match="RNNCell: bias must be a bool, got str"):
         gw.RNNCell(4, 7, "relu")

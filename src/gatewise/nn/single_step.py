@@ -17,7 +17,7 @@ from gatewise.backends import eager, kernels_asked_for
 from gatewise.compiler.cell import Cell
 from gatewise.nn import held, symbolic
 from gatewise.nn.base import CellModule, narrowed, rounding
-from gatewise.nn.checks import check_constructor, check_nonlinearity, whole_states
+from gatewise.nn.checks import check_constructor, check_like, check_nonlinearity, whole_states
 
 
 class SingleStep(CellModule):
@@ -222,7 +222,8 @@ def _check_step(layer: CellModule, x: object) -> None:
         raise RuntimeError(
             f"{name}: the last dimension of input must be input_size {layer.input_size}, got {x.shape[-1]}"
         )
-    _check_like(f"{name}: input", x, layer._a_weight(x), "the weights")
+    weight = layer._a_weight(x)
+    check_like(f"{name}: input", x, weight.dtype, weight.device, "the weights", RuntimeError)
 
 
 def _check_step_states(layer: CellModule, states: list[Tensor], x: Tensor) -> None:
@@ -234,13 +235,4 @@ def _check_step_states(layer: CellModule, states: list[Tensor], x: Tensor) -> No
             raise ValueError(f"{what} must have 1 (unbatched) or 2 dimensions, got {state.dim()}")
         if tuple(state.shape) != shape:
             raise RuntimeError(f"{what} must have shape {shape}, got {tuple(state.shape)}")
-        _check_like(what, state, x, "the input")
-
-
-def _check_like(what: str, tensor: Tensor, other: Tensor, name: str) -> None:
-    for attribute, wanted, came in (
-        ("dtype", other.dtype, tensor.dtype),
-        ("device", other.device, tensor.device),
-    ):
-        if came != wanted:
-            raise RuntimeError(f"{what} must have the {attribute} of {name}, {wanted}, got {came}")
+        check_like(what, state, x.dtype, x.device, "the input", RuntimeError)
