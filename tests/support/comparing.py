@@ -305,6 +305,8 @@ def _compare_rounded(p: Problem, exact: Mapping[str, Tensor], name: str, value: 
     bound = 2**-8 if name.startswith("d.bias") else 2**-11
     if error.abs().max().item() <= 2**-7 * largest and error.norm().item() <= bound * truth.norm().item():
         return
+    if error.abs().max().item() < torch.finfo(torch.float32).tiny:
+        return  # what float32 has no numbers for, after hundreds of steps of a state that fades
     with rounded_products():  # numbers moved by a part of bfloat16's unit, so that some of them round otherwise
         allowed = 4 * sensitivity(p, exact, 2**-8 if name.startswith("d.bias") else 2**-12)[name]
     if not error.abs().max().item() <= allowed:  # NaN is not

@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def _folder() -> tempfile.TemporaryDirectory:  # type: ignore[type-arg]
     return tempfile.TemporaryDirectory(prefix="gatewise-emulated-", ignore_cleanup_errors=True)
 
 
-@lru_cache(maxsize=256)
+@cache  # a kernel that was forgotten would be built again, into the folder of the first
 def built(source: str, changed: tuple[tuple[str, str, str], ...] = (), runner: str = "emulate.h") -> ctypes.CDLL:
     """A kernel's source as a library, and what runs it; ``changed``: a file, a text in it, and what stands there
     instead."""
