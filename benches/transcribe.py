@@ -90,12 +90,13 @@ def measured(
     else:
         model.fit(trained, validation=held, directory=run)
     search = {**SEARCH, "words": sorted({word for one in trained.utterances for word in one.text.split()})}
-    grid = [
-        {"lm_order": order, "lm_weight": weight, "word_bonus": bonus}
-        for order, weight, bonus in itertools.product(ORDERS, WEIGHTS, BONUSES)
-    ]
-    held_out_rate = {"held-out WER": model.history.kept.value} if chosen is None else {}
+    held_out_rate = {}
     if chosen is None:
+        held_out_rate = {"held-out WER": model.history.kept.value}
+        grid = [
+            {"lm_order": order, "lm_weight": weight, "word_bonus": bonus}
+            for order, weight, bonus in itertools.product(ORDERS, WEIGHTS, BONUSES)
+        ]
         chosen = min(grid, key=lambda how: figures(model.evaluate(held, **search, **how), training)["WER"])
     started = time.perf_counter()
     plain = model.evaluate(test)

@@ -138,7 +138,9 @@ class Cpu:
         finals: Sequence[Tensor | None],
         wanted: Sequence[bool],
     ) -> list[Tensor | None]:
-        if tier.endswith(("+vnni", "+bytes")):
+        from gatewise.backends.cpu import tiers
+
+        if tiers.multiplies_bytes(tier):
             raise RuntimeError("a quantised layer has no gradients, and neither has a program that was exported of one")
         return calls.backward(self, identity, meaning, Arriving(tensors, y, saved, dy, finals, wanted))
 

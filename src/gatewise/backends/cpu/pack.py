@@ -38,6 +38,11 @@ class Form:
     """What the bytes of operands are more than they mean."""
 
     @property
+    def of_bytes(self) -> bool:
+        """Whether numbers are bytes with scales, as forwards alone read them."""
+        return self.number == 1
+
+    @property
     def together(self) -> int:
         """Columns in 32 bits; 1 where a group has one column."""
         return 1 if self.columns == 1 else 4 // self.number
@@ -66,7 +71,7 @@ SIGNED = Form("signed", 4, 1, 2)
 
 def kinds(form: Form) -> tuple[str, ...]:
     """Products of bytes have no backward, which packs rows = columns."""
-    return KINDS[:1] if form in (BYTES, SIGNED) else KINDS
+    return KINDS[:1] if form.of_bytes else KINDS
 
 
 def entries(form: Form) -> tuple[str, ...]:
@@ -155,7 +160,7 @@ def _transposed(c: Code, slots: list[ir.Value], unit: ir.Value, target: ir.Value
         rows.append(c.pointer(c.b.add(slots[SOURCE], c.b.mul(clamped, slots[SOURCE_ROW]))))
         present.append(c.b.icmp_signed("<=", index, last))
     whole = c.b.mul(c.b.udiv(slots[DEPTH], c.i64(c.length)), c.i64(c.length))
-    if form in (BYTES, SIGNED):
+    if form.of_bytes:
         _in_bytes(c, slots, rows, present, whole, target, form)
         return
     with c.loop(c.i64(0), whole, c.length) as k:
@@ -218,10 +223,7 @@ def _in_bytes(
         values = [int8.whole(c, v, factor) for v in transpose(c, _rows(c, rows, present, k, columns))]
         for j in range(0, c.length, int8.COLUMNS):
             group = c.b.add(c.b.udiv(k, c.i64(int8.COLUMNS)), c.i64(form.head + j // int8.COLUMNS))
-            place, four = (
-                c.at(target, c.b.mul(group, line)),
-                int8.together(c, values[j : j + int8.COLUMNS]),
-            )
+            place, four = c.at(target, c.b.mul(group, line)), int8.together(c, values[j : j + int8.COLUMNS])
             if columns is None:
                 int8.store_words(c, four, place)
             else:

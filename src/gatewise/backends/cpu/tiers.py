@@ -137,6 +137,12 @@ def in_bytes(name: str) -> tuple[str, ...]:
     return tuple(_able(name, _IN_BYTES.get(name, {})))
 
 
+@functools.cache
+def multiplies_bytes(name: str) -> bool:
+    """Whether the tier of this name takes products of bytes, which have no gradients."""
+    return name in _all() and _all()[name].products in _OF_BYTES
+
+
 def of_bytes() -> str:
     """The best tier of this host with products of bytes; empty where there is none."""
     return next((found for name in available() for found in in_bytes(name)), "")
@@ -174,7 +180,7 @@ def here(name: str) -> str:
     Raises:
         RuntimeError: where it lacks all products of bytes, since others give other numbers.
     """
-    if name in _all() and _all()[name].products in _OF_BYTES and not runs(name):
+    if multiplies_bytes(name) and not runs(name):
         if found := of_bytes():
             return found
         raise RuntimeError(f"the program has int8 products, which need the tier {name}, and this host cannot run it")
@@ -184,7 +190,7 @@ def here(name: str) -> str:
 def unnamed(name: str) -> str:
     """What to add where somebody asks by name for a tier that calls take by themselves."""
     products = _all()[name].products if name in _all() else ""
-    who = "quantised layers" if products in _OF_BYTES else "calls in bfloat16"
+    who = "quantised layers" if multiplies_bytes(name) else "calls in bfloat16"
     return f"; {who} take it by themselves" if products else ""
 
 
