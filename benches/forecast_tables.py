@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benches.forecast import REFERENCES, SERIES
+from benches.forecast_neural import report
 from benches.tables import placed, table
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -108,9 +109,14 @@ def scalings(kept: dict[str, Any]) -> str:
     return table(("data", "window", "series"), rows)
 
 
+def neural(kept: dict[str, Any]) -> str:
+    """Wall time beside the GRU of neuralforecast."""
+    return report(kept["neural"]["figures"])
+
+
 def page(text: str, kept: dict[str, Any]) -> str:
     """The page with the tables of now."""
-    return placed(text, {make.__name__: make(kept) for make in (figures, strategies, scalings, classical)})
+    return placed(text, {make.__name__: make(kept) for make in (figures, strategies, scalings, classical, neural)})
 
 
 if __name__ == "__main__":

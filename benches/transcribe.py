@@ -38,8 +38,11 @@ RESULTS = Path("docs/speech.json")
 TRAINING = "data", "share", "layers", "options", "seed", "all"
 """What tells the row of one training from another's."""
 WAYS = {"greedy": "the likeliest letters", "search": "with the words and an n-gram model of the transcripts"}
+COMPARED = ("greedy", "WER"), ("greedy", "CER"), ("search", "WER")
 RATES = {"WER": "word errors", "CER": "character errors", "unseen WER": "word errors where the text is new"}
 SEARCH: dict[str, Any] = {"lm": "transcripts", "lm_unit": "word", "beam": 32}
+LONG = {"epochs": 160, "normalise": "speaker", "speeds": "0.88,0.94,1,1.06,1.12", "patience": 1000}
+"""Options of the trainings whose seeds stand one by one in the docs."""
 
 
 class TorchTranscriber(gw.Transcriber):
@@ -109,6 +112,7 @@ def measured(
         "epochs": len(model.history.epochs),
         "kept epoch": model.history.kept.epoch,
         **held_out_rate,
+        "parameters": sum(one.numel() for one in model.fitted().parameters()),
         "training seconds": sum(epoch.seconds for epoch in model.history.epochs),
         "epoch seconds": statistics.median(epoch.seconds for epoch in model.history.epochs),
         "real-time factor": took / sound,
@@ -137,12 +141,43 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def long(row: dict[str, Any]) -> bool:
+    """Whether a row is of a training whose seeds stand one by one in the docs, with or without the held-out part."""
+    return bool(row["options"] == LONG and row["share"] == 1 and row["data"] != "embedded")
+
+
+def beside(rows: list[dict[str, Any]]) -> str:
+    """Trainings side by side, each the mean of its seeds, for the docs."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(label(row), []).append(row)
+    lines = ["| | parameters | seeds | word errors | character errors | with words and n-grams | a pass |"]
+    lines.append("|" + "---|" * 7)
+    for name, found in groups.items():
+        rates = [[one[way][rate] for one in found] for way, rate in COMPARED]
+        seconds = statistics.mean(one["epoch seconds"] for one in found)
+        cells = [name, f"{found[0]['parameters']:,}", str(len(found)), *map(_mean, rates), f"{seconds:.1f} s"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def label(row: dict[str, Any]) -> str:
+    """What sets a training apart from others beside it."""
+    options = row["options"]
+    said = [f"`{options.get('cell', 'gru')}`, {options.get('hidden_size', 160)} units"]
+    said += ["in one direction"] if options.get("direction") == "forward" else []
+    said += [f"every {row['share']}th recording"] if row["share"] > 1 else []
+    said += ["the embedded sound"] if row["data"] == "embedded" else []
+    return f"{', '.join(said)}; {options['epochs']} passes"
+
+
+def _mean(values: list[float]) -> str:
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread} %"
+
+
 def _line(said: str, seed: str, found: list[dict[str, float]]) -> str:
-    cells = []
-    for name in RATES:
-        values = [one[name] for one in found]
-        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-        cells.append(f"{statistics.mean(values):.1f}{spread} %")
+    cells = [_mean([one[name] for one in found]) for name in RATES]
     return f"| {said} | {seed} | " + " | ".join(cells) + " |"
 
 

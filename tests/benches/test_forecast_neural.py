@@ -27,7 +27,7 @@ def test_our_part_measures_times_and_an_error_of_the_unseen_origins() -> None:
 
 def test_ratios_say_how_many_times_as_fast_we_are() -> None:
     text = forecast_neural.report({"gatewise": {"fit": 2.0}, "neuralforecast": {"fit": 30.0}})
-    assert text.splitlines()[-1] == "| fit | 2 | 30 | 15 |"
+    assert text.splitlines()[-1] == "| `fit`, s | 2 | 30 | 15 |"
 
 
 def test_without_the_package_one_sentence_says_what_brings_it(

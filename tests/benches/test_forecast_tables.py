@@ -21,7 +21,7 @@ KEPT: dict[str, Any] = {
 def test_the_page_has_the_figures_of_the_file() -> None:
     text = PAGE.read_text()
     assert page(text, json.loads(FIGURES.read_text())) == text
-    for name in ("figures", "strategies", "scalings", "classical"):
+    for name in ("figures", "strategies", "scalings", "classical", "neural"):
         assert text.count(f"<!-- {name}: begin -->") == 1
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gatewise.tasks import InputError
 from gatewise.tasks.forecast import Forecaster
+from gatewise.tasks.forecast.table import Table
 
 BAD: list[tuple[str, Any, str]] = [
     ("hidden_size", 0, "an integer of at least 1, got 0"),
@@ -52,8 +54,19 @@ def test_levels_and_lags_are_texts_or_lists() -> None:
 def test_options_of_one_strategy_are_refused_by_the_other() -> None:
     with pytest.raises(InputError, match="level needs strategy 'direct', got 'steps'"):
         Forecaster(strategy="steps", level=80)
+    with pytest.raises(InputError, match="batch_size needs strategy 'direct', got 'steps'"):
+        Forecaster(strategy="steps", batch_size=8)
     with pytest.raises(InputError, match="test_size must be at least the horizon of 12, got 6"):
         Forecaster(horizon=12, test_size=6)
+
+
+@pytest.mark.parametrize("strategy", ["direct", "recursive"])
+def test_a_step_has_as_many_windows_as_are_asked_for(strategy: str) -> None:
+    model = Forecaster(horizon=4, season=4, strategy=strategy, n_models=2, batch_size=5, max_steps=1)
+    steps = np.arange(60)
+    model.fit(Table({"a": (steps, steps % 4.0 + steps % 7)}, "y"))
+    batch = next(model.objective().batches(np.random.default_rng(0)))
+    assert batch.inputs.shape[:2] == (5, 2)
 
 
 def test_a_network_beyond_all_memory_gets_a_sentence() -> None:

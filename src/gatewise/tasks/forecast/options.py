@@ -77,6 +77,12 @@ class ForecastOptions(TaskOptions):
     n_models: int | None = option(
         None, "Networks whose mean is the forecast.", checks.integer(1, MOST_MODELS), shown="by the data"
     )
+    batch_size: int | None = option(
+        None,
+        "Windows in a step of training, of each network (direct, recursive).",
+        checks.integer(1, MOST_STEPS),
+        shown="by the data, 256 at most",
+    )
     distribution: str | None = option(
         None,
         "recursive: of the next value: student_t, gaussian or negative_binomial.",
@@ -206,7 +212,7 @@ class ForecastOptions(TaskOptions):
             raise InputError(f"{', '.join(ROLES.values())}: expected each column once, got {twice!r} again")
         if self.wide and (named or self.cat_cols):
             raise InputError("wide: every column but the times is a series, expected no covariates")
-        both = ("level", "window", "lags", "n_models", "validation_size", "test_size", *COVARIATES)
+        both = ("level", "window", "lags", "n_models", "batch_size", "validation_size", "test_size", *COVARIATES)
         for names, strategies in (
             (both, STRATEGIES[:2]),
             (("segment", "past_cols"), ("direct",)),

@@ -99,7 +99,7 @@ class Recursive(Parted):
     def objective(self, module: Any, options: ForecastOptions) -> Objective:
         values = [one.values[:seen] for one, seen in zip(self.series, self.seen, strict=True)]
         how = self.drawing(self.samples)
-        rows = int(np.clip(sum(self.ends) // (30 * self.window), 32, 64))
+        rows = options.batch_size or int(np.clip(sum(self.ends) // (30 * self.window), 32, 64))
         return LikelihoodObjective(
             module, self.past(self.series, values), self.ends, how, self.season, rows, options.levels
         )

@@ -192,7 +192,7 @@ class Direct(Parted):
 
     def objective(self, module: Any, options: ForecastOptions) -> Objective:
         values = [one.values[:seen] for one, seen in zip(self.series, self.seen, strict=True)]
-        how = self.ahead, self.window, self.season, self.batch_size()
+        how = self.ahead, self.window, self.season, options.batch_size or self.batch_size()
         stretches = [Stretch(one, 0, seen) for one, seen in zip(self.series, self.seen, strict=True)]
         beside = partial(Covariates, self.scheme, stretches=stretches, targets=self.targets)
         covariates = beside if self.scheme else None
