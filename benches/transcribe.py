@@ -38,7 +38,6 @@ RESULTS = Path("docs/speech.json")
 TRAINING = "data", "share", "layers", "options", "seed", "all"
 """What tells the row of one training from another's."""
 WAYS = {"greedy": "the likeliest letters", "search": "with the words and an n-gram model of the transcripts"}
-COMPARED = ("greedy", "WER"), ("greedy", "CER"), ("search", "WER")
 RATES = {"WER": "word errors", "CER": "character errors", "unseen WER": "word errors where the text is new"}
 SEARCH: dict[str, Any] = {"lm": "transcripts", "lm_unit": "word", "beam": 32}
 LONG = {"epochs": 160, "normalise": "speaker", "speeds": "0.88,0.94,1,1.06,1.12", "patience": 1000}
@@ -83,32 +82,26 @@ def measured(
     model: gw.Transcriber,
     run: Path | None = None,
     chosen: dict[str, Any] | None = None,
+    searched: bool = True,
 ) -> dict[str, Any]:
-    """A training: its error rates on the test part with and without a language model, and times in seconds. Without
-    ``chosen``, order and weights of the search, the held-out part chooses them; with them it is trained on as well."""
+    """A training: its error rates on the test part, where ``searched`` with a language model too, and times in seconds.
+    Without ``chosen``, order and weights of the search, the held-out part chooses them; with them it is trained on as
+    well."""
     training, held, test = data
     trained = training if chosen is None else Recordings([*training.utterances, *held.utterances])
     if run is not None and (run / CONFIG).exists():
         model = type(model).resume(run, trained, validation=held)
     else:
         model.fit(trained, validation=held, directory=run)
-    search = {**SEARCH, "words": sorted({word for one in trained.utterances for word in one.text.split()})}
-    held_out_rate = {}
-    if chosen is None:
-        held_out_rate = {"held-out WER": model.history.kept.value}
-        grid = [
-            {"lm_order": order, "lm_weight": weight, "word_bonus": bonus}
-            for order, weight, bonus in itertools.product(ORDERS, WEIGHTS, BONUSES)
-        ]
-        chosen = min(grid, key=lambda how: figures(model.evaluate(held, **search, **how), training)["WER"])
+    held_out_rate = {} if chosen is not None else {"held-out WER": model.history.kept.value}
+    searches = found_by_search(model, training, held, test, trained, chosen) if searched else {}
     started = time.perf_counter()
     plain = model.evaluate(test)
     took = time.perf_counter() - started
     sound = sum(len(read(one.clip, model.options.sample_rate)) for one in test.utterances) / model.options.sample_rate
     return {
         "greedy": figures(plain, training),
-        "search": figures(model.evaluate(test, **search, **chosen), training),
-        "chosen": chosen,
+        **searches,
         "epochs": len(model.history.epochs),
         "kept epoch": model.history.kept.epoch,
         **held_out_rate,
@@ -117,6 +110,25 @@ def measured(
         "epoch seconds": statistics.median(epoch.seconds for epoch in model.history.epochs),
         "real-time factor": took / sound,
     }
+
+
+def found_by_search(
+    model: gw.Transcriber,
+    training: Recordings,
+    held: Recordings,
+    test: Recordings,
+    trained: Recordings,
+    chosen: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Error rates with the words and an n-gram model of what was trained on, and order and weights of that search."""
+    search = {**SEARCH, "words": sorted({word for one in trained.utterances for word in one.text.split()})}
+    if chosen is None:
+        grid = [
+            {"lm_order": order, "lm_weight": weight, "word_bonus": bonus}
+            for order, weight, bonus in itertools.product(ORDERS, WEIGHTS, BONUSES)
+        ]
+        chosen = min(grid, key=lambda how: figures(model.evaluate(held, **search, **how), training)["WER"])
+    return {"search": figures(model.evaluate(test, **search, **chosen), training), "chosen": chosen}
 
 
 def asked(words: list[str]) -> dict[str, Any]:
@@ -151,10 +163,9 @@ def beside(rows: list[dict[str, Any]]) -> str:
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(label(row), []).append(row)
-    lines = ["| | parameters | seeds | word errors | character errors | with words and n-grams | a pass |"]
-    lines.append("|" + "---|" * 7)
+    lines = ["| | parameters | seeds | " + " | ".join(RATES.values()) + " | a pass |", "|" + "---|" * 7]
     for name, found in groups.items():
-        rates = [[one[way][rate] for one in found] for way, rate in COMPARED]
+        rates = [[one["greedy"][rate] for one in found] for rate in RATES]
         seconds = statistics.mean(one["epoch seconds"] for one in found)
         cells = [name, f"{found[0]['parameters']:,}", str(len(found)), *map(_mean, rates), f"{seconds:.1f} s"]
         lines.append(f"| {' | '.join(cells)} |")
@@ -213,6 +224,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--share", type=int, default=1, help="Train on every so manieth recording.")
     parser.add_argument("--all", action="store_true", help="Train on the held-out speakers too.")
+    parser.add_argument("--greedy", action="store_true", help="Only the likeliest letters, no search.")
     parser.add_argument("--layers", choices=("gatewise", "torch"), default="gatewise")
     parser.add_argument("--json", type=Path, default=RESULTS, help="Where the figures are added.")
     parser.add_argument("--runs", type=Path, help="Where trainings of these options are kept, by seed.")
@@ -227,11 +239,11 @@ def main() -> None:
     chosen = {seed: chosen_before(given.json, {**how, "seed": seed}) for seed in given.seeds} if given.all else {}
     for seed in given.seeds:
         run = None if given.runs is None else given.runs / str(seed)
-        found = measured(data, kind(**{**options, "seed": seed}), run, chosen.get(seed))
+        found = measured(data, kind(**{**options, "seed": seed}), run, chosen.get(seed), not given.greedy)
         runs.append({**how, "seed": seed, "threads": torch.get_num_threads(), **found})
         print(json.dumps(runs[-1]), flush=True)
         add(given.json, runs[-1])
-    print(table(runs), file=sys.stderr)
+    print(beside(runs) if given.greedy else table(runs), file=sys.stderr)
 
 
 if __name__ == "__main__":

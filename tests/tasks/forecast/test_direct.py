@@ -105,9 +105,10 @@ def test_every_covariate_reaches_the_forecast(cell: str) -> None:
     assert not torch.allclose(net(x, torch.zeros(2, dtype=torch.int64), changed), net(x, torch.zeros(2).long(), beside))
 
 
-def test_with_covariates_too_an_untrained_network_says_zero() -> None:
-    net = DirectNetwork(cells.gru, **SIZES, beside=WIDTHS)
-    assert not net(torch.randn(2, 12, CHANNELS), torch.zeros(2, dtype=torch.int64), told(2)).any()
+def test_what_is_known_ahead_adds_nothing_of_itself_before_training() -> None:
+    net, said = DirectNetwork(cells.gru, **SIZES, beside=WIDTHS), torch.randn(2, 10, 1)
+    assert net.beside is not None
+    torch.testing.assert_close(net.beside.effect(said, told(2)), said, rtol=0, atol=0)
 
 
 def test_an_unknown_and_a_missing_word_begin_as_nothing() -> None:
@@ -134,9 +135,13 @@ def test_all_of_the_window_reaches_every_step_ahead() -> None:
         assert (gradient.abs().sum(-1) > 0).all()
 
 
-def test_an_untrained_network_says_zero_which_is_the_naive_forecast() -> None:
-    net = DirectNetwork(cells.gru, **SIZES)
-    assert not net(torch.randn(2, 8, CHANNELS), torch.zeros(2, dtype=torch.int64)).any()
+def test_before_training_places_and_series_differ_and_a_new_series_is_amid_them() -> None:
+    torch.manual_seed(0)
+    net = DirectNetwork(cells.gru, **{**SIZES, "hidden_size": 400}, series=2)
+    assert net.series is not None
+    assert not net.series[0].any()
+    each = torch.cat([net.place, net.series[1:]]).detach()
+    torch.testing.assert_close(each.std(1), torch.ones(len(each)), rtol=0.15, atol=0)
 
 
 def test_a_cell_for_gaps_reads_segments_as_variables_and_where_they_are_missing() -> None:

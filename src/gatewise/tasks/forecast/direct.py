@@ -59,12 +59,12 @@ class DirectNetwork(nn.Module):
         self.encoder = Recurrent(
             cell, width, hidden_size, num_layers, batch_first=True, dropout=between, initialise=initialise
         )
-        self.place = nn.Parameter(torch.randn(self.ahead, width) / width**0.5)
-        self.series = nn.Parameter(torch.zeros(series + 1, width)) if series else None
+        self.place = nn.Parameter(torch.randn(self.ahead, width))
+        known = torch.randn(series + 1, width)
+        known[0] = 0.0  # a new series is amid those that were trained on
+        self.series = nn.Parameter(known) if series else None
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden_size, segment * outputs)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
         self.beside = None if beside is None else Beside(beside, segment, width, outputs, self.gappy)
 
     def forward(self, x: Tensor, series: Tensor, told: Told | None = None) -> Tensor:

@@ -141,6 +141,6 @@ class LikelihoodObjective(Objective):
             trust = self.validation.horizons / (self.validation.horizons + DOUBTED)
             factors = [factor if factor > 1 else factor**trust for factor in factors]
             self.module.widths.copy_(torch.tensor(factors).to(self.module.widths))
-        value = self.validation.mase(said[..., 0])
+        value = self.validation.error(said[..., 0])
         self.note = self.validation.note(value)
         return value

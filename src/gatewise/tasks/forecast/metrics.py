@@ -40,6 +40,12 @@ def unit_of(history: Values, season: int) -> float:
     return next((unit for unit in units if not np.isnan(unit)), 1.0)
 
 
+def square_unit_of(history: Values, season: int) -> float:
+    """The unit of RMSSE, or of a like figure where a season repeats exactly and RMSSE has none."""
+    units = (float(np.sqrt(_square(history, lag))) for lag in (season, 1))
+    return next((unit for unit in units if unit > 0), 1.0)
+
+
 def mase(truth: Values, forecast: Values, unit: float) -> float:
     """Mean absolute scaled error; below 1 it beats the in-sample seasonal naive. Gaps in truth are left out."""
     return _mean(np.abs(truth - forecast)) / unit
@@ -53,8 +59,7 @@ def smape(truth: Values, forecast: Values) -> float:
 
 def rmsse(truth: Values, forecast: Values, history: Values, season: int) -> float:
     """Root mean squared scaled error (Makridakis et al. 2022, M5), scaled by the seasonal naive forecast in sample."""
-    lag = season if len(history) > season else 1
-    unit = _mean((history[lag:] - history[:-lag]) ** 2)
+    unit = _square(history, season)
     return float(np.sqrt(_mean((truth - forecast) ** 2) / unit)) if unit > 0 else float("nan")
 
 
@@ -62,6 +67,12 @@ def nanmean(values: Values) -> Values:
     """The mean over the first axis without NaN; NaN where there is nothing else."""
     known = ~np.isnan(values)
     return np.asarray(np.where(known, values, 0).sum(0) / np.where(known.any(0), known.sum(0), np.nan))
+
+
+def _square(history: Values, season: int) -> float:
+    """Mean squared difference of values a season apart."""
+    lag = season if len(history) > season else 1
+    return _mean((history[lag:] - history[:-lag]) ** 2)
 
 
 def _mean(values: Values) -> float:

@@ -89,7 +89,7 @@ class Batch:
 
 
 class DirectObjective(Objective):
-    """Quantile loss on random windows of the training parts; MASE and calibration on the validation parts.
+    """Quantile loss on random windows of the training parts; the error and calibration on the validation parts.
 
     In time: training | validation | held out. The loss is in units of the usual error of a naive forecast within a
     window, weighted by how that compares to the series: so it is in units of MASE.
@@ -98,9 +98,9 @@ class DirectObjective(Objective):
         series: the values that may be seen at all, targets beside each other. ends: of the training parts.
         numbers: whether series have one.
         covariates: gives those of a panel, if there are any.
+        mean: forecast the mean, by the squared error, and validate by RMSSE.
     """
 
-    metric = "MASE"
     unit = "windows"
 
     def __init__(
@@ -114,16 +114,18 @@ class DirectObjective(Objective):
         batch_size: int,
         numbers: bool,
         covariates: Callable[[Panel], Covariates] | None = None,
+        mean: bool = False,
     ) -> None:
         self.module: Members = module
-        self.how, self.batch_size, self.numbered = how, batch_size, numbers
+        self.how, self.batch_size, self.numbered, self.mean = how, batch_size, numbers, mean
         self.panel = Panel(series, window, how.horizon)
         self.covariates = None if covariates is None else covariates(self.panel)
         self.ends = np.array(ends)
         own = ends[:: how.targets]
         self.origins = Origins([min(window, end // 2) for end in own], own)
         self.shares = torch.tensor(quantiles(how.levels))
-        self.validation = Validation(self.panel, ends, season, MOST_ORIGINS, how.targets)
+        self.validation = Validation(self.panel, ends, season, MOST_ORIGINS, how.targets, squared=mean)
+        self.metric = self.validation.metric
         self.units, self.at = self.validation.units, self.validation.at[:: how.targets]
         self.which = self.validation.which[:: how.targets] // how.targets
 
@@ -158,8 +160,11 @@ class DirectObjective(Objective):
     def loss(self, forward: Callable[..., Tensor], batch: Batch) -> Tensor:
         said = forward(batch.inputs, batch.series, *([] if batch.told is None else [batch.told]))
         said = said.unflatten(-1, (self.how.targets, -1))
-        each = pinball(said, batch.targets, self.shares.to(said.device)).mean(-1)
-        total: Tensor = (each * batch.weights).sum() / (batch.weights > 0).sum().clamp(min=1)
+        each = pinball(said, batch.targets, self.shares.to(said.device))
+        if self.mean:
+            squared = (said[..., 0] - batch.targets) ** 2 * batch.weights  # in units of the series, as the others below
+            each = torch.cat([squared.unsqueeze(-1), each[..., 1:]], -1)
+        total: Tensor = (each.mean(-1) * batch.weights).sum() / (batch.weights > 0).sum().clamp(min=1)
         return total
 
     def size(self, batch: Batch) -> int:
@@ -170,13 +175,13 @@ class DirectObjective(Objective):
         return mapped(lambda tensor: tensor[rows], batch)  # type: ignore[no-any-return]
 
     def validate(self) -> float:
-        """MASE of the medians; the intervals are calibrated by the same forecasts."""
+        """The error of the point forecasts; the intervals are calibrated by the same forecasts."""
         at = self.which, self.at, self.numbers(self.which)
         said = forecasts(self.module, self.panel, self.how, *at, self.covariates)
         count = self.how.targets
         pairs = [(self.validation.truth[k::count], said[k::count]) for k in range(count)]
         factors = torch.tensor([calibrated(*pair, self.how.levels, self.validation.horizons / count) for pair in pairs])
         self.module.widths.copy_(factors.view_as(self.module.widths).to(self.module.widths))
-        value = self.validation.mase(said[..., 0])
+        value = self.validation.error(said[..., 0])
         self.note = self.validation.note(value)
         return value

@@ -22,7 +22,7 @@ MOST_LEVELS = 16
 MOST_SAMPLES = 100_000
 DIRECT_EPOCHS = 32
 POINTS = ("median", "mean")
-RECURSIVE = ("distribution", "n_samples", "point")
+RECURSIVE = ("distribution", "n_samples")
 """Options of that strategy alone."""
 STRATEGIES = ("direct", "recursive", "steps")
 CHANNELS = ("independent", "mixed")
@@ -93,7 +93,10 @@ class ForecastOptions(TaskOptions):
         None, "recursive: sample paths of a forecast.", checks.integer(1, MOST_SAMPLES), shown="100"
     )
     point: str | None = option(
-        None, "recursive: forecast the median or the mean of the paths.", checks.choice(*POINTS), shown="median"
+        None,
+        "Forecast the median or the mean: of the paths (recursive), or by the squared error (direct).",
+        checks.choice(*POINTS),
+        shown="median",
     )
     validation_size: int | None = option(
         None,
@@ -212,7 +215,17 @@ class ForecastOptions(TaskOptions):
             raise InputError(f"{', '.join(ROLES.values())}: expected each column once, got {twice!r} again")
         if self.wide and (named or self.cat_cols):
             raise InputError("wide: every column but the times is a series, expected no covariates")
-        both = ("level", "window", "lags", "n_models", "batch_size", "validation_size", "test_size", *COVARIATES)
+        both = (
+            "level",
+            "window",
+            "lags",
+            "n_models",
+            "batch_size",
+            "point",
+            "validation_size",
+            "test_size",
+            *COVARIATES,
+        )
         for names, strategies in (
             (both, STRATEGIES[:2]),
             (("segment", "past_cols"), ("direct",)),

@@ -196,7 +196,8 @@ class Direct(Parted):
         stretches = [Stretch(one, 0, seen) for one, seen in zip(self.series, self.seen, strict=True)]
         beside = partial(Covariates, self.scheme, stretches=stretches, targets=self.targets)
         covariates = beside if self.scheme else None
-        return DirectObjective(module, values, self.ends, *how, bool(self.numbers), covariates)
+        mean = options.point == "mean"
+        return DirectObjective(module, values, self.ends, *how, bool(self.numbers), covariates, mean)
 
     def windows_of_training(self) -> int:
         """How many windows training can draw."""
