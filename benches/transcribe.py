@@ -176,9 +176,9 @@ def label(row: dict[str, Any]) -> str:
     """What sets a training apart from others beside it."""
     options = row["options"]
     said = [f"`{options.get('cell', 'gru')}`, {options.get('hidden_size', 160)} units"]
-    said += ["in one direction"] if options.get("direction") == "forward" else []
-    said += [f"every {row['share']}th recording"] if row["share"] > 1 else []
-    said += ["the embedded sound"] if row["data"] == "embedded" else []
+    said += ["one direction"] if options.get("direction") == "forward" else []
+    said += [f"every {row['share']}{'nd' if row['share'] == 2 else 'th'} recording"] if row["share"] > 1 else []
+    said += ["embedded sound"] if row["data"] == "embedded" else []
     return f"{', '.join(said)}; {options['epochs']} passes"
 
 

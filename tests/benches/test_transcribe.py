@@ -36,6 +36,10 @@ def test_a_training_has_its_error_rates(
     both = transcribe.measured(data, kind(**SMALL, cell=cell, max_steps=2), chosen=found["chosen"])
     assert both["chosen"] == found["chosen"]
     assert "held-out WER" in found
+    assert found["parameters"] == sum(one.numel() for one in kind.load(run).fitted().parameters())
+    greedy = transcribe.measured(data, kind(**SMALL, cell=cell, max_steps=2), searched=False)
+    assert greedy["greedy"] == found["greedy"]
+    assert not {"search", "chosen"} & greedy.keys()
     assert "held-out WER" not in both
     again = transcribe.measured(data, kind(**SMALL, cell=cell, max_steps=2), run)
     assert {**again, "real-time factor": 0} == {**found, "real-time factor": 0}
@@ -62,11 +66,33 @@ def test_the_search_of_all_speakers_is_that_of_the_seven(tmp_path: Path) -> None
         transcribe.chosen_before(path, {**row, "all": True, "seed": 1})
 
 
-@pytest.mark.parametrize("speakers", [None, True])
-def test_the_docs_have_the_figures(speakers: bool | None) -> None:
-    rows = [row for row in transcribe.known(DOCS / "speech.json") if row.get("all") is speakers]
-    assert rows or speakers
-    assert not rows or transcribe.table(rows) in (DOCS / "speech.md").read_text()
+def test_the_docs_have_the_figures() -> None:
+    rows, page = transcribe.known(DOCS / "speech.json"), (DOCS / "speech.md").read_text()
+    long = [row for row in rows if transcribe.long(row)]
+    for part in ([row for row in long if row.get("all") is speakers] for speakers in (None, True)):
+        assert not part or transcribe.table(part) in page
+    others = [row for row in rows if not transcribe.long(row)]
+    assert others
+    assert transcribe.beside(others) in page
+
+
+def test_trainings_side_by_side_are_told_apart_by_what_was_asked() -> None:
+    rates = {"WER": 9.0, "CER": 4.0, "unseen WER": 10.0}
+    row = {"data": "an4", "share": 1, "parameters": 1234, "epoch seconds": 7.25, "greedy": rates}
+    rows = [
+        {**row, "options": {"epochs": 40}, "seed": 0},
+        {**row, "options": {"epochs": 40}, "seed": 1, "greedy": {**rates, "WER": 11.0}},
+        {**row, "options": {"epochs": 80, "cell": "lstm", "hidden_size": 139}, "share": 2, "seed": 0},
+        {**row, "options": {"epochs": 40, "direction": "forward"}, "data": "embedded", "seed": 0},
+    ]
+    lines = transcribe.beside(rows).splitlines()[2:]
+    assert lines == [
+        "| `gru`, 160 units; 40 passes | 1,234 | 2 | 10.0 ± 1.4 % | 4.0 ± 0.0 % | 10.0 ± 0.0 % | 7.2 s |",
+        "| `lstm`, 139 units, every 2nd recording; 80 passes | 1,234 | 1 | 9.0 % | 4.0 % | 10.0 % | 7.2 s |",
+        "| `gru`, 160 units, one direction, embedded sound; 40 passes | 1,234 | 1 | 9.0 % | 4.0 % | 10.0 % | 7.2 s |",
+    ]
+    assert transcribe.long({**row, "options": dict(transcribe.LONG)})
+    assert not any(map(transcribe.long, rows))
 
 
 def test_a_table_has_each_seed_and_their_mean() -> None:

@@ -46,6 +46,14 @@ def test_the_run_of_a_fit_is_not_written_into(tmp_path: Path) -> None:
         compare("forecast", seeds=1, directory=tmp_path, **QUICK)
 
 
+def test_means_are_compared_by_their_own_metric(tmp_path: Path) -> None:
+    asked = {"cells": ["gru", "rnn"], "seeds": 1, "equal": ["size"], "point": "mean", **QUICK}
+    result = compare("forecast", directory=tmp_path, **asked)
+    runs = [Forecaster.load(tmp_path / "fits" / name) for name in ("gru-both-12-seed0", "rnn-size-12-seed0")]
+    assert result.metric == "RMSSE"
+    assert [e.scores for e in result.entries] == [[run.scores[run.cell.name]["RMSSE"]] for run in runs]
+
+
 def test_the_table_is_a_loop_over_fit_and_score(tmp_path: Path) -> None:
     result = compare("forecast", cells=["gru", "lstm", "rnn"], seeds=2, directory=tmp_path, **QUICK)
     assert [(e.cell, e.sizing) for e in result.entries] == [

@@ -166,7 +166,7 @@ def compare(
     probe = _task(kind, resolved[0], hidden_size, options)
     probe.read(data)
     if not probe.measurable():
-        raise InputError(f"data: {kind.metric} is undefined for them, so that there is nothing to compare")
+        raise InputError(f"data: {probe.metric} is undefined for them, so that there is nothing to compare")
     plan = _plan(probe, data, resolved, hidden_size, equal, options)
     folder = None if directory is None else Path(directory)
     with whole(directory):
@@ -212,8 +212,8 @@ def _run(
             if report is not None:
                 report(f"{one.cell.name} {one.hidden_size}, seed {seed}", seed * len(plan) + index, seeds * len(plan))
             task = _fit(kind, data, one, seed, folder)
-            if math.isnan(task.scores[one.cell.name][kind.metric]):
-                raise InputError(f"data: {kind.metric} is undefined for them, so that there is nothing to compare")
+            if math.isnan(task.scores[one.cell.name][task.metric]):
+                raise InputError(f"data: {task.metric} is undefined for them, so that there is nothing to compare")
             fitted[index].append(task)
     return fitted
 
@@ -231,7 +231,7 @@ def _fit(kind: type[Task], data: Any, one: Planned, seed: int, folder: Path | No
 def _judged(kind: type[Task], plan: list[Planned], fitted: list[list[Task]], seeds: int, share: float) -> Comparison:
     """The entries, each beside the first."""
     names = {one.cell.name for one in plan}
-    scores = [[t.scores[one.cell.name][kind.metric] for t in runs] for one, runs in zip(plan, fitted, strict=True)]
+    scores = [[t.scores[one.cell.name][t.metric] for t in runs] for one, runs in zip(plan, fitted, strict=True)]
     margin = share * abs(float(np.mean(scores[0]))) or share
     entries = []
     for k, (one, runs) in enumerate(zip(plan, fitted, strict=True)):
@@ -251,8 +251,9 @@ def _judged(kind: type[Task], plan: list[Planned], fitted: list[list[Task]], see
                 None if k == 0 else paired(scores[k], scores[0], margin),
             )
         )
-    baselines = {name: s[kind.metric] for name, s in fitted[0][0].scores.items() if name not in names}
-    metric, passed = (kind.metric, kind.higher_is_better), kind.pass_name
+    first = fitted[0][0]
+    baselines = {name: s[first.metric] for name, s in first.scores.items() if name not in names}
+    metric, passed = (first.metric, kind.higher_is_better), kind.pass_name
     return Comparison(kind.name, *metric, seeds, share, passed, entries, baselines)
 
 

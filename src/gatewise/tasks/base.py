@@ -62,7 +62,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
-    metric: ClassVar[str]
+    metric: str
     """The figure of ``scores`` that counts most."""
     higher_is_better: ClassVar[bool] = False
     size_multiple: ClassVar[int] = 1

@@ -35,7 +35,7 @@ class Digits(Exercise):
 
     options_type = DigitsOptions
     name: ClassVar[str] = "digits"
-    metric: ClassVar[str] = "wrong %"
+    metric = "wrong %"
     outputs: ClassVar[int] = 10
 
     @property

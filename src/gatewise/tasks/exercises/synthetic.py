@@ -47,7 +47,7 @@ class Adding(Made):
 
     options_type = AddingOptions
     name: ClassVar[str] = "adding"
-    metric: ClassVar[str] = "MSE"
+    metric = "MSE"
     features = 2
     outputs: ClassVar[int] = 1
 
@@ -77,7 +77,7 @@ class Copy(Made):
 
     options_type = CopyOptions
     name: ClassVar[str] = "copy"
-    metric: ClassVar[str] = "wrong %"
+    metric = "wrong %"
     features = 10
     outputs: ClassVar[int] = 8
     symbols: ClassVar[int] = 5
@@ -132,7 +132,7 @@ class MackeyGlass(Exercise):
 
     options_type = MackeyGlassOptions
     name: ClassVar[str] = "mackey_glass"
-    metric: ClassVar[str] = "RMSE"
+    metric = "RMSE"
     features = 1
     outputs: ClassVar[int] = 1
     window: ClassVar[int] = 100

@@ -62,7 +62,7 @@ class Forecaster(Task):
     """
 
     name: ClassVar[str] = "forecast"
-    metric: ClassVar[str] = "MASE"
+    metric = "MASE"
     held_out_name: ClassVar[str] = "held-out horizon"
     data_files: ClassVar[tuple[str, ...]] = saved.FILES
     earlier: ClassVar[Mapping[str, Any]] = {"strategy": "steps"}
@@ -82,6 +82,8 @@ class Forecaster(Task):
         self.unusable: list[Unusable] = []
         self.season = self.horizon = 1
         self.strategy: Strategy
+        if self.options.point == "mean" and self.options.strategy == "direct":
+            self.metric = "RMSSE"  # what the mean makes small, as the median does MASE
         self.growing: Growing | None = None
         self.silent = False
 

@@ -69,7 +69,7 @@ class LanguageModel(Task):
     """
 
     name: ClassVar[str] = "language"
-    metric: ClassVar[str] = "nats"
+    metric = "nats"
     pass_name: ClassVar[str] = f"{TIMED} tokens, one by one"
     layers: ClassVar[Callable[..., Any]] = Recurrent
     """Makes the recurrent layers; here for comparison with others."""

@@ -60,7 +60,7 @@ class Transcriber(Task):
     """
 
     name: ClassVar[str] = "transcribe"
-    metric: ClassVar[str] = "WER"
+    metric = "WER"
     earlier: ClassVar[Mapping[str, Any]] = {"kernels": 0}
     pass_name: ClassVar[str] = f"{TIMED} recordings"
     layers: ClassVar[Make] = Recurrent

@@ -63,7 +63,7 @@ class Translator(Task):
     """
 
     name: ClassVar[str] = "translate"
-    metric: ClassVar[str] = "BLEU"
+    metric = "BLEU"
     higher_is_better: ClassVar[bool] = True
     size_multiple: ClassVar[int] = 2
     pass_name: ClassVar[str] = f"{TIMED} sentences"
