@@ -29,14 +29,14 @@ from gatewise.tasks.folder import CONFIG, write_json
 from gatewise.tasks.options import types_of
 from gatewise.tasks.transcribe.embedded import embedded
 from gatewise.tasks.transcribe.metrics import Evaluation, word_errors
-from gatewise.tasks.transcribe.options import TranscribeOptions
+from gatewise.tasks.transcribe.options import EPOCHS, TranscribeOptions
 from gatewise.tasks.transcribe.recordings import Recordings, held_out, recordings
 from gatewise.tasks.transcribe.sound import read
 
 ORDERS, WEIGHTS, BONUSES = (2, 3), (0.1, 0.2, 0.3, 0.4, 0.55, 0.7), (0.0, 1.0, 2.0, 3.0, 4.0)
 RESULTS = Path("docs/speech.json")
-TRAINING = "data", "share", "layers", "options", "seed", "all"
-"""What tells the row of one training from another's."""
+TRAINING = "data", "share", "layers", "options", "seed", "all", "searched"
+"""What tells one row from another."""
 WAYS = {"greedy": "the likeliest letters", "search": "with the words and an n-gram model of the transcripts"}
 RATES = {"WER": "word errors", "CER": "character errors", "unseen WER": "word errors where the text is new"}
 SEARCH: dict[str, Any] = {"lm": "transcripts", "lm_unit": "word", "beam": 32}
@@ -173,12 +173,17 @@ def beside(rows: list[dict[str, Any]]) -> str:
 
 
 def label(row: dict[str, Any]) -> str:
-    """What sets a training apart from others beside it."""
-    options = row["options"]
-    said = [f"`{options.get('cell', 'gru')}`, {options.get('hidden_size', 160)} units"]
-    said += ["one direction"] if options.get("direction") == "forward" else []
-    said += [f"every {row['share']}{'nd' if row['share'] == 2 else 'th'} recording"] if row["share"] > 1 else []
+    """What sets a training apart from others beside it: all that a row is told from another's by, but the seed."""
+    default = vars(TranscribeOptions())
+    usual, options = {**default, **LONG, "cell": "gru"}, {**default, "cell": "gru", "epochs": EPOCHS, **row["options"]}
+    said = [f"`{options['cell']}`, {options['hidden_size']} units"]
+    said += ["torch's layers"] if row["layers"] == "torch" else []
+    said += ["one direction"] if options["direction"] == "forward" else []
+    said += [f"1 of {row['share']} recordings"] if row["share"] > 1 else []
     said += ["embedded sound"] if row["data"] == "embedded" else []
+    said += ["held-out speakers too"] if row.get("all") else []
+    named = "cell", "hidden_size", "direction", "epochs"
+    said += [f"{name} {value}" for name, value in options.items() if name not in named and usual[name] != value]
     return f"{', '.join(said)}; {options['epochs']} passes"
 
 
@@ -211,7 +216,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def chosen_before(path: Path, row: dict[str, Any]) -> dict[str, Any]:
     """Order and weights of the search that the seven speakers chose for the same training without them."""
-    without = {name: value for name, value in row.items() if name != "all"}
+    without = {name: value for name, value in row.items() if name not in ("all", "searched")}
     found = next((one for one in known(path) if same(one, without)), None)
     if found is None:
         raise SystemExit(f"--all needs the row of the same training without it, seed {row['seed']}, in {path}")
@@ -231,11 +236,14 @@ def main() -> None:
     words = sys.argv[1:]
     cut = words.index("--") if "--" in words else len(words)  # argparse takes no "--" behind an option of its own
     given = parser.parse_args(words[:cut])
+    if given.all and given.greedy:
+        parser.error("--all: the search of the held-out speakers is what it takes, expected no --greedy")
     data, options = parts(given.data, given.share), asked(words[cut + 1 :])
     kind = TorchTranscriber if given.layers == "torch" else gw.Transcriber
     runs = []
     how = {"data": Path(given.data).name, "share": given.share, "layers": given.layers, "options": options}
     how |= {"all": True} if given.all else {}
+    how |= {"searched": False} if given.greedy else {}
     chosen = {seed: chosen_before(given.json, {**how, "seed": seed}) for seed in given.seeds} if given.all else {}
     for seed in given.seeds:
         run = None if given.runs is None else given.runs / str(seed)

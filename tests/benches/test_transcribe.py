@@ -13,6 +13,7 @@ from gatewise import Transcriber
 from gatewise.tasks.transcribe.metrics import Evaluation
 from gatewise.tasks.transcribe.recordings import Recordings
 
+SHORT = {name: value for name, value in transcribe.LONG.items() if name != "epochs"}
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -61,7 +62,8 @@ def test_the_search_of_all_speakers_is_that_of_the_seven(tmp_path: Path) -> None
     transcribe.add(path, {**row, "chosen": weights})
     transcribe.add(path, {**row, "all": True, "chosen": {}})
     assert transcribe.chosen_before(path, {**row, "all": True}) == weights
-    assert len(transcribe.known(path)) == 2
+    transcribe.add(path, {**row, "searched": False})
+    assert transcribe.chosen_before(path, {**row, "all": True}) == weights
     with pytest.raises(SystemExit, match="seed 1"):
         transcribe.chosen_before(path, {**row, "all": True, "seed": 1})
 
@@ -78,19 +80,23 @@ def test_the_docs_have_the_figures() -> None:
 
 def test_trainings_side_by_side_are_told_apart_by_what_was_asked() -> None:
     rates = {"WER": 9.0, "CER": 4.0, "unseen WER": 10.0}
-    row = {"data": "an4", "share": 1, "parameters": 1234, "epoch seconds": 7.25, "greedy": rates}
+    same = {"data": "an4", "share": 1, "layers": "gatewise"}
+    row = {**same, "parameters": 1234, "epoch seconds": 7.25, "greedy": rates}
     rows = [
-        {**row, "options": {"epochs": 40}, "seed": 0},
-        {**row, "options": {"epochs": 40}, "seed": 1, "greedy": {**rates, "WER": 11.0}},
-        {**row, "options": {"epochs": 80, "cell": "lstm", "hidden_size": 139}, "share": 2, "seed": 0},
-        {**row, "options": {"epochs": 40, "direction": "forward"}, "data": "embedded", "seed": 0},
+        {**row, "options": {**SHORT, "epochs": 40}, "seed": 0},
+        {**row, "options": {**SHORT, "epochs": 40}, "seed": 1, "greedy": {**rates, "WER": 11.0}},
+        {**row, "options": {**SHORT, "epochs": 80, "cell": "lstm", "hidden_size": 139}, "share": 2, "seed": 0},
+        {**row, "options": {**SHORT, "epochs": 40, "direction": "forward"}, "data": "embedded", "seed": 0},
+        {**row, "options": {**SHORT, "epochs": 40, "num_layers": 4}, "layers": "torch", "seed": 0},
     ]
     lines = transcribe.beside(rows).splitlines()[2:]
     assert lines == [
         "| `gru`, 160 units; 40 passes | 1,234 | 2 | 10.0 ± 1.4 % | 4.0 ± 0.0 % | 10.0 ± 0.0 % | 7.2 s |",
-        "| `lstm`, 139 units, every 2nd recording; 80 passes | 1,234 | 1 | 9.0 % | 4.0 % | 10.0 % | 7.2 s |",
+        "| `lstm`, 139 units, 1 of 2 recordings; 80 passes | 1,234 | 1 | 9.0 % | 4.0 % | 10.0 % | 7.2 s |",
         "| `gru`, 160 units, one direction, embedded sound; 40 passes | 1,234 | 1 | 9.0 % | 4.0 % | 10.0 % | 7.2 s |",
+        "| `gru`, 160 units, torch's layers, num_layers 4; 40 passes | 1,234 | 1 | 9.0 % | 4.0 % | 10.0 % | 7.2 s |",
     ]
+    assert "speeds 0.9,1,1.1" in transcribe.label({**row, "options": {"epochs": 40}})
     assert transcribe.long({**row, "options": dict(transcribe.LONG)})
     assert not any(map(transcribe.long, rows))
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 FORMAT = 1
-OF_EVERY_TASK = {"asked", "options", "module", "history", "scores"}
+OF_EVERY_TASK = {"asked", "options", "module", "history", "scores", "metric"}
 DEFAULT_VERBS: Mapping[str, type] = {"fit": FitData, "predict": Predict, "score": ScoreData}
 
 

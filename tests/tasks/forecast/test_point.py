@@ -44,25 +44,22 @@ def test_by_the_squared_error_it_is_the_mean() -> None:
     assert found[None] < found["mean"] - 0.07  # on its way to ln 2: windows are in units of their own noise
 
 
-def test_the_loss_is_the_squared_error_in_units_of_each_series() -> None:
-    model = fitted("mean")
+@pytest.mark.parametrize("calm", [1.0, 1e-3])
+def test_the_loss_is_the_squared_error_in_units_of_each_series(calm: float) -> None:
+    random = np.random.default_rng(1)
+    noise = random.normal(size=(2, 120)) * np.where(np.arange(120) // 30 % 2, 1.0, calm)
+    table = Table({"a": (STEPS[:120], 20 + noise[0]), "b": (STEPS[:120], 20 + 50 * noise[1])}, "y")
+    model = Forecaster(horizon=3, season=1, window=8, point="mean", n_models=1, max_steps=1, hidden_size=4).fit(table)
     objective: Any = model.objective()
-    batch = next(objective.batches(np.random.default_rng(1)))
-    said = torch.randn(*batch.targets.shape[:3], 3)
-    units = [square_unit_of(objective.panel.series(i)[: objective.ends[i]], 4) for i in range(2)]
-    assert objective.validation.units == pytest.approx(units)
-    asked = torch.stack([(said[..., :1] - batch.targets) ** 2 * batch.weights**2, *quantile_losses(said, batch)])
-    loss = objective.loss(lambda *_: said, batch)
-    torch.testing.assert_close(loss, asked.mean(0).sum() / (batch.weights > 0).sum())
-
-
-def quantile_losses(said: torch.Tensor, batch: Any) -> list[torch.Tensor]:
-    """Of the ends of an interval of 80 %, the obvious way."""
-    found = []
-    for k, share in ((1, 0.1), (2, 0.9)):
-        error = batch.targets - said[..., k : k + 1]
-        found.append(2 * torch.where(error > 0, share * error, (share - 1) * error) * batch.weights)
-    return found
+    which = np.repeat([0, 1], 60)
+    origins = np.tile(np.arange(8, 68), 2)
+    said = torch.from_numpy(random.normal(size=(120, 1, 3, 1)).astype(np.float32))
+    loss = objective.loss(lambda *_: said, objective._batch(which, origins, 1))
+    view = objective.how.scaled(objective.panel, which, origins)
+    forecast = view.base + view.scale[:, None] * said[:, 0, :, 0].double().numpy()
+    units = np.array([square_unit_of(objective.panel.series(i)[: objective.ends[i]], 1) for i in range(2)])
+    error = (forecast - objective.panel.futures(which, origins)) / units[which, None]
+    np.testing.assert_allclose(float(loss), np.mean(error**2), rtol=1e-5)
 
 
 @pytest.mark.parametrize("season", [1, 4])

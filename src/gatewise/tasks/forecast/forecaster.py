@@ -169,10 +169,10 @@ class Forecaster(Task):
 
         Returns:
             Columns of equal length: ``unique_id`` (str, or integers where a frame had these), ``ds`` (datetime64, or
-            int64 where time is counted in integers), ``y`` (float64, in units of the data: the median) and for each
-            level the ends of its interval, ``y-lo-80`` and ``y-hi-80``: a data frame of the library whose frame was
-            read, or a dict. Of several targets each has such columns under its own name, NaN
-            where a series does not have it.
+            int64 where time is counted in integers), ``y`` (float64, in units of the data: the median, or with
+            ``point="mean"`` the mean) and for each level the ends of its interval, ``y-lo-80`` and ``y-hi-80``: a data
+            frame of the library whose frame was read, or a dict. Of several targets each has such columns under its
+            own name, NaN where a series does not have it.
 
         Raises:
             InputError: where a covariate is missing within the horizon, with the first series and time.
@@ -229,7 +229,7 @@ class Forecaster(Task):
         return self._from(*ends_of(self, chosen, future))
 
     def sample_paths(self, data: Any = None, future: Any = None) -> Values:
-        """The paths (series, n_samples, horizon) of which ``predict`` gives the median, in units of the data.
+        """The paths (series, n_samples, horizon) of which ``predict`` gives the median (or mean), in units of the data.
 
         Args:
             data, future: as for ``predict``, whose order the series have.

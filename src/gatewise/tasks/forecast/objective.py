@@ -26,7 +26,7 @@ MOST_ORIGINS = 2048
 AT_ONCE = 1024
 """Windows in a forward."""
 HEAVIEST = 10.0
-"""How much more than another window one may count, by how widely it moves."""
+"""How much more than another window one may count, by how widely it moves; by absolute errors also how much less."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ class DirectObjective(Objective):
     """Quantile loss on random windows of the training parts; the error and calibration on the validation parts.
 
     In time: training | validation | held out. The loss is in units of the usual error of a naive forecast within a
-    window, weighted by how that compares to the series: so it is in units of MASE.
+    window, weighted by how that compares to the series: so it is in units of MASE, or with
+    ``mean`` of RMSSE.
 
     Args:
         series: the values that may be seen at all, targets beside each other. ends: of the training parts.
@@ -145,7 +146,8 @@ class DirectObjective(Objective):
         view = self.how.scaled(self.panel, place, at)
         seen = at[:, None] + np.arange(self.how.horizon) < self.ends[place][:, None]
         targets = view.targets(np.where(seen, self.panel.futures(place, at), np.nan))
-        heavy = np.clip(view.scale / self.units[place], 1 / HEAVIEST, HEAVIEST)[:, None]
+        least = 0.0 if self.mean else 1 / HEAVIEST  # squared, a calm window that counts too much outweighs all others
+        heavy = np.clip(view.scale / self.units[place], least, HEAVIEST)[:, None]
         weights = np.where(np.isnan(targets), 0.0, heavy)
 
         def part(values: NDArray[Any]) -> Tensor:
@@ -162,7 +164,7 @@ class DirectObjective(Objective):
         said = said.unflatten(-1, (self.how.targets, -1))
         each = pinball(said, batch.targets, self.shares.to(said.device))
         if self.mean:
-            squared = (said[..., 0] - batch.targets) ** 2 * batch.weights  # in units of the series, as the others below
+            squared = (said[..., 0] - batch.targets) ** 2 * batch.weights  # and once more below
             each = torch.cat([squared.unsqueeze(-1), each[..., 1:]], -1)
         total: Tensor = (each.mean(-1) * batch.weights).sum() / (batch.weights > 0).sum().clamp(min=1)
         return total

@@ -81,7 +81,7 @@ class ForecastOptions(TaskOptions):
         None,
         "Windows in a step of training, of each network (direct, recursive).",
         checks.integer(1, MOST_STEPS),
-        shown="by the data, 256 at most",
+        shown="by the data",
     )
     distribution: str | None = option(
         None,

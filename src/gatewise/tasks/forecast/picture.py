@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from gatewise.tasks.errors import InputError, need
 from gatewise.tasks.figures import save
 from gatewise.tasks.forecast.evaluation import Forecasts, HeldOut
 from gatewise.tasks.forecast.grid import Series
-from gatewise.tasks.forecast.metrics import mase, naive_error
+from gatewise.tasks.forecast.metrics import mase, naive_error, rmsse
 from gatewise.tasks.forecast.table import Times, Values
 
 MOST_PANELS = 4
@@ -110,8 +111,11 @@ def _band(axes: Any, times: Times, ends: Values, color: str, label: str | None =
 def _held_out(axes: Any, held: HeldOut, forecaster: Any) -> str:
     """Draw the held-out horizon with its forecasts; the title that gives their scores."""
     axes.axvspan(held.times[0], held.times[-1], color=MODEL, alpha=0.07, lw=0)
-    unit = naive_error(held.series.values[: -forecaster.horizon], forecaster.season)
-    scores = {name: mase(held.truth, forecast, unit) for name, forecast in held.forecasts.items()}
+    past, season = held.series.values[: -forecaster.horizon], forecaster.season
+    error: Callable[[Values, Values], float] = partial(mase, unit=naive_error(past, season))
+    if forecaster.metric == "RMSSE":
+        error = partial(rmsse, history=past, season=season)
+    scores = {name: error(held.truth, forecast) for name, forecast in held.forecasts.items()}
     model = forecaster.cell.name
     for level in forecaster.options.levels:
         ends = np.stack([held.forecasts[f"{model}-{end}-{level:g}"] for end in ("lo", "hi")], -1)
@@ -119,4 +123,4 @@ def _held_out(axes: Any, held: HeldOut, forecaster: Any) -> str:
     axes.plot(held.times, held.forecasts[model], color=MODEL, lw=1.8, label=f"{model} on the held-out horizon")
     naive = "seasonal naive" if "seasonal naive" in held.forecasts else "last value"
     axes.plot(held.times, held.forecasts[naive], color=NAIVE, lw=1.2, ls="--", label=naive)
-    return f"held out (shaded): MASE {model} {scores[model]:.2f}, {naive} {scores[naive]:.2f}"
+    return f"held out (shaded): {forecaster.metric} {model} {scores[model]:.2f}, {naive} {scores[naive]:.2f}"

@@ -108,8 +108,8 @@ class ScoreForecast(ScoreData):
             return
         print_scores(task, figures, f"{self.windows} horizons" if self.windows > 1 else None)
         if several:
-            rows = [(target, *(f"{one['MASE']:.4g}" for one in own.values())) for target, own in several.items()]
-            print_table(["MASE of", *figures], rows)
+            rows = [(target, *(f"{one[task.metric]:.4g}" for one in own.values())) for target, own in several.items()]
+            print_table([f"{task.metric} of", *figures], rows)
         if seen := said_seen(task, steps):
             print(seen)
 
