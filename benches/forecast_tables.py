@@ -38,7 +38,7 @@ def figure(kept: dict[str, Any], name: str, metric: str) -> str:
     values = [row["figures"].get(metric) for key, row in kept["rows"].items() if key.rpartition(" ")[0] == name]
     if not values or None in values:
         return ABSENT
-    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(set(values)) > 1 else ""
     return f"{np.mean(values):.3f}{spread}"
 
 
