@@ -92,8 +92,8 @@ class DirectObjective(Objective):
     """Quantile loss on random windows of the training parts; the error and calibration on the validation parts.
 
     In time: training | validation | held out. The loss is in units of the usual error of a naive forecast within a
-    window, weighted by how that compares to the series: so it is in units of MASE, or with
-    ``mean`` of RMSSE.
+    window, weighted by how that compares to the series: so it is in units of MASE, or
+    with ``mean`` of RMSSE.
 
     Args:
         series: the values that may be seen at all, targets beside each other. ends: of the training parts.
